@@ -1,0 +1,1 @@
+"""The userland tools, one module each: parse, ask the agent, print."""

@@ -1,0 +1,310 @@
+"""Everything that can go wrong, in one table: what it says, its exit status, its remedy.
+
+OmError
+├── UsageError                2   the command line
+├── about a process
+│   ├── NoSuchProcess        10
+│   ├── ZombieProcess        11
+│   ├── KernelThread         12
+│   ├── NotYourProcess       13
+│   ├── AlreadyTraced        14
+│   ├── ForeignArchitecture  15
+│   ├── MigrationRunning     16
+│   ├── AtHomeAlready        17
+│   ├── CannotMigrate        18
+│   ├── ThereAlready         19
+│   └── ProcessEnded         34
+├── about a node
+│   ├── UnknownNode          20
+│   ├── NodeDown             21
+│   ├── NodeRefuses          22
+│   ├── NodeFull             23
+│   ├── KernelDiffers        24
+│   ├── ProcessorLacks       25
+│   ├── HostKeyWrong         26
+│   ├── KeyNotAuthorised     27
+│   ├── LinkLost             28
+│   └── RestoreFailed        29
+├── about this machine
+│   ├── NoAgent              30
+│   ├── AgentVersion         31
+│   ├── KernelLacks          32
+│   ├── BadMap               33
+│   ├── BadConfiguration     35
+│   └── AgentRunning         36
+└── about the lab
+    ├── LabError             40
+    ├── LabNotUp             41
+    └── LabNoSuchNode        42
+
+An error travels between processes as its name and its fields (`to_wire`, `from_wire`) and is worded
+where it is read, in the reader's language. Exit status 1 means "it worked, and the answer is no".
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from omtools.i18n import N_, _
+
+
+class OmError(Exception):
+    """One sentence for the user, a unique exit status, and what to do about it."""
+
+    exit_status: ClassVar[int] = 3
+    template: ClassVar[str] = N_("{detail}")
+    remedy: ClassVar[str] = ""
+    registry: ClassVar[dict[str, type[OmError]]] = {}
+
+    def __init_subclass__(cls) -> None:
+        OmError.registry[cls.__name__] = cls
+
+    def __init__(self, **fields: str | int) -> None:
+        self.fields = fields
+        super().__init__(fields)
+
+    def __str__(self) -> str:
+        sentence = _(self.template).format(**self.fields)
+        return f"{sentence} {_(self.remedy).format(**self.fields)}" if self.remedy else sentence
+
+    def to_wire(self) -> dict[str, str | int]:
+        """Name and fields, for another process to raise again."""
+        return {"error": type(self).__name__, **self.fields}
+
+    @staticmethod
+    def from_wire(wire: dict[str, str | int]) -> OmError:
+        """The error that another process raised; an unknown name keeps its fields as the detail."""
+        fields = dict(wire)
+        name = str(fields.pop("error", ""))
+        cls = OmError.registry.get(name)
+        if cls is None:
+            return OmError(detail=f"{name} {fields}")
+        return cls(**fields)
+
+
+class UsageError(OmError):
+    """The command line makes no sense."""
+
+    exit_status = 2
+
+
+class NoSuchProcess(OmError):
+    """Nothing has that pid."""
+
+    exit_status = 10
+    template = N_("There is no process {pid}.")
+    remedy = N_("`mps` lists yours.")
+
+
+class ZombieProcess(OmError):
+    """It has ended and waits for its parent."""
+
+    exit_status = 11
+    template = N_("Process {pid} has ended already; only its exit status still waits for its parent.")
+
+
+class KernelThread(OmError):
+    """It has no user part to move."""
+
+    exit_status = 12
+    template = N_("{pid} is a kernel thread: it has no user part that could move.")
+
+
+class NotYourProcess(OmError):
+    """Another user's process, or one that may not be traced."""
+
+    exit_status = 13
+    template = N_("Process {pid} may not be migrated by {user}: {why}.")
+    remedy = N_("Ask its owner, or root.")
+
+
+class AlreadyTraced(OmError):
+    """ptrace allows one tracer."""
+
+    exit_status = 14
+    template = N_("Process {pid} is already traced by process {tracer}.")
+    remedy = N_("End the debugger or strace that holds it, then try again.")
+
+
+class ForeignArchitecture(OmError):
+    """Only 64-bit x86 processes are carried."""
+
+    exit_status = 15
+    template = N_("Process {pid} runs {architecture} code; only 64-bit x86 programs can move.")
+
+
+class MigrationRunning(OmError):
+    """One move at a time."""
+
+    exit_status = 16
+    template = N_("Process {pid} is being migrated at this moment.")
+    remedy = N_("Wait for it to arrive, then ask again.")
+
+
+class AtHomeAlready(OmError):
+    """It is where it is wanted: at home."""
+
+    exit_status = 17
+    template = N_("Process {pid} is at home already.")
+
+
+class CannotMigrate(OmError):
+    """Something the process uses ties it to its home."""
+
+    exit_status = 18
+    template = N_("Process {pid} cannot migrate now: {reason}.")
+
+
+class ThereAlready(OmError):
+    """It is where it is wanted: on that node."""
+
+    exit_status = 19
+    template = N_("Process {pid} runs on node {node} already.")
+
+
+class ProcessEnded(OmError):
+    """It ended before it could move."""
+
+    exit_status = 34
+    template = N_("Process {pid} ended before it could be moved.")
+
+
+class UnknownNode(OmError):
+    """Not in the map."""
+
+    exit_status = 20
+    template = N_("There is no node {node} in this cluster.")
+    remedy = N_("`mosctl status` shows this node, the map lists the others.")
+
+
+class NodeDown(OmError):
+    """It does not answer."""
+
+    exit_status = 21
+    template = N_("Node {node} does not answer at {address}: {why}.")
+    remedy = N_("Is it switched on, is omagentd running there, does a firewall stand between?")
+
+
+class NodeRefuses(OmError):
+    """It said no: its own decision."""
+
+    exit_status = 22
+    template = N_("Node {node} accepts no guests: {why}.")
+
+
+class NodeFull(OmError):
+    """It has not the memory for this guest."""
+
+    exit_status = 23
+    template = N_("Node {node} has {free_mb} MB free and the process needs {needed_mb} MB.")
+
+
+class KernelDiffers(OmError):
+    """Its kernel cannot host processes of ours."""
+
+    exit_status = 24
+    template = N_("Node {node} runs another kernel ({theirs}, here {ours}): {why}.")
+
+
+class ProcessorLacks(OmError):
+    """Its processor lacks what programs here may use."""
+
+    exit_status = 25
+    template = N_("The processor of node {node} lacks {features}, which programs started here may use.")
+
+
+class HostKeyWrong(OmError):
+    """It is not who it says it is."""
+
+    exit_status = 26
+    template = N_("Node {node} at {address} shows a host key that is not the one in {known_hosts}.")
+    remedy = N_("If it was reinstalled, replace its line there; if not, something else answers at that address.")
+
+
+class KeyNotAuthorised(OmError):
+    """It does not know our key."""
+
+    exit_status = 27
+    template = N_("Node {node} does not accept the key {key}.")
+    remedy = N_("Add its public half to the authorised keys of that node.")
+
+
+class LinkLost(OmError):
+    """The connection broke before the process had moved."""
+
+    exit_status = 28
+    template = N_("The link to node {node} broke: {why}. The process runs on at home.")
+
+
+class RestoreFailed(OmError):
+    """The process could not be built there."""
+
+    exit_status = 29
+    template = N_("Node {node} could not build the process: {why}. It runs on where it was.")
+
+
+class NoAgent(OmError):
+    """Nothing answers on this node's socket."""
+
+    exit_status = 30
+    template = N_("No omagentd answers at {socket}.")
+    remedy = N_("Start it with `omagentd`, or work in a lab: `omlab up`, then `omlab shell mCii`.")
+
+
+class AgentVersion(OmError):
+    """It speaks another version of the API."""
+
+    exit_status = 31
+    template = N_("The agent is version {theirs}, this command is version {ours}.")
+    remedy = N_("Restart the agent after an upgrade: running migrated processes survive it.")
+
+
+class KernelLacks(OmError):
+    """The kernel, or a setting of it, withholds something."""
+
+    exit_status = 32
+    template = N_("This machine does not allow {feature}: {why}.")
+    remedy = N_("`omcheck` tells what that costs and how to get it.")
+
+
+class BadMap(OmError):
+    """The map file has an error."""
+
+    exit_status = 33
+    template = N_("{path}, line {line}: {why}.")
+
+
+class BadConfiguration(OmError):
+    """A configuration file has an error, or is missing."""
+
+    exit_status = 35
+    template = N_("{path}: {why}.")
+
+
+class AgentRunning(OmError):
+    """One agent per node."""
+
+    exit_status = 36
+    template = N_("An omagentd (pid {pid}) serves {socket} already.")
+
+
+class LabError(OmError):
+    """The lab could not be built or taken down."""
+
+    exit_status = 40
+    template = N_("The lab: {why}.")
+
+
+class LabNotUp(OmError):
+    """There is no lab to talk to."""
+
+    exit_status = 41
+    template = N_("No lab is up.")
+    remedy = N_("Start one with `omlab up`.")
+
+
+class LabNoSuchNode(OmError):
+    """The lab has other nodes."""
+
+    exit_status = 42
+    template = N_("The lab has no node {node}; its nodes are {nodes}.")

@@ -1,0 +1,1 @@
+"""A cluster on one machine: nodes made of namespaces."""

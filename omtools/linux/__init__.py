@@ -1,0 +1,1 @@
+"""The kernel's interfaces, typed, one file each: nothing here decides anything."""
