@@ -13,7 +13,8 @@ OmError
 │   ├── AtHomeAlready        17
 │   ├── CannotMigrate        18
 │   ├── ThereAlready         19
-│   └── ProcessEnded         34
+│   ├── ProcessEnded         34
+│   └── MigrationStalled     37
 ├── about a node
 │   ├── UnknownNode          20
 │   ├── NodeDown             21
@@ -31,7 +32,9 @@ OmError
 │   ├── KernelLacks          32
 │   ├── BadMap               33
 │   ├── BadConfiguration     35
-│   └── AgentRunning         36
+│   ├── AgentRunning         36
+│   ├── BadRequest           38
+│   └── NotAllowed           39
 └── about the lab
     ├── LabError             40
     ├── LabNotUp             41
@@ -169,6 +172,14 @@ class ProcessEnded(OmError):
     template = N_("Process {pid} ended before it could be moved.")
 
 
+class MigrationStalled(OmError):
+    """The keeper has not said a word for too long; the agent stops waiting, the keeper may not have."""
+
+    exit_status = 37
+    template = N_("The migration of process {pid} has said nothing for {seconds} s (it was {phase}).")
+    remedy = N_("`mps` shows where the process is.")
+
+
 class UnknownNode(OmError):
     """Not in the map."""
 
@@ -286,6 +297,20 @@ class AgentRunning(OmError):
 
     exit_status = 36
     template = N_("An omagentd (pid {pid}) serves {socket} already.")
+
+
+class BadRequest(OmError):
+    """What arrived at the agent is not of its API."""
+
+    exit_status = 38
+    template = N_("The agent did not understand: {why}.")
+
+
+class NotAllowed(OmError):
+    """A right is missing that has nothing to do with one process."""
+
+    exit_status = 39
+    template = N_("{user} may not do that ({what}): {why}.")
 
 
 class LabError(OmError):

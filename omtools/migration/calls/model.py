@@ -13,7 +13,7 @@ from enum import Enum, IntEnum
 from typing import Protocol
 
 
-class Fault(Exception):
+class Fault(Exception):  # noqa: N818 - the kernel's word for it
     """The process passed a pointer to memory it does not have (EFAULT)."""
 
 
@@ -41,11 +41,15 @@ class CallClass(Enum):
 
 
 class OutRule(IntEnum):
-    """How many bytes of an out range come back."""
+    """How many bytes of an out range come back: a function of the result alone."""
 
-    RET = 0     # min(result, length), nothing on error
-    FULL = 1    # all, if the call did not fail
-    ALWAYS = 2  # all, also on error (a timeout that the kernel updates on EINTR)
+    RET = 0       # min(result, length), nothing on error
+    FULL = 1      # all, if the call did not fail
+    ALWAYS = 2    # all, also on error (a timeout that the kernel updates on EINTR)
+    POSITIVE = 3  # all, if the result is above zero (wait4 with WNOHANG writes nothing when it returns 0)
+    RET4 = 4      # min(4 * result, length): getgroups counts gid_t
+    RET12 = 5     # min(12 * result, length): epoll_wait counts struct epoll_event
+    RET64 = 6     # min(64 * result, length): recvmmsg and sendmmsg count struct mmsghdr
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +94,16 @@ class Forward:
         arena_length: bytes of the arena used in all (in and out); may exceed len(arena).
         outs: what comes back.
         landing: where each out's bytes belong in the remote's memory: for each out a list of
-            (address, length) filled in turn.
+            (address, length) filled in turn; what falls to address 0 is dropped (pointers inside a
+            struct, which are the deputy's).
         may_block: the deputy may have to wait; False where the call always returns at once.
         timeout: where its timeout stands, if it has one.
         opens: the result is a new descriptor; the deputy's keeper looks what it opened.
         needs_mask: the call depends on which signals are blocked (job control of terminals).
         mirror: the remote's kernel does the call too when the deputy's result is no error.
+        sized: triples (out, source, offset): of that out only so many bytes are real as the 32-bit
+            number at `offset` of the out `source` says (a socklen_t). For `land` alone: all of the
+            out travels, and no more than is real is written.
     """
 
     nr: int
@@ -109,6 +117,7 @@ class Forward:
     opens: bool = False
     needs_mask: bool = False
     mirror: bool = False
+    sized: tuple[tuple[int, int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,88 @@
+"""Who asks, and what they may do."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from omtools.errors import NotAllowed, NotYourProcess
+from omtools.i18n import _
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Somebody at the other end of a connection.
+
+    Attributes:
+        role: a person (or a program of theirs), or a peer agent.
+        uid: the person's; for a peer the one it acts for, or -1 where it acts for itself.
+        where: where they come from, for the log.
+    """
+
+    role: Literal["user", "node"]
+    uid: int
+    where: str = "here"
+
+    def acting_for(self, uid: int | None) -> Caller:
+        """The caller of one request: a peer may name the user it asks for; nobody else is believed."""
+        if uid is None or self.role != "node":
+            return self
+        return replace(self, uid=uid)
+
+    @property
+    def master(self) -> bool:
+        """Whether this node obeys: root, or the user whose agent this is."""
+        return self.role == "user" and self.uid in (0, os.geteuid())
+
+    def check_process(self, pid: int, owner: int) -> None:
+        """Refuse who may not move a process of `owner`.
+
+        Raises:
+            NotYourProcess: its owner and root may, nobody else; a user's agent has that user's only.
+        """
+        if self.uid not in (0, owner):
+            raise NotYourProcess(pid=pid, user=user_name(self.uid),
+                                 why=_("it belongs to {owner}").format(owner=user_name(owner)))
+        if os.geteuid() not in (0, owner):
+            raise NotYourProcess(pid=pid, user=user_name(self.uid), why=_(
+                "it belongs to {owner}, and this agent serves {master} only").format(
+                    owner=user_name(owner), master=user_name(os.geteuid())))
+
+    def check_master(self, what: str) -> None:
+        """Refuse who may not set this node's switches.
+
+        Raises:
+            NotAllowed: it is for root, or for the user whose agent this is.
+        """
+        if not self.master:
+            raise NotAllowed(user=user_name(self.uid), what=what, why=_("it is for {master} alone").format(
+                master=user_name(os.geteuid())))
+
+    def check_node(self, what: str) -> None:
+        """Refuse everybody but peer agents.
+
+        Raises:
+            NotAllowed: only agents ask that.
+        """
+        if self.role != "node":
+            raise NotAllowed(user=user_name(self.uid), what=what, why=_("only agents ask that of each other"))
+
+
+def user_name(uid: int) -> str:
+    """The name of that uid, or the number where it has none."""
+    if uid < 0:
+        return _("an agent")
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def name_of(uid: int) -> str:
+    """The name of that uid, or "" where it has none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return ""

@@ -1,0 +1,239 @@
+"""The agent's configuration: ``openmosix.config`` and the map, as openMosix had them."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from omtools.cluster.map import Map, Node, parse_map, parse_names
+from omtools.errors import BadConfiguration
+from omtools.i18n import _
+
+DEFAULT_PORT = 4660  # openMosix's own migration port
+Link = Literal["direct", "ssh", "auto"]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What openmosix.config can say.
+
+    Attributes:
+        number: MYOMID, this node's number (0: find it by the addresses in the map).
+        speed: NODESPEED (0: measure it).
+        block: BLOCK, whether guests are refused from the start.
+        port: AGENTPORT, one for the whole cluster.
+        listen: LISTEN, the address to serve on ("": this node's address in the map).
+        link: LINK, how the two keepers of a process reach each other.
+        reserve: MEMRESERVE, bytes no guest gets (-1: a fiftieth of the memory).
+        connect_timeout: CONNECTTIMEOUT, seconds for a peer to answer.
+        others: every other key; openMosix's own ones are known and do no harm.
+    """
+
+    number: int = 0
+    speed: int = 0
+    block: bool = False
+    port: int = DEFAULT_PORT
+    listen: str = ""
+    link: Link = "auto"
+    reserve: int = -1
+    connect_timeout: float = 4.0
+    others: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """All that an agent is started with.
+
+    Attributes:
+        directory: where keys and lists of keys are.
+        run: where sockets are.
+        node: this node.
+    """
+
+    directory: Path
+    run: Path
+    settings: Settings
+    map: Map
+    node: Node
+    debug: bool = False
+
+    @property
+    def listen(self) -> str:
+        """The address to serve on."""
+        return self.settings.listen or self.node.address
+
+
+def load_configuration(directory: Path, run: Path, number: int = 0, debug: bool = False) -> Configuration:
+    """Read everything an agent needs before it starts.
+
+    Args:
+        directory: the configuration directory.
+        run: the run directory.
+        number: this node's number, where the command line gives it.
+        debug: log more, and tracebacks.
+
+    Raises:
+        BadConfiguration: a file is missing or says something that cannot be.
+        BadMap: the map.
+        UnknownNode: the number given is not in the map.
+    """
+    settings = read_settings(directory / "openmosix.config")
+    found = read_map(directory)
+    wanted = number or settings.number
+    node = found.number(wanted) if wanted else find_own(found, directory)
+    return Configuration(directory, run, settings, found, node, debug)
+
+
+def read_map(directory: Path) -> Map:
+    """The map of that configuration directory.
+
+    Raises:
+        BadConfiguration: there is none, or it cannot be read.
+        BadMap: it has an error.
+    """
+    places = [directory / "openmosix.map"]
+    if directory == Path("/etc/openmosix"):
+        places += [Path("/etc/openmosix.map"), Path("/etc/mosix.map"), Path("/etc/hpc.map")]
+    for path in places:
+        text = _read(path)
+        if text is not None:
+            names_path = path.parent / "names"
+            names = parse_names(_read(names_path) or "", str(names_path))
+            return parse_map(text, str(path), names)
+    raise BadConfiguration(path=str(places[0]), why=_(
+        "there is no map yet; a line such as “1 192.168.1.1 2” makes a cluster of nodes 1 and 2"))
+
+
+def find_own(cluster: Map, directory: Path) -> Node:
+    """Which node of the map this machine is: by its host name, else by its addresses.
+
+    Raises:
+        BadConfiguration: it is none of them, or several.
+    """
+    hostname = socket.gethostname()
+    for node in cluster.nodes.values():
+        if node.name in (hostname, hostname.partition(".")[0]):
+            return node
+    own = [node for node in cluster.nodes.values()
+           if any(_is_local(address) for address in (node.address, *node.aliases))]
+    if len(own) == 1:
+        return own[0]
+    path = str(directory / "openmosix.map")
+    if not own:
+        raise BadConfiguration(path=path, why=_("no address of this machine is in it"))
+    raise BadConfiguration(path=path, why=_(
+        "several nodes in it are this machine ({nodes}); MYOMID in openmosix.config says which").format(
+            nodes=", ".join(node.name for node in own[:5])))
+
+
+def read_settings(path: Path) -> Settings:
+    """Read openmosix.config: ``KEY=value`` per line, quotes and comments as in a shell.
+
+    Raises:
+        BadConfiguration: a line or a value that cannot be.
+    """
+    settings, others = Settings(), dict[str, str]()
+    for number, line in enumerate((_read(path) or "").split("\n"), 1):
+        try:
+            words = shlex.split(line, comments=True)
+        except ValueError as error:
+            raise _bad(path, number, str(error)) from None
+        if words and words[0] == "export":
+            words = words[1:]
+        for word in words:
+            key, equals, value = word.partition("=")
+            if not equals or not key.isidentifier():
+                raise _bad(path, number, _("“{word}” is not KEY=value").format(word=word))
+            settings = _with(settings, others, key, value, path, number)
+    return replace(settings, others=others)
+
+
+def _with(settings: Settings, others: dict[str, str], key: str, value: str, path: Path, line: int) -> Settings:
+    if key not in _KEYS:
+        others[key] = value
+        return settings
+    if value == "" and key != "LISTEN":  # the original's config file has its keys commented out or empty
+        return settings
+    name, convert = _KEYS[key]
+    try:
+        return _replaced(settings, name, convert(value))
+    except ValueError:
+        raise _bad(path, line, _("{key} cannot be “{value}”").format(key=key, value=value)) from None
+
+
+def _replaced(settings: Settings, name: str, value: Any) -> Settings:
+    return replace(settings, **{name: value})
+
+
+def _whole(low: int, high: int) -> Callable[[str], int]:
+    def convert(value: str) -> int:
+        number = int(value)
+        if not low <= number <= high:
+            raise ValueError(value)
+        return number
+
+    return convert
+
+
+def _yes(value: str) -> bool:
+    if value.lower() in ("yes", "1", "on", "true"):
+        return True
+    if value.lower() in ("no", "0", "off", "false"):
+        return False
+    raise ValueError(value)
+
+
+def _link(value: str) -> Link:
+    if value not in ("direct", "ssh", "auto"):
+        raise ValueError(value)
+    return cast(Link, value)
+
+
+def _seconds(value: str) -> float:
+    seconds = float(value)
+    if not 0.05 <= seconds <= 600:
+        raise ValueError(value)
+    return seconds
+
+
+_KEYS: dict[str, tuple[str, Callable[[str], object]]] = {
+    "MYOMID": ("number", _whole(0, 65535)),
+    "NODESPEED": ("speed", _whole(0, 10_000_000)),
+    "BLOCK": ("block", _yes),
+    "AGENTPORT": ("port", _whole(1, 65535)),
+    "LISTEN": ("listen", str),
+    "LINK": ("link", _link),
+    "MEMRESERVE": ("reserve", lambda value: _whole(0, 1 << 30)(value) << 20),
+    "CONNECTTIMEOUT": ("connect_timeout", _seconds),
+}
+
+
+def _bad(path: Path, line: int, why: str) -> BadConfiguration:
+    return BadConfiguration(path=str(path), why=_("line {line}: {why}").format(line=line, why=why))
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except UnicodeDecodeError:
+        raise BadConfiguration(path=str(path), why=_("it is not text (UTF-8)")) from None
+    except OSError as error:
+        raise BadConfiguration(path=str(path), why=error.strerror or os.strerror(error.errno or 0)) from None
+
+
+def _is_local(address: str) -> bool:
+    """Whether this machine has that address: only then can a socket be bound to it."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind((address, 0))
+    except (OSError, UnicodeError):
+        return False
+    return True

@@ -1,0 +1,74 @@
+"""The seam between the agent and the engine that moves processes.
+
+The agent decides, asks and follows; what it needs of the engine is three functions. They are behind a
+protocol so that the agent's tests need neither ptrace nor a second kernel.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from omtools.migration.orders import DeputyOrder, GuestOrder, Launched
+
+
+class Surveyed(Protocol):
+    """What the agent wants to know of a process before it is moved."""
+
+    @property
+    def pid(self) -> int:
+        """Its pid here."""
+        ...
+
+    @property
+    def uid(self) -> int:
+        """Its owner."""
+        ...
+
+    @property
+    def gid(self) -> int:
+        """The owner's group."""
+        ...
+
+    @property
+    def resident_bytes(self) -> int:
+        """How much memory it has in use."""
+        ...
+
+
+class Engine(Protocol):
+    """What moves processes."""
+
+    async def ensure_template(self, run: Path) -> None:
+        """Start the process that keepers are forked from, if it does not live."""
+        ...
+
+    async def launch(self, run: Path, order: DeputyOrder | GuestOrder) -> Launched:
+        """Start a keeper; raises OmError."""
+        ...
+
+    def survey(self, pid: int) -> Surveyed:
+        """Look at a process without touching it; raises OmError where it cannot move."""
+        ...
+
+
+class RealEngine:
+    """The engine of this package."""
+
+    async def ensure_template(self, run: Path) -> None:
+        """See `Engine`."""
+        from omtools.migration import launch  # noqa: PLC0415 - the engine is loaded when it is needed
+
+        await launch.ensure_template(run)
+
+    async def launch(self, run: Path, order: DeputyOrder | GuestOrder) -> Launched:
+        """See `Engine`."""
+        from omtools.migration import launch  # noqa: PLC0415
+
+        return await launch.launch(run, order)
+
+    def survey(self, pid: int) -> Surveyed:
+        """See `Engine`."""
+        from omtools.image import survey  # noqa: PLC0415
+
+        return survey.survey(pid)

@@ -1,0 +1,130 @@
+"""How this node does: its load once a second, the rest when somebody asks."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from pathlib import Path
+
+from omtools.agent import log
+from omtools.cluster.load import (
+    Loads,
+    Memory,
+    memory_of_meminfo,
+    normalised,
+    runnable_of_loadavg,
+    speed_of,
+    utilizability,
+)
+
+INTERVAL = 1.0
+# Inode of the first pid namespace (PROC_PID_INIT_INO in the kernel's proc_ns.h).
+_FIRST_PID_NAMESPACE = 0xEFFFFFFC
+# The yardstick's own time for `_work`: a processor that takes so long has speed 10000, openMosix's standard.
+_STANDARD_SECONDS = 0.0100
+
+
+class Gauge:
+    """Samples the load and measures the speed.
+
+    Attributes:
+        loads: the load, as this node and as others should see it.
+        speed: 10000 is the standard processor.
+        cpus: processors that processes here may use.
+    """
+
+    def __init__(self, run: Path, speed: int = 0) -> None:
+        self.loads = Loads()
+        self.cpus = len(os.sched_getaffinity(0))
+        self.speed = speed or _cached_speed(run / "speed")
+        self._counted = _in_own_pid_namespace()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Sample once a second from now on."""
+        self._timer = asyncio.get_running_loop().call_later(INTERVAL, self._tick)
+
+    def stop(self) -> None:
+        """Sample no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _tick(self) -> None:
+        self.start()
+        try:
+            runnable = _count_running() if self._counted else runnable_of_loadavg(_read("/proc/loadavg"))
+        except (OSError, ValueError, IndexError) as error:
+            log.debug("the load cannot be read", why=error)
+            return
+        self.loads = self.loads.after(normalised(runnable, self.speed, self.cpus))
+
+    def memory(self) -> Memory:
+        """The node's memory now; zeros where /proc does not tell."""
+        try:
+            return memory_of_meminfo(_read("/proc/meminfo"))
+        except (OSError, ValueError, IndexError):
+            return Memory(0, 0, 0)
+
+    def util(self) -> int:
+        """Utilizability in percent; 100 where the kernel does not measure pressure."""
+        try:
+            return utilizability(_read("/proc/pressure/memory"))
+        except (OSError, ValueError, IndexError):
+            return 100
+
+
+def _read(path: str) -> str:
+    with open(path, encoding="ascii") as file:
+        return file.read()
+
+
+def _in_own_pid_namespace() -> bool:
+    """Whether this node shares its kernel with others, as a lab's does: /proc/loadavg counts them all."""
+    try:
+        return os.stat("/proc/self/ns/pid").st_ino != _FIRST_PID_NAMESPACE
+    except OSError:
+        return False
+
+
+def _count_running() -> int:
+    """Processes of this pid namespace that run or could run, without this one."""
+    running = 0
+    own = str(os.getpid())
+    for name in os.listdir("/proc"):
+        if not name.isdigit() or name == own:
+            continue
+        try:
+            with open(f"/proc/{name}/stat", "rb") as file:
+                # pid (comm) S ...: the name may hold anything, also brackets.
+                if file.read(512).rpartition(b")")[2][1:2] == b"R":
+                    running += 1
+        except OSError:
+            continue
+    return running
+
+
+def _cached_speed(cache: Path) -> int:
+    """This processor's speed; measured once per run directory, that is once per boot."""
+    try:
+        return max(1, int(cache.read_text()))
+    except (OSError, ValueError):
+        speed = measure_speed()
+    try:
+        cache.write_text(f"{speed}\n")
+    except OSError as error:
+        log.debug("the measured speed cannot be kept", why=error)
+    return speed
+
+
+def measure_speed() -> int:
+    """Measure this processor: the best of a few short runs of whole-number arithmetic in CPython's own C."""
+    best = min(_work() for _run in range(5))
+    return speed_of(best, _STANDARD_SECONDS)
+
+
+def _work() -> float:
+    base, modulus = 3, (1 << 2048) - 1942289
+    begun = time.perf_counter()
+    pow(base, modulus >> 1024, modulus)
+    return time.perf_counter() - begun

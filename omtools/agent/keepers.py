@@ -1,0 +1,227 @@
+"""The keepers of this node's processes, as the agent knows them.
+
+Keepers outlive the agent: each listens on a socket of its own in ``<run>/keepers``. The agent connects to
+every socket it finds there when it starts, and to each keeper it has launched; from then on it only listens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+
+import msgspec
+
+from omtools.agent import log
+from omtools.errors import LinkLost, OmError
+from omtools.i18n import _
+from omtools.migration.orders import Command, State
+
+FINAL = frozenset({"home", "ended", "failed"})
+
+_LINE_LIMIT = 1 << 20
+_CONNECT_PATIENCE = 5.0  # for a keeper just launched to listen
+_decoder = msgspec.json.Decoder(State)
+
+OnState = Callable[["Keeper", State], None]
+OnGone = Callable[["Keeper"], None]
+
+
+class Keeper:
+    """One keeper: its last word, and a way to talk to it.
+
+    Attributes:
+        path: its control socket.
+        state: what it said last.
+        gone: it has closed its end: it is no more.
+    """
+
+    def __init__(self, path: Path, reader: asyncio.StreamReader, writer: asyncio.StreamWriter,
+                 state: State) -> None:
+        self.path = path
+        self.state = state
+        self.gone = False
+        self._reader = reader
+        self._writer = writer
+        self._followers: list[asyncio.Queue[State | None]] = []
+
+    @property
+    def final(self) -> bool:
+        """Whether there is nothing more to expect of it."""
+        return self.gone or self.state.phase in FINAL
+
+    def tell(self, command: Command) -> None:
+        """Send a command.
+
+        Raises:
+            LinkLost: the keeper is gone.
+        """
+        if self.gone:
+            raise LinkLost(node=self.state.node, why=_("the keeper of the process has ended"))
+        self._writer.write(msgspec.json.encode(command) + b"\n")
+
+    def follow(self) -> Followed:
+        """Its states from now on, none left out."""
+        queue: asyncio.Queue[State | None] = asyncio.Queue()
+        if self.gone:
+            queue.put_nowait(None)
+        self._followers.append(queue)
+        return Followed(self, queue)
+
+    async def listen(self, on_state: OnState) -> None:
+        """Read what it says until it ends."""
+        try:
+            while line := await self._reader.readline():
+                try:
+                    self.state = _decoder.decode(line)
+                except msgspec.MsgspecError as error:
+                    log.warn("a keeper said what cannot be read", socket=self.path.name, why=error)
+                    continue
+                for queue in self._followers:
+                    queue.put_nowait(self.state)
+                on_state(self, self.state)
+        except (OSError, ValueError) as error:  # ValueError: a line beyond the limit
+            log.warn("a keeper's connection broke", socket=self.path.name, why=error)
+        finally:
+            self.gone = True
+            self._writer.close()
+            for queue in self._followers:
+                queue.put_nowait(None)
+
+    def unfollow(self, queue: asyncio.Queue[State | None]) -> None:
+        """Stop following."""
+        self._followers.remove(queue)
+
+
+class Followed:
+    """An async iterator over a keeper's states; ends when the keeper does. Use it with ``with``."""
+
+    def __init__(self, keeper: Keeper, queue: asyncio.Queue[State | None]) -> None:
+        self._keeper = keeper
+        self._queue = queue
+
+    def __enter__(self) -> Followed:
+        """Nothing to do: following began with `Keeper.follow`."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        """Stop following."""
+        self._keeper.unfollow(self._queue)
+
+    async def next(self, patience: float) -> State | None:
+        """The next state, None if the keeper is gone.
+
+        Raises:
+            TimeoutError: nothing came for so many seconds.
+        """
+        async with asyncio.timeout(patience):
+            return await self._queue.get()
+
+
+class Keepers:
+    """All keepers of a run directory."""
+
+    def __init__(self, run: Path, on_state: OnState, on_gone: OnGone) -> None:
+        self.directory = run / "keepers"
+        self._on_state = on_state
+        self._on_gone = on_gone
+        self._keepers: dict[Path, Keeper] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def all(self) -> list[Keeper]:
+        """Those that live."""
+        return [keeper for keeper in self._keepers.values() if not keeper.gone]
+
+    def deputy_of(self, pid: int) -> Keeper | None:
+        """The keeper of a process whose home is here, unless it is through with it."""
+        return self._find("deputy", pid)
+
+    def guest_of(self, pid: int) -> Keeper | None:
+        """The keeper of a guest, by the guest's pid on this node."""
+        return self._find("guest", pid)
+
+    def _find(self, role: str, pid: int) -> Keeper | None:
+        for keeper in self._keepers.values():
+            if keeper.state.role == role and keeper.state.local_pid == pid and not keeper.final:
+                return keeper
+        return None
+
+    def path(self, role: str, migration: str, leg: int = 0) -> Path:
+        """Where the keeper of that role and migration listens.
+
+        A hop gives a guest's keeper the name of the migration that began at home; where a process comes
+        back to a node that it left a moment ago, `leg` keeps the new keeper's socket from the old one's.
+        """
+        return self.directory / (f"{role}-{migration}.{leg}.sock" if leg else f"{role}-{migration}.sock")
+
+    async def rescan(self) -> None:
+        """Connect to every keeper there is; remove the sockets of those that were killed."""
+        paths = [path for path in sorted(self.directory.glob("*.sock")) if path not in self._keepers]
+        await asyncio.gather(*(self._readopt(path) for path in paths))
+
+    async def _readopt(self, path: Path) -> None:
+        try:
+            keeper = await self._connect(path, _CONNECT_PATIENCE)
+            log.info("found a keeper again", role=keeper.state.role, pid=keeper.state.pid,
+                     mig=keeper.state.migration, phase=keeper.state.phase)
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)
+            log.info("removed the socket of a keeper that was killed", socket=path.name)
+        except (OSError, OmError) as error:
+            log.warn("a keeper does not talk to the agent", socket=path.name, why=error)
+
+    async def adopt(self, path: Path, node: str) -> Keeper:
+        """Connect to a keeper that was just launched on `node`, this one.
+
+        Raises:
+            LinkLost: it is not there, or does not speak.
+        """
+        deadline = asyncio.get_running_loop().time() + _CONNECT_PATIENCE
+        while True:
+            try:
+                return await self._connect(path, _CONNECT_PATIENCE)
+            except (FileNotFoundError, ConnectionRefusedError) as error:
+                if asyncio.get_running_loop().time() > deadline:
+                    raise LinkLost(node=node, why=_("its keeper does not listen ({error})").format(
+                        error=error.strerror)) from None
+                await asyncio.sleep(0.01)  # the template answered before the keeper listened: a matter of ms
+            except OSError as error:
+                raise LinkLost(node=node, why=_("its keeper cannot be reached ({error})").format(
+                    error=error.strerror)) from None
+
+    async def _connect(self, path: Path, patience: float) -> Keeper:
+        if path in self._keepers:
+            return self._keepers[path]
+        reader, writer = await asyncio.open_unix_connection(path, limit=_LINE_LIMIT)
+        try:
+            async with asyncio.timeout(patience):
+                line = await reader.readline()
+            state = _decoder.decode(line)
+        except (TimeoutError, ValueError) as error:  # msgspec's errors are ValueErrors
+            writer.close()
+            raise LinkLost(node=path.stem, why=_("its keeper says nothing ({error})").format(
+                error=type(error).__name__)) from None
+        except BaseException:
+            writer.close()
+            raise
+        keeper = Keeper(path, reader, writer, state)
+        self._keepers[path] = keeper
+        self._on_state(keeper, state)
+        task = asyncio.get_running_loop().create_task(self._listen(keeper))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return keeper
+
+    async def _listen(self, keeper: Keeper) -> None:
+        # Not in a finally: where this task is cancelled the agent ends, and the keeper lives on.
+        await keeper.listen(self._on_state)
+        self._keepers.pop(keeper.path, None)
+        self._on_gone(keeper)
+
+    async def close(self) -> None:
+        """Let go of all keepers; they live on."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -1,0 +1,329 @@
+"""The other agents of the cluster: one SSH connection to each, opened when it is first needed.
+
+`Session` is the asking side of the command API for asyncio programs, over SSH here (`connect`); `Peers` keeps
+the sessions of an agent with the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import asyncssh
+import msgspec
+
+from omtools import __version__
+from omtools.agent import api, keys, log
+from omtools.agent.config import Configuration
+from omtools.cluster.map import Node
+from omtools.errors import AgentVersion, BadRequest, HostKeyWrong, KeyNotAuthorised, NodeDown, OmError
+from omtools.i18n import _
+
+# AES-GCM first: it is several times as fast as the others on any processor of the last fifteen years.
+ENCRYPTION = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "chacha20-poly1305@openssh.com")
+KEEPALIVE = 15  # seconds; four unanswered ones end a connection
+WINDOW = 16 << 20  # of the receiving side; the only bound on what may be under way
+PACKET = 1 << 18
+
+_R = TypeVar("_R")
+_decoder = msgspec.json.Decoder(api.FromAgent)
+
+
+class Session(asyncssh.SSHClientSession[bytes]):
+    """A conversation with an agent: calls, answered in any order."""
+
+    def __init__(self, node: str, who: api.Hello) -> None:
+        self.node = node
+        self.hello: api.Hello | None = None
+        self._who = who
+        self._channel: asyncssh.SSHClientChannel[bytes] | None = None
+        self._buffer = bytearray()
+        self._waiting: dict[int, asyncio.Future[api.Result]] = {}
+        self._events: dict[int, Callable[[api.Event], None]] = {}
+        self._next = 1
+        self._over: OmError | None = None
+        self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    # -- what asyncssh calls
+
+    def connection_made(self, chan: asyncssh.SSHClientChannel[bytes]) -> None:
+        """The channel is open."""
+        self._channel = chan
+
+    def session_started(self) -> None:
+        """The subsystem runs."""
+        self._write(self._who)
+
+    def data_received(self, data: bytes, datatype: asyncssh.DataType) -> None:  # noqa: ARG002
+        """Bytes arrived."""
+        self._buffer += data
+        while (end := self._buffer.find(b"\n")) >= 0:
+            line = bytes(self._buffer[:end])
+            del self._buffer[:end + 1]
+            self._line(line)
+        if len(self._buffer) > api.MAX_LINE:
+            self._end(BadRequest(why=_("a line of more than {n} bytes").format(n=api.MAX_LINE)))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The channel or its connection is gone."""
+        self._end(self._down(str(exc) if exc else _("it hung up")))
+
+    # -- what the agent calls
+
+    @property
+    def over(self) -> bool:
+        """Whether it is of no use any more."""
+        return self._over is not None
+
+    async def ready(self) -> None:
+        """Wait for the other side's hello.
+
+        Raises:
+            AgentVersion: it speaks another version.
+            NodeDown: it hung up.
+        """
+        await asyncio.shield(self._ready)
+
+    async def call(self, request: api.Request, result: type[_R], uid: int | None = None,
+                   on_event: Callable[[api.Event], None] | None = None) -> _R:
+        """Ask something.
+
+        Args:
+            request: what.
+            result: the type of the answer.
+            uid: for whom, where an agent asks for a user.
+            on_event: called with every notice that belongs to this call, also after the answer.
+
+        Raises:
+            OmError: whatever the other side raised, or NodeDown.
+        """
+        if self._over is not None:
+            raise self._over
+        number, self._next = self._next, self._next + 1
+        future: asyncio.Future[api.Result] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = future
+        if on_event is not None:
+            self._events[number] = on_event
+        try:
+            self._write(api.Call(number, request, uid))
+            answer = await future
+        finally:
+            self._waiting.pop(number, None)
+        if not isinstance(answer, result):
+            raise BadRequest(why=f"{type(answer).__name__} instead of {result.__name__}")
+        return answer
+
+    def close(self) -> None:
+        """Hang up."""
+        if self._channel is not None:
+            self._channel.close()
+
+    # -- inside
+
+    def _write(self, message: api.ToAgent) -> None:
+        if self._channel is None or self._channel.is_closing():
+            raise self._down(_("the connection is closed"))
+        self._channel.write(api.line_of(message))
+
+    def _line(self, line: bytes) -> None:
+        try:
+            message = _decoder.decode(line)
+        except msgspec.MsgspecError as error:
+            log.warn("a peer said what cannot be read", peer=self.node, why=error)
+            return
+        if isinstance(message, api.Hello):
+            self._hello(message)
+        elif isinstance(message, api.Notice):
+            if handler := self._events.get(message.id):
+                handler(message.event)
+        elif isinstance(message, api.Failure):
+            self._failed(message)
+        elif (future := self._waiting.get(message.id)) and not future.done():
+            future.set_result(message.result)
+
+    def _failed(self, failure: api.Failure) -> None:
+        error = OmError.from_wire(failure.error)
+        if failure.id == 0:  # of no call: the whole conversation
+            self._end(error)
+        elif (future := self._waiting.get(failure.id)) and not future.done():
+            future.set_exception(error)
+
+    def _hello(self, hello: api.Hello) -> None:
+        self.hello = hello
+        if hello.version != api.VERSION:
+            self._end(AgentVersion(theirs=hello.version, ours=api.VERSION))
+        elif not self._ready.done():
+            self._ready.set_result(None)
+
+    def _down(self, why: str) -> NodeDown:
+        return NodeDown(node=self.node, address=_("its SSH connection"), why=why)
+
+    def _end(self, error: OmError) -> None:
+        if self._over is not None:
+            return
+        self._over = error
+        futures: list[asyncio.Future[Any]] = [*self._waiting.values(), self._ready]
+        for future in futures:
+            if not future.done():
+                future.set_exception(error)
+                future.exception()  # seen: nobody may be waiting for this one
+        self.close()
+
+
+class Link:
+    """An SSH connection to one agent, with its session."""
+
+    def __init__(self, connection: asyncssh.SSHClientConnection, session: Session) -> None:
+        self.connection = connection
+        self.session = session
+
+    @property
+    def over(self) -> bool:
+        """Whether a new one is needed."""
+        return self.session.over or self.connection.is_closed()
+
+    async def close(self) -> None:
+        """Hang up."""
+        self.connection.close()
+        with contextlib.suppress(OSError, asyncssh.Error):
+            await self.connection.wait_closed()
+
+
+async def connect(node: Node, port: int, user: str, client_keys: list[Any], known_hosts: Path,
+                  patience: float, local: str = "", who: api.Hello | None = None) -> Link:
+    """Connect to the agent of `node`, checking that it is who it should be.
+
+    Args:
+        node: whose agent.
+        port: its SSH port.
+        user: the SSH user name.
+        client_keys: keys (or paths of keys) to show.
+        known_hosts: the one file of host keys that counts.
+        patience: seconds until it must have answered.
+        local: address to come from.
+        who: how to introduce oneself.
+
+    Raises:
+        NodeDown: it does not answer.
+        HostKeyWrong: it answers with a host key that is not in known_hosts.
+        KeyNotAuthorised: it does not know our key.
+        AgentVersion: it speaks another version of the API.
+    """
+    connection: asyncssh.SSHClientConnection | None = None
+    try:
+        async with asyncio.timeout(patience):
+            connection = await asyncssh.connect(
+                node.address, port, username=user, client_keys=client_keys,
+                local_addr=(local, 0) if local else (),
+                options=_client_options(), known_hosts=_known_hosts(known_hosts))
+            session = Session(node.name, who or api.Hello(api.VERSION))
+            await connection.create_session(lambda: session, subsystem=api.SUBSYSTEM, encoding=None,
+                                            window=WINDOW, max_pktsize=PACKET)
+            await session.ready()
+        return Link(connection, session)
+    except BaseException as error:
+        if connection is not None:
+            connection.abort()
+        if (told := _worded(error, node, port, known_hosts, client_keys)) is not None:
+            raise told from None
+        raise
+
+
+def _client_options() -> asyncssh.SSHClientConnectionOptions:
+    # config=None and agent_path=None: nothing of ~/.ssh has a say in how agents meet.
+    return asyncssh.SSHClientConnectionOptions(
+        config=None, agent_path=None, preferred_auth=["publickey"], gss_host=None,
+        encryption_algs=ENCRYPTION, compression_algs=["none"], client_version=f"openMosix_{__version__}",
+        keepalive_interval=KEEPALIVE, keepalive_count_max=3, tcp_keepalive=True)
+
+
+def _known_hosts(path: Path) -> bytes:
+    """The file's content; without the file nobody is known (and not: everybody)."""
+    try:
+        return path.read_bytes() or b"#"
+    except FileNotFoundError:
+        return b"#"
+
+
+def _worded(error: BaseException, node: Node, port: int, known_hosts: Path, client_keys: list[Any]) -> OmError | None:
+    """What to tell the user of an error while connecting."""
+    address = f"{node.address}:{port}"
+    if isinstance(error, asyncssh.HostKeyNotVerifiable):
+        return HostKeyWrong(node=node.name, address=address, known_hosts=str(known_hosts))
+    if isinstance(error, asyncssh.PermissionDenied):
+        return KeyNotAuthorised(node=node.name, key=_shown(client_keys))
+    if isinstance(error, TimeoutError):
+        return NodeDown(node=node.name, address=address, why=_("no answer in time"))
+    if isinstance(error, OSError):
+        return NodeDown(node=node.name, address=address, why=error.strerror or str(error))
+    if isinstance(error, asyncssh.Error):
+        return NodeDown(node=node.name, address=address, why=error.reason or str(error))
+    if isinstance(error, ValueError):  # asyncssh's word for a line of known_hosts that is none
+        return NodeDown(node=node.name, address=address, why=str(error))
+    return None
+
+
+def _shown(client_keys: list[Any]) -> str:
+    key = client_keys[0] if client_keys else ""
+    if isinstance(key, asyncssh.SSHKey):
+        return f"{key.get_comment() or key.get_algorithm()} ({key.get_fingerprint()})"
+    return str(key)
+
+
+class Peers:
+    """An agent's connections to the others, one each, renewed when they broke."""
+
+    def __init__(self, configuration: Configuration, client_key: asyncssh.SSHKey) -> None:
+        self._configuration = configuration
+        self._key = client_key
+        self._links: dict[int, Link] = {}
+        self._connecting: dict[int, asyncio.Lock] = {}
+
+    async def link(self, node: Node) -> Link:
+        """A connection to that node that was up a moment ago; raises as `connect`."""
+        # Two who want the same node at once share one connection.
+        async with self._connecting.setdefault(node.number, asyncio.Lock()):
+            link = self._links.get(node.number)
+            if link is not None and not link.over:
+                return link
+            settings = self._configuration.settings
+            own = self._configuration.node
+            link = await connect(
+                node, settings.port, api.NODE_USER, [self._key],
+                self._configuration.directory / keys.KNOWN_HOSTS, settings.connect_timeout,
+                who=api.Hello(api.VERSION, own.number, own.name),
+                local=self._configuration.listen if self._configuration.listen.startswith("127.") else "")
+            self._links[node.number] = link
+            log.info("connected to a peer", peer=node.name, address=node.address)
+            return link
+
+    async def call(self, node: Node, request: api.Request, result: type[_R], uid: int | None = None,
+                   patience: float = 15.0) -> _R:
+        """Ask that node's agent; raises as `connect` and `Session.call`."""
+        link = await self.link(node)
+        try:
+            async with asyncio.timeout(patience):
+                return await link.session.call(request, result, uid)
+        except TimeoutError:
+            # A peer that is silent for so long may be gone without a word: begin anew next time.
+            self._links.pop(node.number, None)
+            link.connection.abort()
+            raise NodeDown(node=node.name, address=node.address, why=_("no answer in time")) from None
+
+    async def close(self) -> None:
+        """Hang up on all."""
+        links, self._links = list(self._links.values()), {}
+        await asyncio.gather(*(link.close() for link in links))
+
+
+@contextlib.asynccontextmanager
+async def connected(*args: Any, **kwargs: Any) -> AsyncIterator[Session]:
+    """A session as `connect` makes it, closed at the end: for programs that are no agents."""
+    link = await connect(*args, **kwargs)
+    try:
+        yield link.session
+    finally:
+        await link.close()

@@ -1,0 +1,45 @@
+"""``migrate PID NODE|home``: move a running process."""
+
+from __future__ import annotations
+
+import sys
+
+from omtools.agent import api
+from omtools.agent.client import Client
+from omtools.commands._common import as_pid, megabytes, parser, print_json, run
+from omtools.i18n import _
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns its exit status."""
+    return run(_migrate, arguments)
+
+
+def _migrate(arguments: list[str]) -> int:
+    options = parser("migrate", _("Move a running process to another node, or call it home. Your own "
+                                  "processes; root may move anybody's."))
+    options.add_argument("pid", metavar="PID", help=_("its process number, as ps shows it"))
+    options.add_argument("to", metavar="NODE|home", help=_("a node's number or name, or “home”"))
+    options.add_argument("--json", action="store_true", help=_("tell what moved as JSON"))
+    given = options.parse_args(arguments)
+    pid = as_pid(given.pid)
+    with Client(name="migrate") as agent:
+        moved = agent.call(api.Migrate(pid, given.to), api.Moved)
+        names = {} if given.json else _names(agent, moved)
+    if given.json:
+        print_json(moved)
+        return 0
+    print(_("Process {pid} moved from {source} to {target}: {size}, frozen {frozen:.0f} ms, {total:.0f} ms in "
+            "all, {speed:.0f} MB/s.").format(
+                pid=pid, source=names[moved.source], target=names[moved.target], size=megabytes(moved.bytes),
+                frozen=moved.frozen_ms, total=moved.total_ms, speed=moved.mb_per_s))
+    return 0
+
+
+def _names(agent: Client, moved: api.Moved) -> dict[int, str]:
+    return {number: agent.call(api.Whois(str(number)), api.NodeName).name
+            for number in (moved.source, moved.target)}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,155 @@
+"""``mosctl``: ask and set what a node does."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from omtools.agent import api
+from omtools.agent.client import Client
+from omtools.cluster.load import BLOCK, UP, status_words
+from omtools.commands._common import parser, print_json, run
+from omtools.errors import NodeDown, OmError
+from omtools.i18n import _
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns its exit status."""
+    return run(_mosctl, arguments)
+
+
+def _mosctl(arguments: list[str]) -> int:
+    given = _options().parse_args(arguments)
+    with Client(name="mosctl") as agent:
+        if given.verb in _SWITCHES:
+            return _switch(agent, given.verb, given.json)
+        if given.verb == "whois":
+            return _whois(agent, given.node, given.json)
+        if given.verb == "status":
+            return _status(agent, given.node, given.json)
+        report = agent.call(api.NodeInfo(given.node), api.NodeReport)
+    if given.verb == "isup":
+        return _isup(report, given.json)
+    return _figure(report, given.verb, given.json)
+
+
+def _options() -> argparse.ArgumentParser:
+    options = parser("mosctl", _("Ask and set what a node does. Without NODE it is this one."))
+    verbs = options.add_subparsers(dest="verb", metavar="VERB", required=True)
+    for verb, (what, takes_node) in _VERBS.items():
+        sub = verbs.add_parser(verb, help=_(what), description=_(what), allow_abbrev=False)
+        sub.add_argument("--json", action="store_true", help=_("answer as JSON"))
+        sub.add_argument("--debug", action="store_true", help=_("show tracebacks"))
+        if takes_node:
+            sub.add_argument("node", metavar="NODE", nargs="?", default="", help=_("a node's number, name or address"))
+    return options
+
+
+_VERBS: dict[str, tuple[str, bool]] = {
+    "status": ("who this node is, who belongs to its cluster, what it accepts", True),
+    "whois": ("a node's number, name and address", True),
+    "isup": ("whether a node answers (exit status 1 if not)", True),
+    "getload": ("load: 100 is one process that computes, on a standard processor", True),
+    "getspeed": ("speed: 10000 is the standard processor", True),
+    "getmem": ("memory that a newcomer can have, in MB", True),
+    "getfree": ("memory that nothing uses, in MB", True),
+    "getutil": ("utilizability: share of the time not lost to memory pressure, in %", True),
+    "block": ("accept no guests any more", False),
+    "noblock": ("accept guests again", False),
+}
+_SWITCHES = {"block": True, "noblock": False}
+
+
+def _switch(agent: Client, verb: str, as_json: bool) -> int:
+    on = _SWITCHES[verb]
+    agent.call(api.Switch("block", on), api.Done)
+    if as_json:
+        print_json({"block": on})
+    else:
+        print(_("Guests are refused from now on.") if on else _("Guests are accepted from now on."))
+    return 0
+
+
+def _whois(agent: Client, word: str, as_json: bool) -> int:
+    found = agent.call(api.Whois(word), api.NodeName)
+    if as_json:
+        print_json({"number": found.number, "name": found.name, "address": found.address, "aliases": found.aliases})
+    else:
+        print(_("openMosix #{number} is {name} at {address}").format(
+            number=found.number, name=found.name, address=", ".join([found.address, *found.aliases])))
+    return 0
+
+
+def _isup(report: api.NodeReport, as_json: bool) -> int:
+    up = bool(report.status & UP)
+    if as_json:
+        print_json({"node": report.number, "up": up})
+    else:
+        print(_("yes") if up else _("no"))
+    return 0 if up else 1
+
+
+_FIGURES: dict[str, tuple[str, Callable[[api.NodeReport], Any]]] = {
+    "getload": ("load", lambda report: round(report.load)),
+    "getspeed": ("speed", lambda report: report.speed),
+    "getmem": ("available_mb", lambda report: report.mem_available >> 20),
+    "getfree": ("free_mb", lambda report: report.mem_free >> 20),
+    "getutil": ("util", lambda report: report.util),
+}
+
+
+def _figure(report: api.NodeReport, verb: str, as_json: bool) -> int:
+    if report.error is not None:
+        raise _why(report)
+    name, figure = _FIGURES[verb]
+    if as_json:
+        print_json({"node": report.number, name: figure(report)})
+    else:
+        print(figure(report))
+    return 0
+
+
+def _why(report: api.NodeReport) -> OmError:
+    if report.error is None:
+        return NodeDown(node=report.name, address=report.address, why=_("it does not say"))
+    return OmError.from_wire(report.error)
+
+
+def _status(agent: Client, word: str, as_json: bool) -> int:
+    report = agent.call(api.NodeInfo(word), api.NodeReport)
+    nodes = agent.call(api.Nodes(), api.NodeList)
+    if as_json:
+        print_json({"report": report, "words": status_words(report.status), "ranges": nodes.ranges,
+                    "configured": len(nodes.nodes)})
+        return 0
+    if report.number == nodes.own:
+        print(_("This is openMosix node #{number}").format(number=report.number))
+        _print_cluster(nodes)
+    else:
+        print(_("openMosix node #{number} is {name} at {address}").format(
+            number=report.number, name=report.name, address=report.address))
+    if report.error is not None:
+        print(_("Down: {why}").format(why=_why(report)))
+        return 0
+    print(_("Status: {status} ({words})").format(status=report.status, words=" ".join(status_words(report.status))))
+    print(_("Guests: {guests} here, {what}; own processes away: {away}").format(
+        guests=report.guests, away=report.away,
+        what=_("no more accepted") if report.status & BLOCK else _("more are welcome")))
+    return 0
+
+
+def _print_cluster(nodes: api.NodeList) -> None:
+    family = "10 (AF_INET6)" if any(":" in entry.host for entry in nodes.ranges) else "2 (AF_INET)"
+    print(_("Network protocol: {family}").format(family=family))
+    for entry in nodes.ranges:
+        numbers = f"{entry.first}-{entry.first + entry.count - 1}"
+        print(_("openMosix range     {numbers:<7} begins at {host}").format(numbers=numbers, host=entry.host))
+    print(_("Total configured: {n}").format(n=len(nodes.nodes)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

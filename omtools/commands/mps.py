@@ -1,0 +1,134 @@
+"""``mps``: ps with a NODE column.
+
+The system's own ps does the work, with whatever options it has; the column is put into its output behind
+TTY, where openMosix had it. 0: here, at home; n: the node that executes it; -1: no agent knows.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+from omtools.agent import api
+from omtools.agent.client import Client
+from omtools.commands._common import print_json, run
+from omtools.errors import NoAgent, OmError
+from omtools.i18n import N_, _
+
+_WIDTH = 4
+_COLUMN = _WIDTH + 1
+_TTY_WIDTHS = {"TTY": 8, "TT": 8}
+
+_HELP = N_("""\
+usage: mps [--json] [options of ps]
+
+ps with a column NODE: 0 is here, a number is the node that executes the process, -1 means that no
+agent could be asked. All options are those of ps(1).
+
+  --json      the processes of which one half is elsewhere, as JSON
+  --guests    the processes of other nodes that run here
+  --help      show this
+""")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns its exit status."""
+    return run(_mps, arguments)
+
+
+def _mps(arguments: list[str]) -> int:
+    options = [word for word in arguments if word not in ("--json", "--guests", "--debug")]
+    if "--help" in options:
+        print(_(_HELP), end="")
+        return 0
+    if "--json" in arguments:
+        with Client(name="mps") as agent:
+            print_json(agent.call(api.Processes(), api.ProcessList).processes)
+        return 0
+    if "--guests" in arguments:
+        return _guests()
+    return _with_column(options)
+
+
+def _guests() -> int:
+    with Client(name="mps") as agent:
+        found = agent.call(api.Processes(all=True), api.ProcessList).processes
+        print(_("  PID  HOME  PID AT HOME  PHASE"))
+        for info in found:
+            if info.role == "guest":
+                print(f"{info.local_pid:>5} {info.home:>5} {info.pid:>12}  {info.phase}")
+    return 0
+
+
+def _with_column(options: list[str]) -> int:
+    nodes = _nodes()
+    program = shutil.which("ps")
+    if program is None:
+        raise OmError(detail=_("mps needs the program ps (package procps)."))
+    environment = dict(os.environ)
+    if sys.stdout.isatty():
+        # ps must leave room for the column, and it cannot see the terminal through our pipe.
+        environment["COLUMNS"] = str(max(shutil.get_terminal_size().columns - _COLUMN, 20))
+    done = subprocess.run([program, *options], stdout=subprocess.PIPE, env=environment, check=False)
+    lines = done.stdout.decode(errors="surrogateescape").split("\n")
+    sys.stdout.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]  # a command line may hold any bytes
+    sys.stdout.write("\n".join(insert_column(lines, nodes)))
+    return done.returncode
+
+
+def _nodes() -> dict[int, int] | None:
+    """Where the processes are that are not here; None without an agent."""
+    try:
+        with Client(name="mps") as agent:
+            found = agent.call(api.Processes(all=True), api.ProcessList)
+    except NoAgent:
+        return None
+    return {info.local_pid: info.where for info in found.processes
+            if info.role == "deputy" and info.where != found.node}
+
+
+def insert_column(lines: list[str], nodes: dict[int, int] | None) -> list[str]:
+    """Put NODE into ps's output.
+
+    Args:
+        lines: the output; where its first line has no PID, nothing is changed.
+        nodes: node by pid for processes that are not here; None: nobody knows.
+    """
+    header = _words(lines[0]) if lines else []
+    titles = [word for word, _start, _end in header]
+    if "PID" not in titles:
+        return lines
+    pid_at = titles.index("PID")
+    behind = next((title for title in ("TTY", "TT", "PID") if title in titles), "PID")
+    at = titles.index(behind)
+    result = [_put(lines[0], at, behind, f"{'NODE':>{_WIDTH}}")]
+    for line in lines[1:]:
+        words = _words(line)
+        if len(words) <= max(pid_at, at) or not words[pid_at][0].isdigit():
+            # The rest of a line that ps wrapped, or the header again (ps --headers).
+            again = [word for word, _start, _end in words] == titles
+            result.append(_put(line, at, behind, f"{'NODE':>{_WIDTH}}") if again else line)
+            continue
+        node = -1 if nodes is None else nodes.get(int(words[pid_at][0]), 0)
+        result.append(_put(line, at, behind, f"{node:>{_WIDTH}}"))
+    return result
+
+
+def _put(line: str, at: int, title: str, text: str) -> str:
+    """The line with `text` behind its word number `at`, which stands in the column `title`."""
+    _word, start, end = _words(line)[at]
+    # TTY is written to the left of its column; PID to the right, so it ends where the column does.
+    column_end = max(end, start + _TTY_WIDTHS[title]) if title in _TTY_WIDTHS else end
+    column_end = min(column_end, len(line))
+    return f"{line[:column_end]} {text}{line[column_end:]}"
+
+
+def _words(line: str) -> list[tuple[str, int, int]]:
+    return [(found.group(), found.start(), found.end()) for found in re.finditer(r"\S+", line)]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,132 @@
+"""``omagentd``: the agent of this node."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omtools.commands._common import parser, run, say
+from omtools.errors import OmError, UsageError
+from omtools.i18n import _
+
+if TYPE_CHECKING:
+    import argparse
+
+    from omtools.agent.config import Configuration
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns its exit status."""
+    return run(_omagentd, arguments)
+
+
+def _omagentd(arguments: list[str]) -> int:
+    given = _options().parse_args(arguments)
+    # The directories may be relative to where we were started, and a daemon goes to /.
+    if given.log is not None:
+        given.log = Path(given.log).absolute()
+    configuration = _configuration(given)
+    if given.daemon:
+        return _as_daemon(configuration, given)
+    return _serve(configuration, given, given.ready_fd)
+
+
+def _options() -> argparse.ArgumentParser:
+    options = parser("omagentd", _("The openMosix agent of this node: processes come and go through it. As root it "
+                                   "serves everybody, as an ordinary user that user's processes."))
+    options.add_argument("--config", metavar="DIR", help=_("map, keys and settings (else: $OPENMOSIX_CONFIG, "
+                                                           "/etc/openmosix, ~/.config/openmosix)"))
+    options.add_argument("--run", metavar="DIR", help=_("sockets (else: $OPENMOSIX_RUN, /run/openmosix, "
+                                                        "$XDG_RUNTIME_DIR/openmosix)"))
+    options.add_argument("--node", metavar="N", type=int, default=0, help=_("this node's number in the map (else "
+                                                                            "found by its addresses)"))
+    how = options.add_mutually_exclusive_group()
+    how.add_argument("--foreground", action="store_true", help=_("stay in the foreground (the default)"))
+    how.add_argument("--daemon", action="store_true", help=_("return when it serves, go on in the background"))
+    options.add_argument("--log", metavar="FILE", help=_("write the log there, not to stderr"))
+    options.add_argument("--ready-fd", metavar="N", type=int, help=_("write “ready” there when it serves"))
+    return options
+
+
+def _configuration(given: argparse.Namespace) -> Configuration:
+    # The environment is how the keepers and everything else below find the same directories.
+    if given.config:
+        os.environ["OPENMOSIX_CONFIG"] = os.path.abspath(given.config)
+    if given.run:
+        os.environ["OPENMOSIX_RUN"] = os.path.abspath(given.run)
+    from omtools.agent.config import load_configuration  # noqa: PLC0415 - --help and errors need none of it
+    from omtools.agent.paths import config_dir, run_dir  # noqa: PLC0415
+
+    return load_configuration(config_dir().absolute(), run_dir().absolute(), given.node, given.debug)
+
+
+def _serve(configuration: Configuration, given: argparse.Namespace, ready_fd: int | None) -> int:
+    import asyncio  # noqa: PLC0415 - heavy, and an error in the configuration should show at once
+
+    from omtools.agent import log  # noqa: PLC0415
+    from omtools.agent.serve import serve  # noqa: PLC0415
+
+    log.set_up(configuration.node.number, given.log, given.debug)
+    return asyncio.run(serve(configuration, lambda: _ready(ready_fd)), debug=False)
+
+
+def _ready(descriptor: int | None) -> None:
+    if descriptor is None:
+        return
+    try:
+        os.write(descriptor, b"ready\n")
+        os.close(descriptor)
+    except OSError as error:
+        raise UsageError(detail=_("--ready-fd {n}: {why}.").format(n=descriptor, why=error.strerror)) from None
+
+
+def _as_daemon(configuration: Configuration, given: argparse.Namespace) -> int:
+    """Fork; the parent waits for the child to serve, or to say why it cannot."""
+    hears, says = os.pipe()
+    if os.fork():
+        os.close(says)
+        with os.fdopen(hears, "rb") as pipe:
+            answer = pipe.read()
+        if answer == b"ready\n":
+            return 0
+        return int(answer) if answer.strip().isdigit() else OmError.exit_status
+    os.close(hears)
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+    status = OmError.exit_status
+    try:
+        os.chdir("/")
+        null = os.open(os.devnull, os.O_RDWR)
+        os.dup2(null, 0)
+        os.dup2(null, 1)
+        # stderr stays until it serves: an error on the way must be seen.
+        status = _serve_daemon(configuration, given, says, null)
+    except OmError as error:
+        status = error.exit_status
+        say(str(error))
+        os.write(says, b"%d" % status)
+    finally:
+        os._exit(status)
+
+
+def _serve_daemon(configuration: Configuration, given: argparse.Namespace, says: int, null: int) -> int:
+    import asyncio  # noqa: PLC0415
+
+    from omtools.agent import log  # noqa: PLC0415
+    from omtools.agent.serve import serve  # noqa: PLC0415
+
+    log.set_up(configuration.node.number, given.log, given.debug)
+
+    def ready() -> None:
+        _ready(given.ready_fd)
+        os.dup2(null, 2)
+        _ready(says)
+
+    return asyncio.run(serve(configuration, ready))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,192 @@
+"""omlab: nodes on one machine."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from omtools.errors import LabNotUp, OmError, UsageError
+from omtools.i18n import N_, _
+from omtools.lab.lab import Lab
+from omtools.lab.settings import own_environment
+from omtools.lab.state import LabState, NodeState
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns its exit status."""
+    options = _parser().parse_args(argv)
+    try:
+        status: int = options.action(options)
+        sys.stdout.flush()
+    except OmError as error:
+        if options.debug:
+            raise
+        print(f"omlab: {error}", file=sys.stderr)
+        return error.exit_status
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+        return 130
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="omlab",
+        description=_("A cluster on one machine: nodes with their own address, processes, /tmp and agent."),
+        epilog=_("OMLAB_NAME names the lab, so that a user can have several."),
+    )
+    parser.add_argument("--debug", action="store_true", help=_("show a traceback when something goes wrong"))
+    commands = parser.add_subparsers(required=True, metavar=_("COMMAND"))
+
+    up = commands.add_parser("up", help=_("start the lab, or what is missing of it"))
+    up.add_argument("--nodes", type=int, metavar="N", help=_("how many nodes; two if nothing is said"))
+    up.add_argument("--plain", action="store_true", help=_("without namespaces: agents on 127.x.y.z"))
+    up.add_argument("--json", action="store_true", help=_("print what is up as JSON"))
+    up.set_defaults(action=_up)
+
+    down = commands.add_parser("down", help=_("take the lab down; nothing of it remains"))
+    down.set_defaults(action=_down)
+
+    for name, action, text in (
+        ("status", _status, N_("what is up, and whether all of it lives (exit status 1: not)")),
+        ("list", _list, N_("number, name and address of each node")),
+    ):
+        command = commands.add_parser(name, help=_(text))
+        command.add_argument("--json", action="store_true", help=_("as JSON"))
+        command.set_defaults(action=action)
+
+    usage = "omlab exec NODE -- CMD..."
+    execute = commands.add_parser("exec", help=_("run a program on a node"), usage=usage)
+    execute.add_argument("node", metavar="NODE", help=_("name or number"))
+    execute.add_argument("command", metavar="CMD", nargs=argparse.REMAINDER, help=_("program and arguments"))
+    execute.set_defaults(action=_exec)
+
+    shell = commands.add_parser("shell", help=_("an interactive shell on a node"))
+    shell.add_argument("node", metavar="NODE", help=_("name or number"))
+    shell.set_defaults(action=_shell)
+
+    env = commands.add_parser("env", help=_("shell commands that make this shell talk to a node's agent"))
+    env.add_argument("node", metavar="NODE", help=_("name or number"))
+    env.set_defaults(action=_env)
+    return parser
+
+
+def _up(options: argparse.Namespace) -> int:
+    lab = Lab.up(options.nodes, plain=options.plain)
+    if options.json:
+        print(json.dumps(_description(lab)))
+        return 0
+    if lab.state.reason:
+        sentence = _(
+            "No namespaces here ({why}): the nodes are plain processes on loopback addresses, which share "
+            "/tmp, pids and the network with this machine. `omcheck` tells how to get namespaces."
+        )
+        print("omlab:", sentence.format(why=lab.state.reason), file=sys.stderr)
+    nodes = ", ".join(f"{node.name} ({node.number}, {node.address})" for node in lab.state.nodes)
+    print(_("Up: {nodes}.").format(nodes=nodes))
+    print(_("`omlab shell {name}` takes you there.").format(name=lab.state.nodes[0].name))
+    return 0
+
+
+def _down(_options: argparse.Namespace) -> int:
+    print(_("The lab is down.") if Lab.down() else _("No lab was up."))
+    return 0
+
+
+def _description(lab: Lab) -> dict[str, Any]:
+    return {
+        "up": True,
+        "name": lab.state.name,
+        "mode": lab.state.mode,
+        "reason": lab.state.reason,
+        "directory": str(lab.directory),
+        "nodes": [_node_description(lab, node) for node in lab.state.nodes],
+    }
+
+
+def _node_description(lab: Lab, node: NodeState) -> dict[str, Any]:
+    return {
+        "number": node.number,
+        "name": node.name,
+        "address": node.address,
+        "pid": node.being.pid if node.being else None,
+        "alive": _alive(lab.state, node),
+        "agent_pid": node.agent.pid if node.agent else None,
+        "agent": lab.agent_alive(node),
+    }
+
+
+def _alive(state: LabState, node: NodeState) -> bool:
+    return state.mode == "plain" or (node.being is not None and node.being.alive())
+
+
+def _status(options: argparse.Namespace) -> int:
+    try:
+        lab = Lab.find()
+    except LabNotUp as error:
+        print(json.dumps({"up": False}) if options.json else error)
+        return 1
+    found = _description(lab)
+    well = all(node["alive"] and node["agent"] for node in found["nodes"])
+    if options.json:
+        print(json.dumps(found))
+        return 0 if well else 1
+    mode = _("namespaces") if lab.state.mode == "namespaces" else _("plain processes")
+    head = _("Lab “{name}”, {mode}, in {directory}")
+    print(head.format(name=lab.state.name, mode=mode, directory=lab.directory))
+    for node in found["nodes"]:
+        if not node["alive"]:
+            words = _("dead; `omlab up` repairs it")
+        elif not node["agent"]:
+            words = _("alive, its agent is not; `omlab up` repairs it")
+        else:
+            words = _("alive, agent {pid}").format(pid=node["agent_pid"])
+        print(f"{node['number']:>5}  {node['name']:<16} {node['address']:<15}  {words}")
+    return 0 if well else 1
+
+
+def _list(options: argparse.Namespace) -> int:
+    lab = Lab.find()
+    nodes = [{"number": n.number, "name": n.name, "address": n.address} for n in lab.state.nodes]
+    if options.json:
+        print(json.dumps(nodes))
+    else:
+        for node in nodes:
+            print(f"{node['number']:>5}  {node['name']:<16} {node['address']}")
+    return 0
+
+
+def _exec(options: argparse.Namespace) -> int:
+    from omtools.lab import enter  # noqa: PLC0415 - terminals and all: only where it is used
+
+    command = options.command[1:] if options.command[:1] == ["--"] else options.command
+    if not command:
+        raise UsageError(detail=_("exec what? omlab exec NODE -- CMD..."))
+    lab = Lab.find()
+    return enter.execute(lab, lab.node_state(options.node), command)
+
+
+def _shell(options: argparse.Namespace) -> int:
+    from omtools.lab import enter  # noqa: PLC0415
+
+    lab = Lab.find()
+    return enter.shell(lab, lab.node_state(options.node))
+
+
+def _env(options: argparse.Namespace) -> int:
+    lab = Lab.find()
+    for name, value in own_environment(lab.directory, lab.state, lab.node_state(options.node)).items():
+        print(f"export {name}={shlex.quote(value)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,173 @@
+"""The cage: where a guest runs, with nothing of its host in sight.
+
+Its own user, pid, mount, network, ipc, uts and time namespace; an empty read-only root; no capability,
+no new privileges. Inside, pid 1 waits for ever in ten bytes of code, and beside it, under the pid that
+the process has at home, stands the stub: a page with a gadget, ready to become the guest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import signal
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from omtools.errors import KernelLacks, RestoreFailed
+from omtools.image.injection import Tracee
+from omtools.linux import namespaces as ns
+from omtools.linux import ptrace
+from omtools.linux.libc import C, fail, syscall
+from omtools.linux.x86_64 import PAUSE_PROGRAM, STUB_PROGRAM
+
+_SYS_CLOSE_RANGE, _CLOSE_RANGE_CLOEXEC = 436, 4  # <asm/unistd_64.h>, <linux/close_range.h>
+_PR_SET_SECUREBITS = 28  # <linux/prctl.h>
+_SECBIT_NOROOT_LOCKED = 3  # SECBIT_NOROOT | SECBIT_NOROOT_LOCKED, <linux/securebits.h>: root has no power
+_ALL = (ns.Clone.NEWUSER | ns.Clone.NEWPID | ns.Clone.NEWNS | ns.Clone.NEWNET | ns.Clone.NEWIPC
+        | ns.Clone.NEWUTS | ns.Clone.NEWTIME)  # fmt: skip
+
+
+@dataclass(slots=True)
+class Cage:
+    """A cage and the stub in it.
+
+    Attributes:
+        init: its pid 1, as seen from outside; a child of ours.
+        stub: the process that becomes the guest, seized and stopped in its first int3.
+    """
+
+    init: int
+    stub: Tracee
+
+    def destroy(self) -> None:
+        """End everything in it."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.init, signal.SIGKILL)
+        for pid in (self.stub.pid, self.init):
+            with contextlib.suppress(ChildProcessError):
+                while not ptrace.wait(pid).over:
+                    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """The home node's clocks at some moment, in nanoseconds."""
+
+    monotonic: int
+    boottime: int
+
+    @classmethod
+    def now(cls) -> Clocks:
+        """This node's."""
+        return cls(time.clock_gettime_ns(time.CLOCK_MONOTONIC), time.clock_gettime_ns(time.CLOCK_BOOTTIME))
+
+
+def build(pid: int, hostname: str, home: Clocks) -> Cage:
+    """Build a cage for the process `pid` of a node whose host name and clocks are given.
+
+    Must be called by a process with a single thread. Raises KernelLacks, RestoreFailed.
+    """
+    ours, theirs = socket.socketpair()
+    here = Clocks.now()
+    builder = os.fork()
+    if builder == 0:
+        _as_child(lambda: _build_namespaces(pid, hostname, home, here, theirs))
+    theirs.close()
+    with ours:
+        try:
+            message, pidfds, _flags, _address = socket.recv_fds(ours, 4096, 1)
+        finally:
+            os.waitpid(builder, 0)
+        if not pidfds:
+            kind, _, why = message.decode(errors="replace").partition(":")
+            if kind == "namespaces":
+                raise KernelLacks(feature="the namespaces of a cage", why=why)
+            raise RestoreFailed(node="", why=why or "the cage's builder ended without a word")
+        stub = _outer_pid(pidfds[0])
+        os.close(pidfds[0])
+        tracee = Tracee.seize(stub, ptrace.O_EXITKILL)
+        ours.send(b"go")
+        tracee.expect_trap()
+    return Cage(int(message), tracee)
+
+
+def _as_child(work: Callable[[], None]) -> None:
+    """Run `work` in a forked child, which never returns."""
+    try:
+        work()
+    finally:
+        os._exit(1)
+
+
+def _outer_pid(pidfd: int) -> int:
+    text = Path(f"/proc/self/fdinfo/{pidfd}").read_text()
+    return int(next(line.split()[1] for line in text.splitlines() if line.startswith("Pid:")))
+
+
+def _build_namespaces(pid: int, hostname: str, home: Clocks, here: Clocks, back: socket.socket) -> None:
+    """In the builder: make the namespaces, then the cage's pid 1 as a child of the builder's parent."""
+    uid, gid = os.getuid(), os.getgid()
+    try:
+        syscall(_SYS_CLOSE_RANGE, 0, 0xFFFFFFFF, _CLOSE_RANGE_CLOEXEC)  # a guest inherits no descriptor
+        ns.unshare(_ALL)
+        ns.write_id_maps([ns.IdRange(uid, uid)], [ns.IdRange(gid, gid)])
+        ns.set_time_offsets(home.monotonic - here.monotonic, home.boottime - here.boottime)
+        ns.sethostname(hostname)
+    except OSError as error:
+        back.send(f"namespaces:{error}".encode())
+        return
+    told, tell = os.pipe()  # only here the cage's pid 1 is known by its pid outside
+    init = ns.clone3(ns.Clone.PARENT, exit_signal=0, bare=True)
+    if init.pid == 0:
+        os.close(tell)
+        _as_child(lambda: _as_init(pid, told, back))
+    os.write(tell, str(init.pid).encode())
+
+
+def _as_init(pid: int, told: int, back: socket.socket) -> None:
+    """pid 1 of the cage: an empty root, the stub, then nothing for ever."""
+    own = os.read(told, 32)
+    try:
+        ns.set_parent_death_signal(signal.SIGKILL)
+        _empty_root()
+        ns.set_no_new_privs()
+        if C.prctl(_PR_SET_SECUREBITS, _SECBIT_NOROOT_LOCKED, 0, 0, 0) == -1:
+            raise fail("securebits")
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        pause, program = (_program(code) for code in (PAUSE_PROGRAM, STUB_PROGRAM))
+        stub = ns.clone3(set_tid=[pid], pidfd=True, exit_signal=0, bare=True)
+    except OSError as error:
+        back.send(f"cage:{error}".encode())
+        return
+    if stub.pid == 0:
+        _as_child(lambda: _as_stub(program, back))
+    socket.send_fds(back, [own], [stub.pidfd])
+    ns.execveat(pause, [b"cage"])
+
+
+def _as_stub(program: int, back: socket.socket) -> None:
+    back.recv(8)  # seized: from here on the int3 is a stop, not a death
+    for number in range(1, 65):
+        if number not in (signal.SIGKILL, signal.SIGSTOP, 32, 33):
+            signal.signal(number, signal.SIG_DFL)
+    ns.execveat(program, [b"guest"])
+
+
+def _empty_root() -> None:
+    ns.mount(None, "/", None, ns.Mount.REC | ns.Mount.PRIVATE)
+    ns.mount("cage", "/tmp", "tmpfs", ns.Mount.NOSUID | ns.Mount.NODEV | ns.Mount.NOEXEC, "size=4k,mode=555")
+    os.chdir("/tmp")
+    ns.pivot_root(".", ".")
+    ns.umount2(".", ns.Umount.DETACH)
+    ns.mount(None, "/", None, ns.Mount.REMOUNT | ns.Mount.RDONLY | ns.Mount.NOSUID | ns.Mount.NODEV
+             | ns.Mount.NOEXEC)  # fmt: skip
+
+
+def _program(code: bytes) -> int:
+    descriptor = os.memfd_create("guest", os.MFD_CLOEXEC)
+    os.write(descriptor, code)
+    return descriptor

@@ -1,0 +1,236 @@
+"""Taking the image of a stopped process.
+
+The order matters: what only a running process shows (how long it has slept) is read before it is stopped,
+and nothing in it is changed for good: it can be let go at any moment as if nothing had been.
+"""
+
+from __future__ import annotations
+
+import resource
+import struct
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from omtools.errors import CannotMigrate, ForeignArchitecture
+from omtools.i18n import _
+from omtools.image.injection import PROT_EXEC, PROT_READ, Call, Scratch, Tracee
+from omtools.image.model import Image, Layout, Region, Resume
+from omtools.image.survey import region_obstacle, shared_elsewhere
+from omtools.linux import proc, ptrace
+from omtools.linux.x86_64 import CS_64BIT, ERESTART_RESTARTBLOCK, PAGE, Registers
+
+# <asm/unistd_64.h>
+SYS_RT_SIGACTION, SYS_SIGALTSTACK, SYS_BRK, SYS_PRCTL = 13, 131, 12, 157
+SYS_PERSONALITY, SYS_GETITIMER, SYS_GET_ROBUST_LIST = 135, 36, 274
+SYS_POLL, SYS_NANOSLEEP, SYS_FUTEX, SYS_CLOCK_NANOSLEEP, SYS_RESTART_SYSCALL = 7, 35, 202, 230, 219
+
+PR_GET_TID_ADDRESS = 40  # <linux/prctl.h>
+ITIMER_VIRTUAL, ITIMER_PROF = 1, 2  # <linux/time.h>
+SIGNALS = 64
+SIGACTION_SIZE = 32  # the kernel's struct sigaction, <asm/signal.h>: handler, flags, restorer, mask
+ALTSTACK_SIZE = 24  # stack_t
+
+# Limits that the guest's own kernel must know: they act on its memory and its stack.
+_LIMITS = (resource.RLIMIT_STACK, resource.RLIMIT_DATA, resource.RLIMIT_AS)
+
+_WORD = (1 << 64) - 1
+_KERNEL_MAPPINGS = ("[vvar]", "[vvar_vclock]", "[vdso]", "[vsyscall]")
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What has to be read while the process still runs."""
+
+    asleep: float | None
+    wchan: str
+
+
+def look_before(pid: int) -> Before:
+    """Read it now."""
+    try:
+        wchan = Path(f"/proc/{pid}/wchan").read_text()
+    except OSError:
+        wchan = ""
+    return Before(proc.asleep_for(pid), wchan)
+
+
+def take_image(
+    tracee: Tracee,
+    registers: Registers,
+    mask: int,
+    scratch: Scratch,
+    before: Before,
+    pid: int = 0,
+    resume: Resume | None = None,
+) -> Image:
+    """The image of a stopped process whose registers are borrowed and whose signal mask was `mask`.
+
+    `pid` is the process's pid at home, if that is not the tracee's; `resume` is what is left of a timeout,
+    where the caller knows.
+
+    Raises CannotMigrate with the reason when something ties it to its home.
+    """
+    home_pid, pid = pid or tracee.pid, tracee.pid
+    if registers.cs != CS_64BIT:
+        raise ForeignArchitecture(pid=pid, architecture=_("32-bit"))
+    now = time.clock_gettime_ns(time.CLOCK_MONOTONIC), time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    regions, vdso = _regions(pid, scratch)
+    asked = _ask_inside(tracee, registers, scratch, away=home_pid != pid)
+    stat = proc.stat(pid)
+    rseq = ptrace.get_rseq(pid)
+    resume = resume or _resume(tracee, registers, before)
+    if resume:
+        add_trampolines(regions, scratch)
+    return Image(
+        pid=home_pid,
+        registers=bytes(registers),
+        xstate=ptrace.get_xstate(pid),
+        mask=mask,
+        actions=asked.actions,
+        altstack=asked.altstack,
+        robust=asked.robust,
+        rseq=(rseq.address, rseq.size, rseq.signature),
+        tid_address=asked.tid_address,
+        layout=Layout(
+            stat.start_code, stat.end_code, stat.start_data, stat.end_data, stat.start_brk, asked.brk,
+            stat.start_stack, stat.arg_start, stat.arg_end, stat.env_start, stat.env_end,
+        ),
+        auxv=proc.auxv(pid),
+        regions=regions,
+        vdso=vdso,
+        scratch=(scratch.base, scratch.size),
+        arena=(0, 0),
+        pending=[*ptrace.pending_signals(pid, shared=True), *ptrace.pending_signals(pid, shared=False)],
+        limits={number: resource.prlimit(pid, number) for number in _LIMITS},
+        command=Path(f"/proc/{pid}/comm").read_bytes().rstrip(b"\n"),
+        monotonic_ns=now[0],
+        boottime_ns=now[1],
+        cpu_away=(0.0, 0.0),
+        resume=resume,
+        personality=asked.personality,
+    )  # fmt: skip
+
+
+def trampoline_page(scratch: Scratch) -> int:
+    """Where a process keeps the page of trampolines by which shortened calls are made again."""
+    return scratch.base - 16 * PAGE
+
+
+def add_trampolines(regions: list[Region], scratch: Scratch) -> None:
+    """Have the page of trampolines among the regions."""
+    page = trampoline_page(scratch)
+    if not any(region.start <= page < region.end for region in regions):
+        regions.append(Region(page, page + PAGE, PROT_READ | PROT_EXEC, "private", False, ""))
+
+
+def _regions(pid: int, scratch: Scratch) -> tuple[list[Region], list[tuple[str, int, int]]]:
+    mappings = [m for m in proc.mappings(pid) if not scratch.holds(m.start)]
+    shared = {(m.device, m.inode) for m in mappings if m.shared and m.name.startswith(("/dev/zero", "/memfd:"))}
+    others = shared_elsewhere(pid, shared)
+    regions, vdso = [], []
+    for mapping in mappings:
+        if mapping.name in _KERNEL_MAPPINGS:
+            if mapping.name != "[vsyscall]":
+                vdso.append((mapping.name, mapping.start, mapping.end))
+            continue
+        if obstacle := region_obstacle(mapping, others):
+            raise CannotMigrate(pid=pid, reason=obstacle)
+        anonymous = mapping.inode == 0 or mapping.name.startswith("/dev/zero")
+        kind = "stack" if mapping.name == "[stack]" else "shared" if mapping.shared and anonymous else "private"
+        regions.append(
+            Region(mapping.start, mapping.end, mapping.protection, kind, not anonymous, mapping.name, mapping.offset)
+        )
+    return regions, vdso
+
+
+@dataclass(frozen=True, slots=True)
+class _Inside:
+    actions: bytes
+    altstack: bytes
+    robust: tuple[int, int]
+    tid_address: int
+    brk: int
+    personality: int
+
+
+INJECTED_AWAY: dict[int, tuple[tuple[tuple[int, int, int], ...], ...]] = {
+    SYS_RT_SIGACTION: (((1, _WORD, 0),),),
+    SYS_PRCTL: (((0, _WORD, PR_GET_TID_ADDRESS),),),
+    SYS_PERSONALITY: (((0, 0xFFFFFFFF, 0xFFFFFFFF),),),
+}
+"""Rules (see `omtools.linux.seccomp`) for calls that a remote's filter must let through when its image is taken.
+
+They only ask what is true of the remote itself.
+"""
+
+
+def _ask_inside(tracee: Tracee, registers: Registers, scratch: Scratch, away: bool) -> _Inside:
+    """What only the process itself can ask its kernel: one batch."""
+    actions, altstack = scratch.data, scratch.data + SIGNALS * SIGACTION_SIZE
+    words = altstack + 64
+    timers = words + 64
+    calls: list[Call] = [
+        (SYS_RT_SIGACTION, number + 1, 0, actions + number * SIGACTION_SIZE, 8) for number in range(SIGNALS)
+    ]
+    calls += [
+        (SYS_SIGALTSTACK, 0, altstack),
+        (SYS_GET_ROBUST_LIST, 0, words, words + 8),
+        (SYS_PRCTL, PR_GET_TID_ADDRESS, words + 16),
+        (SYS_BRK, 0),
+        (SYS_PERSONALITY, 0xFFFFFFFF),
+    ]
+    if not away:
+        calls += [(SYS_GETITIMER, ITIMER_VIRTUAL, timers), (SYS_GETITIMER, ITIMER_PROF, timers + 32)]
+    results = tracee.batch(scratch, registers, calls)
+    data = tracee.memory.read(scratch.data, timers + 64 - scratch.data)
+    if not away and any(data[timers - scratch.data :]):
+        raise CannotMigrate(pid=tracee.pid, reason=_("a timer that counts its CPU time is running (setitimer)"))
+    robust_head, robust_length, tid_address = struct.unpack_from("<3Q", data, words - scratch.data)
+    at = altstack - scratch.data
+    return _Inside(
+        data[:at], data[at : at + ALTSTACK_SIZE], (robust_head, robust_length),
+        tid_address if results[SIGNALS + 2] == 0 else 0, results[SIGNALS + 3], results[SIGNALS + 4],
+    )  # fmt: skip
+
+
+_SECOND = 1_000_000_000
+
+TIMED: dict[int, tuple[int, bool, int | None]] = {
+    SYS_POLL: (2, False, None),
+    SYS_NANOSLEEP: (0, True, 1),
+    SYS_CLOCK_NANOSLEEP: (2, True, 3),
+    SYS_FUTEX: (3, True, None),
+}
+"""Calls with a restart block: where the timeout stands, whether by pointer, where the rest is written."""
+
+# What /proc/PID/wchan calls the places where calls with a restart block sleep.
+_WCHAN = {"poll": SYS_POLL, "nanosleep": SYS_NANOSLEEP, "nsleep": SYS_NANOSLEEP, "futex": SYS_FUTEX}
+
+
+def _resume(tracee: Tracee, registers: Registers, before: Before) -> Resume | None:
+    """What is left of the timeout of a call that the kernel would go on with by restart_syscall(2).
+
+    Where the kernel has written the rest for the program (the sleeps' second pointer) that is exact, else
+    it is the whole less the time since the process fell asleep.
+    """
+    if registers.result != -ERESTART_RESTARTBLOCK:
+        return None
+    nr = registers.call
+    if nr == SYS_RESTART_SYSCALL:  # it was interrupted before: the number is lost, the place is not
+        nr = next((number for word, number in _WCHAN.items() if word in before.wchan), nr)
+        if nr == SYS_NANOSLEEP and registers.rdi < 16:  # a clock's number, not a pointer
+            nr = SYS_CLOCK_NANOSLEEP
+    if nr not in TIMED:
+        raise CannotMigrate(pid=tracee.pid, reason=_("it sleeps in a call that cannot be told (try again)"))
+    argument, pointer, rest = TIMED[nr]
+    value = registers.arguments[argument]
+    if rest is not None and (place := registers.arguments[rest]):
+        return Resume(nr, _timespec(tracee, place), argument, pointer)
+    whole = _timespec(tracee, value) if pointer else (value & 0xFFFFFFFF) * 1_000_000
+    return Resume(nr, max(0, whole - int((before.asleep or 0.0) * _SECOND)), argument, pointer)
+
+
+def _timespec(tracee: Tracee, address: int) -> int:
+    seconds, nanoseconds = struct.unpack("<qq", tracee.memory.read(address, 16))
+    return int(seconds * _SECOND + nanoseconds)

@@ -1,0 +1,128 @@
+"""What a process image is: everything of a process that travels, except the contents of its pages."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from omtools.linux.x86_64 import Registers
+
+RegionKind = Literal["private", "shared", "stack"]
+
+
+class Region(msgspec.Struct, frozen=True, array_like=True):
+    """One mapping.
+
+    Attributes:
+        start: its address.
+        end: the address behind it.
+        protection: as for mmap(2).
+        kind: private memory (also of files), shared memory that nobody else maps, or a growing stack.
+        file: it maps a file; at home the deputy keeps that mapping, without its pages.
+        name: what /proc/PID/maps calls it.
+        offset: in the file.
+    """
+
+    start: int
+    end: int
+    protection: int
+    kind: RegionKind
+    file: bool
+    name: str
+    offset: int = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.end - self.start
+
+
+class Layout(msgspec.Struct, frozen=True, array_like=True):
+    """The `mm` fields of PR_SET_MM_MAP (struct prctl_mm_map, <linux/prctl.h>)."""
+
+    start_code: int
+    end_code: int
+    start_data: int
+    end_data: int
+    start_brk: int
+    brk: int
+    start_stack: int
+    arg_start: int
+    arg_end: int
+    env_start: int
+    env_end: int
+
+
+class Resume(msgspec.Struct, frozen=True, array_like=True):
+    """A call whose timeout was running.
+
+    Attributes:
+        nr: its number.
+        nanoseconds: what was left.
+        argument: index of its timeout among its arguments.
+        pointer: the timeout is a pointer to a struct timespec, else a number of milliseconds.
+    """
+
+    nr: int
+    nanoseconds: int
+    argument: int
+    pointer: bool
+
+
+class Image(msgspec.Struct, frozen=True):
+    """A stopped process's user part.
+
+    Attributes:
+        pid: at home.
+        registers: struct user_regs_struct; in an interrupted call rax is the kernel's -ERESTART*.
+        xstate: XSAVE area.
+        mask: blocked signals.
+        actions: for signals 1..64 the kernel's struct sigaction (32 bytes each).
+        altstack: stack_t (24 bytes).
+        robust: head and length of the list of robust futexes.
+        rseq: address, size and signature of rseq(2); address 0 if none.
+        tid_address: clear_child_tid, 0 if unknown.
+        layout: of its memory.
+        auxv: auxiliary vector.
+        regions: its mappings.
+        vdso: the kernel's own mappings, [vvar] … [vdso]: (name, start, end).
+        scratch: address and size of the scratch area, the same on both sides.
+        arena: address and size of the deputy's area for the arguments of calls.
+        pending: siginfo_t of queued signals.
+        limits: (soft, hard) of the resource limits that act on memory or CPU, by number.
+        command: what /proc/PID/comm says.
+        monotonic_ns: CLOCK_MONOTONIC at home while it was frozen.
+        boottime_ns: CLOCK_BOOTTIME likewise.
+        cpu_away: user and system time (seconds) that it used on other nodes so far.
+        resume: the interrupted call, if its timeout must be shortened.
+        personality: personality(2).
+    """
+
+    pid: int
+    registers: bytes
+    xstate: bytes
+    mask: int
+    actions: bytes
+    altstack: bytes
+    robust: tuple[int, int]
+    rseq: tuple[int, int, int]
+    tid_address: int
+    layout: Layout
+    auxv: bytes
+    regions: list[Region]
+    vdso: list[tuple[str, int, int]]
+    scratch: tuple[int, int]
+    arena: tuple[int, int]
+    pending: list[bytes]
+    limits: dict[int, tuple[int, int]]
+    command: bytes
+    monotonic_ns: int
+    boottime_ns: int
+    cpu_away: tuple[float, float]
+    resume: Resume | None
+    personality: int
+
+    def general_registers(self) -> Registers:
+        """The registers, ready for ptrace."""
+        return Registers.from_buffer_copy(self.registers)

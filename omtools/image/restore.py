@@ -1,0 +1,260 @@
+"""Building a process from its image: in a fresh stub (away), or in the deputy (coming home).
+
+Three steps: `map_guest` or `map_home` makes room at the right addresses, then the pages arrive
+(`omtools.image.pages`), then `finish` sets everything that only the process itself can set. Registers,
+vector state and signal mask come last, by ptrace.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import struct
+from collections.abc import Iterable
+
+from omtools.errors import RestoreFailed
+from omtools.image.capture import (
+    SIGACTION_SIZE,
+    SIGNALS,
+    SYS_PERSONALITY,
+    SYS_PRCTL,
+    SYS_RT_SIGACTION,
+    SYS_SIGALTSTACK,
+    trampoline_page,
+)
+from omtools.image.injection import (
+    MAP_ANONYMOUS,
+    MAP_FIXED_NOREPLACE,
+    MAP_PRIVATE,
+    MAP_SHARED,
+    PROT_READ,
+    PROT_WRITE,
+    SYS_MMAP,
+    SYS_MPROTECT,
+    SYS_MUNMAP,
+    Call,
+    Scratch,
+    Tracee,
+)
+from omtools.image.model import Image, Region
+from omtools.linux import proc, ptrace
+from omtools.linux.x86_64 import NO_CALL, PAGE, Registers, resume_trampoline
+
+# <asm/unistd_64.h>
+SYS_MREMAP, SYS_MADVISE, SYS_PRLIMIT64, SYS_RSEQ = 25, 28, 302, 334
+SYS_SET_TID_ADDRESS, SYS_SET_ROBUST_LIST, SYS_RT_TGSIGQUEUEINFO = 218, 273, 297
+
+# <asm-generic/mman.h>, <linux/mman.h>
+_MAP_GROWSDOWN, _MAP_NORESERVE, _MAP_STACK = 0x100, 0x4000, 0x20000
+_MREMAP_MOVE = 1 | 2  # MREMAP_MAYMOVE | MREMAP_FIXED
+_MADV_DONTNEED = 4
+
+# <linux/prctl.h>
+_PR_SET_NAME, _PR_SET_MM, _PR_SET_MM_MAP = 15, 35, 14
+_MM_MAP = struct.Struct("<12QII")  # struct prctl_mm_map
+
+_SS_ONSTACK = 1  # <asm-generic/signal-defs.h>
+_RSEQ_UNREGISTER = 1  # RSEQ_FLAG_UNREGISTER, <linux/rseq.h>
+_UNCATCHABLE = (signal.SIGKILL, signal.SIGSTOP)
+_ASIDE = 64 << 20  # how far behind the scratch area
+_KEPT_NAMES = ("[vvar]", "[vvar_vclock]", "[vdso]", "[vsyscall]")
+
+
+def _run(tracee: Tracee, scratch: Scratch, registers: Registers, calls: list[tuple[str, Call]]) -> list[int]:
+    """Run a batch of named calls; raises RestoreFailed that names the first one that failed."""
+    results = tracee.batch(scratch, registers, [call for _name, call in calls])
+    for (name, call), result in zip(calls, results, strict=True):
+        if -4095 <= result < 0 and name:
+            where = f"{name}({', '.join(f'{value:#x}' for value in call[1:4])})"
+            raise RestoreFailed(node="", why=f"{where}: {os.strerror(-result)}")
+    return results
+
+
+def _map_call(region: Region, start: int, end: int) -> tuple[str, Call]:
+    flags = MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | (MAP_SHARED if region.kind == "shared" else MAP_PRIVATE)
+    protection = PROT_READ | PROT_WRITE
+    if region.kind == "stack":
+        flags |= _MAP_GROWSDOWN | _MAP_STACK
+    elif region.protection == 0:
+        flags |= _MAP_NORESERVE  # address space set aside, often far more than there is memory
+        protection = 0
+    return "mmap", (SYS_MMAP, start, end - start, protection, flags, -1, 0)
+
+
+def map_guest(stub: Tracee, scratch: Scratch, registers: Registers, image: Image) -> None:
+    """Turn a fresh stub's address space into the image's, empty."""
+    mine = [m for m in proc.mappings(stub.pid) if not scratch.holds(m.start) and m.name != "[vsyscall]"]
+    kernel = {m.name: m for m in mine if m.name in _KEPT_NAMES}
+    wanted = {name: (start, end) for name, start, end in image.vdso}
+    if set(kernel) != set(wanted):
+        raise RestoreFailed(node="", why=f"its kernel maps {sorted(kernel)}, the process has {sorted(wanted)}")
+    calls: list[tuple[str, Call]] = [
+        ("munmap", (SYS_MUNMAP, m.start, m.size)) for m in mine if m.name not in _KEPT_NAMES
+    ]
+    # By way of a place that is free in both, for old and new places may overlap.
+    aside = scratch.end + _ASIDE
+    inward: list[tuple[str, Call]] = []
+    for name, mapping in kernel.items():
+        size, place = mapping.size, wanted[name][0]
+        calls.append(("mremap", (SYS_MREMAP, mapping.start, size, size, _MREMAP_MOVE, aside)))
+        inward.append(("mremap", (SYS_MREMAP, aside, size, size, _MREMAP_MOVE, place)))
+        aside += size
+    _run(stub, scratch, registers, calls + inward)
+    _run(stub, scratch, registers, [_map_call(region, region.start, region.end) for region in image.regions])
+
+
+def empty_deputy(deputy: Tracee, scratch: Scratch, registers: Registers, image: Image) -> None:
+    """Free the deputy's memory after the commit.
+
+    What stays: the scratch area, the kernel's own mappings, file mappings without their pages (they cost
+    nothing, and what `ps`, `lsof` and the file system see stays true), and the pages with arguments and
+    environment, which /proc/PID/cmdline and environ read.
+    """
+    calls: list[tuple[str, Call]] = []
+    if image.rseq[0]:  # first: the kernel writes to it at every return and kills when it cannot
+        calls.append(("rseq", (SYS_RSEQ, image.rseq[0], image.rseq[1], _RSEQ_UNREGISTER, image.rseq[2])))
+    keep = (image.layout.arg_start & -PAGE, (image.layout.env_end + PAGE - 1) & -PAGE)
+    for region in image.regions:
+        if region.file:
+            calls.append(("", (SYS_MADVISE, region.start, region.size, _MADV_DONTNEED)))
+            continue
+        for start, end in _without(region.start, region.end, [keep]):
+            calls.append(("munmap", (SYS_MUNMAP, start, end - start)))
+    _run(deputy, scratch, registers, calls)
+
+
+def map_home(deputy: Tracee, scratch: Scratch, registers: Registers, image: Image) -> list[tuple[int, int]]:
+    """Give the deputy the image's address space again; returns the ranges that still map their files.
+
+    Pages of those ranges are to be written only where they differ.
+    """
+    mine = [m for m in proc.mappings(deputy.pid) if not scratch.holds(m.start) and m.name not in _KEPT_NAMES]
+    wanted = [(region.start, region.end) for region in image.regions]
+    have = [(m.start, m.end) for m in mine]
+    calls: list[tuple[str, Call]] = []
+    for start, end in have:
+        calls += [("munmap", (SYS_MUNMAP, a, b - a)) for a, b in _without(start, end, wanted)]
+    for region in image.regions:
+        calls += [_map_call(region, a, b) for a, b in _without(region.start, region.end, have)]
+    _run(deputy, scratch, registers, calls)
+    return [(m.start, m.end) for m in mine if m.inode]
+
+
+def _without(start: int, end: int, holes: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The parts of [start, end) that no hole covers."""
+    parts = []
+    position = start
+    for first, last in sorted(holes):
+        if last <= position or first >= end:
+            continue
+        if first > position:
+            parts.append((position, first))
+        position = max(position, last)
+    if position < end:
+        parts.append((position, end))
+    return parts
+
+
+def finish(tracee: Tracee, scratch: Scratch, registers: Registers, image: Image) -> None:
+    """Everything but registers, once the pages are there."""
+    data = bytearray()
+
+    def put(piece: bytes) -> int:
+        address = scratch.data + len(data)
+        data.extend(piece.ljust(-(-len(piece) // 16) * 16, b"\0"))
+        return address
+
+    mine = {(m.start, m.end): m.protection for m in proc.mappings(tracee.pid)}
+    calls: list[tuple[str, Call]] = [
+        ("mprotect", (SYS_MPROTECT, region.start, region.size, region.protection))
+        for region in image.regions
+        if mine.get((region.start, region.end)) != region.protection
+    ]
+    auxv = put(image.auxv)
+    layout = put(_MM_MAP.pack(*_layout_fields(image), auxv, len(image.auxv), 0xFFFFFFFF))
+    calls.append(("prctl(PR_SET_MM_MAP)", (SYS_PRCTL, _PR_SET_MM, _PR_SET_MM_MAP, layout, _MM_MAP.size, 0)))
+    calls.append(("", (SYS_PRCTL, _PR_SET_NAME, put(image.command[:15] + b"\0"))))
+    actions = put(image.actions)
+    calls += [
+        ("rt_sigaction", (SYS_RT_SIGACTION, number, actions + (number - 1) * SIGACTION_SIZE, 0, 8))
+        for number in range(1, SIGNALS + 1)
+        if number not in _UNCATCHABLE
+    ]
+    calls.append(("sigaltstack", (SYS_SIGALTSTACK, put(_altstack(image.altstack)), 0)))
+    if image.robust[0]:
+        calls.append(("set_robust_list", (SYS_SET_ROBUST_LIST, *image.robust)))
+    if image.tid_address:
+        calls.append(("", (SYS_SET_TID_ADDRESS, image.tid_address)))
+    if image.personality > 0:
+        calls.append(("personality", (SYS_PERSONALITY, image.personality)))
+    for siginfo in image.pending:
+        number = int.from_bytes(siginfo[:4], "little")
+        calls.append(("", (SYS_RT_TGSIGQUEUEINFO, image.pid, image.pid, number, put(siginfo))))
+    if image.rseq[0]:
+        calls.append(("rseq", (SYS_RSEQ, image.rseq[0], image.rseq[1], 0, image.rseq[2])))
+    tracee.memory.write(scratch.data, bytes(data))
+    _run(tracee, scratch, registers, calls)
+
+
+def limit_guest(pid: int, image: Image) -> None:
+    """Give a guest its home's limits where this node allows them."""
+    for number, (soft, _hard) in image.limits.items():
+        _mine, most = resource.prlimit(pid, number)
+        if most != resource.RLIM_INFINITY and (soft == resource.RLIM_INFINITY or soft > most):
+            soft = most
+        resource.prlimit(pid, number, (soft, most))
+
+
+def _layout_fields(image: Image) -> tuple[int, ...]:
+    layout = image.layout
+    return (
+        layout.start_code, layout.end_code, layout.start_data, layout.end_data, layout.start_brk, layout.brk,
+        layout.start_stack, layout.arg_start, layout.arg_end, layout.env_start, layout.env_end,
+    )  # fmt: skip
+
+
+def _altstack(raw: bytes) -> bytes:
+    """stack_t to set again: whether it is in use follows from the stack pointer."""
+    pointer, flags, size = struct.unpack("<QixxxxQ", raw)
+    return struct.pack("<QiiQ", pointer, flags & ~_SS_ONSTACK, 0, size)
+
+
+def final_registers(tracee: Tracee, image: Image) -> Registers:
+    """The registers to start with; a call with a shortened timeout goes by a trampoline.
+
+    The page of trampolines is one of the image's regions: it stays in the process, wherever that goes,
+    because a signal handler may run before the call returns to it. Its slots are used in turn.
+    """
+    registers = image.general_registers()
+    resume = image.resume
+    if resume is None:
+        return registers
+    page = trampoline_page(Scratch(*image.scratch))
+    last = int.from_bytes(tracee.memory.read(page + _LAST_SLOT, 8), "little")
+    slot = (last + 1) % (_LAST_SLOT // _SLOT_SIZE)
+    timespec, code = page + slot * _SLOT_SIZE, page + slot * _SLOT_SIZE + 16
+    file = os.open(f"/proc/{tracee.pid}/mem", os.O_RDWR | os.O_CLOEXEC)
+    try:
+        os.pwrite(file, struct.pack("<qq", *divmod(resume.nanoseconds, 1_000_000_000)), timespec)
+        os.pwrite(file, resume_trampoline(registers, registers.rip), code)
+        os.pwrite(file, slot.to_bytes(8, "little"), page + _LAST_SLOT)
+    finally:
+        os.close(file)
+    registers.rip, registers.rax, registers.orig_rax = code, resume.nr, NO_CALL
+    name = ("rdi", "rsi", "rdx", "r10")[resume.argument]
+    milliseconds = min(-(-resume.nanoseconds // 1_000_000), (1 << 31) - 1)
+    setattr(registers, name, timespec if resume.pointer else milliseconds)
+    return registers
+
+
+_SLOT_SIZE = 128  # a struct timespec and a trampoline
+_LAST_SLOT = PAGE - 8  # where the page keeps the number of the slot used last
+
+
+def start_state(tracee: Tracee, image: Image, registers: Registers) -> None:
+    """Vector state, signal mask and registers, by ptrace: the process is complete."""
+    ptrace.set_xstate(tracee.pid, image.xstate)
+    ptrace.set_sigmask(tracee.pid, image.mask)
+    ptrace.set_registers(tracee.pid, registers)
+

@@ -1,0 +1,82 @@
+"""Asking the keeper template for keepers, from an agent's event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+from pathlib import Path
+
+import msgspec
+
+from omtools.errors import NoAgent, OmError
+from omtools.migration.orders import DeputyOrder, GuestOrder, Launched, Refused
+
+SOCKET = "template.sock"
+_START_SECONDS = 10.0
+_LAUNCH_SECONDS = 20.0
+
+_decoder = msgspec.json.Decoder(Launched | Refused)
+
+
+async def ensure_template(run: Path) -> None:
+    """Start the template of this run directory if none lives; it outlives the caller.
+
+    Raises NoAgent if it does not come up.
+    """
+    path = run / SOCKET
+    with contextlib.suppress(OSError):
+        _reader, writer = await asyncio.open_unix_connection(str(path))
+        writer.close()
+        return
+    told, tell = os.pipe()
+    try:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "omtools.migration.template", str(run),
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL, start_new_session=True, pass_fds=[tell],
+            env={**os.environ, "OMTOOLS_READY_FD": str(tell)},
+        )  # fmt: skip
+    finally:
+        os.close(tell)
+    try:
+        await asyncio.wait_for(_ready(told), _START_SECONDS)
+    except (TimeoutError, EOFError):
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        raise NoAgent(socket=str(path)) from None
+
+
+async def _ready(descriptor: int) -> None:
+    reader = asyncio.StreamReader()
+    loop = asyncio.get_running_loop()
+    with os.fdopen(descriptor, "rb", 0) as pipe:
+        transport, _protocol = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
+        try:
+            if not await reader.readline():
+                raise EOFError
+        finally:
+            transport.close()
+
+
+async def launch(run: Path, order: DeputyOrder | GuestOrder) -> Launched:
+    """Have a keeper forked for this order; raises the OmError by which it refuses."""
+    path = run / SOCKET
+    try:
+        reader, writer = await asyncio.open_unix_connection(str(path))
+    except OSError:
+        await ensure_template(run)
+        reader, writer = await asyncio.open_unix_connection(str(path))
+    try:
+        writer.write(msgspec.json.encode(order) + b"\n")
+        await writer.drain()
+        line = await asyncio.wait_for(reader.readline(), _LAUNCH_SECONDS)
+    finally:
+        writer.close()
+    if not line:
+        raise NoAgent(socket=str(path))
+    answer = _decoder.decode(line)
+    if isinstance(answer, Refused):
+        raise OmError.from_wire(answer.error)
+    return answer

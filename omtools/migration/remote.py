@@ -1,0 +1,212 @@
+"""The remote: the user part of a process in its cage, from the stub to the running guest and back.
+
+This is what is done to it; when, is decided in `guest_keeper`.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import struct
+import time
+
+import msgspec
+
+from omtools.errors import ProcessEnded, RestoreFailed
+from omtools.image.cage import Cage
+from omtools.image.capture import INJECTED_AWAY, Before, take_image
+from omtools.image.injection import SCRATCH_SIZE, Scratch, normalise, private_scratch
+from omtools.image.model import Image, Resume
+from omtools.image.restore import (
+    SYS_RT_TGSIGQUEUEINFO,
+    final_registers,
+    finish,
+    limit_guest,
+    map_guest,
+    start_state,
+)
+from omtools.linux import proc, ptrace, seccomp
+from omtools.linux.memory import ProcessMemory
+from omtools.linux.ptrace import Stop
+from omtools.linux.x86_64 import NO_CALL, STUB_GADGET, Registers, unsigned
+from omtools.migration.calls.plan import NATIVE_RULES
+from omtools.migration.link import Link
+from omtools.migration.transfer import guest_sink, receive_pages
+
+_SYS_CLOSE = 3
+_FPROG = struct.Struct("<HxxxxxxQ")  # struct sock_fprog, <linux/filter.h>
+_PROCESS_CPU_CLOCK = 2  # CPUCLOCK_SCHED, include/linux/posix-timers.h
+
+# signal(7): what signals do where there is no handler.
+_IGNORED = frozenset({signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH})
+_CORE = frozenset({
+    signal.SIGQUIT, signal.SIGILL, signal.SIGTRAP, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE,
+    signal.SIGSEGV, signal.SIGSYS, signal.SIGXCPU, signal.SIGXFSZ,
+})  # fmt: skip
+
+
+class Remote:
+    """A guest in its cage. All methods from the thread that built the cage.
+
+    Attributes:
+        pid: its pid on this node.
+        listener: the seccomp listener its trapped calls come by.
+        memory: its memory.
+    """
+
+    def __init__(self, cage: Cage) -> None:
+        self._cage = cage
+        self.tracee = cage.stub
+        self.pid = cage.stub.pid
+        self.memory = ProcessMemory(self.pid)
+        self.listener = -1
+        self._home_pid = 0
+        self._home_scratch = (0, 0)
+        self._scratch = Scratch(0)
+        self._cpu_before = (0.0, 0.0)
+        self._cpu_away = (0.0, 0.0)
+        self._begun = False
+
+    # -- building ----------------------------------------------------------------------------------
+
+    def build(self, image: Image, link: Link) -> int:
+        """Build the guest; its pages come by `link`. Returns bytes.
+
+        The stream is read to its end also on failure. Raises RestoreFailed, OSError, LinkBroken, ProcessEnded.
+        """
+        self._home_pid, self._home_scratch = image.pid, image.scratch
+        with self.tracee.borrowed() as (registers, _mask):
+            try:
+                limit_guest(self.pid, image)
+                self._scratch = private_scratch(self.tracee, STUB_GADGET, registers, image.scratch[0])
+                map_guest(self.tracee, self._scratch, registers, image)
+            except BaseException:
+                receive_pages(link, lambda _address, _data: None)
+                raise
+            amount = receive_pages(link, guest_sink(self.pid))
+            finish(self.tracee, self._scratch, registers, image)
+            self._confine(registers)
+        start_state(self.tracee, image, final_registers(self.tracee, image))
+        self._cpu_away = image.cpu_away
+        return amount
+
+    def _confine(self, registers: Registers) -> None:
+        """Install the filter, take its listener out of the guest."""
+        rules = dict(NATIVE_RULES)
+        own = ((0, 0xFFFFFFFF, self._home_pid), (1, 0xFFFFFFFF, self._home_pid))
+        for nr, more in {**INJECTED_AWAY, SYS_RT_TGSIGQUEUEINFO: (own,)}.items():
+            rules[nr] = (*rules.get(nr, ()), *more)
+        program = seccomp.compile_filter(rules)
+        at = self._scratch.data
+        self.tracee.memory.write(at, _FPROG.pack(len(program) // 8, at + 64).ljust(64, b"\0") + program)
+        call = (seccomp.SYS_SECCOMP, seccomp.SET_MODE_FILTER, seccomp.FILTER_FLAG_NEW_LISTENER, at)
+        (descriptor,) = self.tracee.batch(self._scratch, registers, [call])
+        if descriptor < 0:
+            raise RestoreFailed(node="", why=f"seccomp: {os.strerror(-descriptor)}")
+        self.listener = seccomp.take_descriptor(self.pid, descriptor)
+        seccomp.set_sync_wake_up(self.listener)
+        self._close_inside(registers, descriptor)
+
+    def _close_inside(self, registers: Registers, descriptor: int) -> None:
+        """close(2) in the guest: the filter traps it already, so it is answered from here."""
+        frame = registers.copy()
+        self.tracee.memory.write(
+            self._scratch.arena, struct.pack("<8Q", _SYS_CLOSE, descriptor, 0, 0, 0, 0, 0, 0)
+        )
+        frame.orig_rax, frame.rip = NO_CALL, self._scratch.base
+        frame.rbx, frame.r12 = self._scratch.arena, 1
+        ptrace.set_registers(self.pid, frame)
+        ptrace.cont(self.pid)
+        notification = seccomp.receive(self.listener)
+        seccomp.let_continue(self.listener, notification.cookie)
+        self.tracee.expect_trap()
+
+    # -- running -----------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Count its CPU time from here on."""
+        if not self._begun:
+            self._begun = True
+            self._cpu_before = proc.cpu_seconds(self.pid)
+
+    def blocked(self) -> int:
+        """The signals it blocks, bit n-1 for signal n."""
+        return int(proc.status(self.pid)["SigBlk"], 16)
+
+    def cpu_here(self) -> tuple[float, float]:
+        """User and system seconds that the process has used away from home, here and before."""
+        now = proc.cpu_seconds(self.pid)
+        return (
+            self._cpu_away[0] + now[0] - self._cpu_before[0],
+            self._cpu_away[1] + now[1] - self._cpu_before[1],
+        )
+
+    def cpu_clock(self) -> float:
+        """The sum of both, in the finer resolution of its CPU clock (clock_getcpuclockid(3))."""
+        here = time.clock_gettime(~self.pid << 3 | _PROCESS_CPU_CLOCK)
+        return here - sum(self._cpu_before) + sum(self._cpu_away)
+
+    def interrupt(self) -> Stop:
+        """Ask for a stop and wait for the first: EVENT, or the delivery of a signal that was faster."""
+        ptrace.interrupt(self.pid)
+        stop = ptrace.wait(self.pid)
+        if stop.over:
+            raise ProcessEnded(pid=self._home_pid)
+        return stop
+
+    def queue_signal(self, siginfo: bytes) -> None:
+        """Send the stopped guest a signal with this siginfo_t, as if from itself."""
+        number = int.from_bytes(siginfo[:4], "little")
+        with self.tracee.borrowed() as (registers, _mask):
+            self.tracee.memory.write(self._scratch.data, siginfo)
+            call = (SYS_RT_TGSIGQUEUEINFO, self._home_pid, self._home_pid, number, self._scratch.data)
+            self.tracee.batch(self._scratch, registers, [call])
+
+    def disposition(self, number: int) -> str:
+        """What a signal does to it: "caught", "ignored", "stops", "core" or "kills"."""
+        status = proc.status(self.pid)
+        bit = 1 << (number - 1)
+        if int(status["SigCgt"], 16) & bit:
+            return "caught"
+        if int(status["SigIgn"], 16) & bit or number in _IGNORED:
+            return "ignored"
+        if number in (signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU):
+            return "stops"
+        return "core" if number in _CORE else "kills"
+
+    def end_call(self, result: int) -> None:
+        """The stopped guest's interrupted call is over with this result."""
+        registers = ptrace.get_registers(self.pid)
+        registers.rax, registers.orig_rax = unsigned(result), NO_CALL
+        ptrace.set_registers(self.pid, registers)
+
+    def interrupted_call(self, code: int) -> None:
+        """The stopped guest's interrupted call ends or restarts by this -ERESTART code."""
+        registers = ptrace.get_registers(self.pid)
+        registers.rax = unsigned(code)
+        ptrace.set_registers(self.pid, registers)
+
+    # -- leaving -----------------------------------------------------------------------------------
+
+    def take_image(self, before: Before, resume: Resume | None, pending: list[bytes], arena: tuple[int, int]) -> Image:
+        """The image of the stopped guest; `resume` and `pending` as the keeper knows better."""
+        registers = ptrace.get_registers(self.pid)
+        normalise(registers)
+        ptrace.set_registers(self.pid, registers)
+        scratch = Scratch(self._scratch.base, SCRATCH_SIZE)
+        with self.tracee.borrowed() as (registers, mask):
+            image = take_image(self.tracee, registers, mask, scratch, before, self._home_pid, resume)
+        return msgspec.structs.replace(
+            image,
+            pending=[*image.pending, *pending],
+            cpu_away=self.cpu_here(),
+            scratch=self._home_scratch,
+            arena=arena,
+        )
+
+    def destroy(self) -> None:
+        """End it and its cage."""
+        self._cage.destroy()
+        if self.listener >= 0:
+            os.close(self.listener)
+            self.listener = -1

@@ -1,0 +1,137 @@
+"""Leaving home and coming home: what is done to the process itself, at its home node."""
+
+from __future__ import annotations
+
+import msgspec
+
+from omtools.errors import AlreadyTraced, CannotMigrate, NoSuchProcess, NotYourProcess
+from omtools.i18n import _
+from omtools.image.capture import Before, look_before, take_image
+from omtools.image.injection import (
+    SYS_MUNMAP,
+    Scratch,
+    Tracee,
+    borrowed_code,
+    find_hole,
+    normalise,
+    shared_scratch,
+)
+from omtools.image.model import Image
+from omtools.image.restore import empty_deputy, final_registers, finish, map_home, start_state
+from omtools.image.survey import survey
+from omtools.linux import proc, ptrace
+from omtools.linux.ptrace import StopKind
+from omtools.migration.deputy import Arena, Deputy
+from omtools.migration.link import Link
+from omtools.migration.transfer import HomeSink, receive_pages
+
+
+class Resident:
+    """A process at home that is seized but whole: it can be let go at any moment, unharmed.
+
+    Attributes:
+        tracee: the seized process.
+        arena: shared with it from `freeze` on.
+    """
+
+    def __init__(self, pid: int) -> None:
+        survey(pid)  # says more kindly than ptrace what is wrong
+        self.pid = pid
+        self._before: Before = look_before(pid)
+        try:
+            self.tracee = Tracee.seize(pid)
+        except ProcessLookupError:
+            raise NoSuchProcess(pid=pid) from None
+        except PermissionError:
+            raise _refusal(pid) from None
+        self.arena: Arena | None = None
+
+    def freeze(self) -> Image:
+        """Stop it and take its image; raises CannotMigrate and others, after which `release` is due."""
+        self._before = look_before(self.pid)
+        stop = self.tracee.interrupt()
+        if stop.kind is StopKind.GROUP:
+            reason = _("it is stopped; continue it first: kill -CONT {pid}").format(pid=self.pid)
+            raise CannotMigrate(pid=self.pid, reason=reason)
+        registers = ptrace.get_registers(self.pid)
+        normalise(registers)
+        ptrace.set_registers(self.pid, registers)
+        with self.tracee.borrowed() as (registers, mask):
+            with borrowed_code(self.tracee) as gadget:
+                base = find_hole(proc.mappings(self.pid))
+                scratch, memory_file = shared_scratch(self.tracee, gadget, registers, base)
+            self.arena = Arena(scratch, memory_file)
+            image = take_image(self.tracee, registers, mask, scratch, self._before)
+        return msgspec.structs.replace(image, arena=(self.arena.base, self.arena.room))
+
+    def release(self) -> None:
+        """Let it go on as if nothing had been."""
+        if self.arena is not None:
+            remove_scratch(self.tracee, self.arena.scratch)
+            self.arena.close()
+            self.arena = None
+        else:
+            self.tracee.interrupt()
+        self.tracee.give_back_signals()
+        ptrace.detach(self.pid)
+
+    def leave(self, image: Image) -> Deputy:
+        """Free its memory and make it the deputy; from here on it dies with its keeper."""
+        assert self.arena is not None
+        ptrace.set_options(self.pid, ptrace.O_EXITKILL)
+        with self.tracee.borrowed() as (registers, _mask):
+            empty_deputy(self.tracee, self.arena.scratch, registers, image)
+        return Deputy(self.tracee, self.arena)
+
+
+def _refusal(pid: int) -> AlreadyTraced | NotYourProcess:
+    tracer = int(proc.status(pid).get("TracerPid", "0"))
+    if tracer:
+        return AlreadyTraced(pid=pid, tracer=tracer)
+    return NotYourProcess(pid=pid, user=_("you"), why=_("the kernel forbids tracing it (see `omcheck`)"))
+
+
+def remove_scratch(tracee: Tracee, scratch: Scratch) -> None:
+    """Unmap the scratch area of a stopped process."""
+    with tracee.borrowed() as (registers, _mask), borrowed_code(tracee) as gadget:
+        tracee.call_at(gadget, registers, (SYS_MUNMAP, scratch.base, scratch.size))
+
+
+def refill(deputy: Deputy, image: Image, link: Link) -> int:
+    """Fill the deputy from an image whose pages arrive by `link`; returns bytes.
+
+    The stream is read to its end also when the deputy cannot be filled. Raises RestoreFailed, OSError,
+    LinkBroken, ProcessEnded.
+    """
+    scratch = deputy.arena.scratch
+    deputy.halt_parked()
+    with deputy.tracee.borrowed() as (registers, _mask):
+        try:
+            file_ranges = map_home(deputy.tracee, scratch, registers, image)
+        except BaseException:
+            receive_pages(link, lambda _address, _data: None)
+            raise
+        sink = HomeSink(deputy.pid, file_ranges)
+        try:
+            amount = receive_pages(link, sink)
+        finally:
+            sink.close()
+        finish(deputy.tracee, scratch, registers, image)
+    return amount
+
+
+def empty_again(deputy: Deputy, image: Image) -> None:
+    """Undo a `refill` that failed."""
+    with deputy.tracee.borrowed() as (registers, _mask):
+        empty_deputy(deputy.tracee, deputy.arena.scratch, registers, image)
+    deputy.rewind()
+
+
+def settle(deputy: Deputy, image: Image) -> None:
+    """Let a filled deputy run as the whole process again; nothing of us stays in it."""
+    registers = final_registers(deputy.tracee, image)
+    remove_scratch(deputy.tracee, deputy.arena.scratch)
+    deputy.arena.close()
+    start_state(deputy.tracee, image, registers)
+    ptrace.set_options(deputy.pid, 0)
+    ptrace.detach(deputy.pid)

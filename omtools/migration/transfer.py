@@ -1,0 +1,146 @@
+"""Pages on their way: reading and sending overlap on one side, receiving and writing on the other."""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from collections.abc import Callable, Sequence
+
+from omtools.image.pages import CHUNK, PAGE_HEADER, PageReader, Range, chunks, total
+from omtools.linux.memory import ProcessMemory
+from omtools.linux.x86_64 import PAGE
+from omtools.migration.frames import Kind
+from omtools.migration.link import Link, LinkBroken
+
+_BUFFERS = 4
+
+
+def send_pages(link: Link, pid: int, ranges: Sequence[Range]) -> int:
+    """Send the contents of `ranges`; returns bytes. Raises LinkBroken, OSError."""
+    free: queue.SimpleQueue[bytearray | None] = queue.SimpleQueue()
+    full: queue.SimpleQueue[tuple[int, memoryview, bytearray] | OSError | None] = queue.SimpleQueue()
+    for _index in range(_BUFFERS):
+        free.put(bytearray(CHUNK))
+
+    def read() -> None:
+        reader = PageReader(pid)
+        try:
+            for address, length, readable in chunks(ranges):
+                buffer = free.get()
+                if buffer is None:
+                    return
+                view = memoryview(buffer)[:length]
+                reader.read_into(address, readable, view)
+                full.put((address, view, buffer))
+            full.put(None)
+        except OSError as error:
+            full.put(error)
+        finally:
+            reader.close()
+
+    thread = threading.Thread(target=read, name="read pages")
+    thread.start()
+    try:
+        while (item := full.get()) is not None:
+            if isinstance(item, OSError):
+                raise item
+            address, view, buffer = item
+            link.send_large(Kind.PAGES, PAGE_HEADER.pack(address), view)
+            free.put(buffer)
+    finally:
+        free.put(None)
+        thread.join()
+    amount = total(ranges)
+    link.send(Kind.END, PAGE_HEADER.pack(amount))
+    return amount
+
+
+Sink = Callable[[int, memoryview], None]
+"""Puts bytes at an address; called in a thread of its own."""
+
+
+def receive_pages(link: Link, sink: Sink) -> int:
+    """Receive pages up to END and hand them to `sink`; returns bytes.
+
+    An OSError of the sink is raised after END: the stream stays in step, and the link can say why.
+    """
+    free: queue.SimpleQueue[bytearray] = queue.SimpleQueue()
+    full: queue.SimpleQueue[tuple[int, memoryview, bytearray] | None] = queue.SimpleQueue()
+    for _index in range(_BUFFERS):
+        free.put(bytearray(CHUNK + PAGE_HEADER.size))
+    failures: list[OSError] = []
+
+    def write() -> None:
+        while (item := full.get()) is not None:
+            address, view, buffer = item
+            if not failures:
+                try:
+                    sink(address, view)
+                except OSError as error:
+                    failures.append(error)
+            free.put(buffer)
+
+    thread = threading.Thread(target=write, name="write pages")
+    thread.start()
+    try:
+        amount = _receive(link, free, full)
+    finally:
+        full.put(None)
+        thread.join()
+    if failures:
+        raise failures[0]
+    return amount
+
+
+def _receive(
+    link: Link,
+    free: queue.SimpleQueue[bytearray],
+    full: queue.SimpleQueue[tuple[int, memoryview, bytearray] | None],
+) -> int:
+    while True:
+        kind, _serial, length = link.receive_header()
+        if kind is Kind.END and length == PAGE_HEADER.size:
+            body = bytearray(length)
+            link.receive_into(memoryview(body))
+            return int(PAGE_HEADER.unpack(body)[0])
+        if kind is not Kind.PAGES or not PAGE_HEADER.size < length <= CHUNK + PAGE_HEADER.size:
+            raise LinkBroken(f"{kind.name} of {length} bytes among the pages")
+        buffer = free.get()
+        view = memoryview(buffer)[:length]
+        link.receive_into(view)
+        full.put((PAGE_HEADER.unpack_from(view)[0], view[PAGE_HEADER.size :], buffer))
+
+
+def guest_sink(pid: int) -> Sink:
+    """Writes into fresh, writable memory."""
+    return ProcessMemory(pid).write
+
+
+class HomeSink:
+    """Writes into the deputy: pages of file mappings only where they differ from the file.
+
+    So program text and untouched data stay the file's own pages, as they were before the process left.
+    """
+
+    def __init__(self, pid: int, file_ranges: Sequence[tuple[int, int]]) -> None:
+        self._memory = ProcessMemory(pid)
+        self._file_ranges = list(file_ranges)
+        self._file = os.open(f"/proc/{pid}/mem", os.O_RDWR | os.O_CLOEXEC)
+
+    def close(self) -> None:
+        """Close /proc/PID/mem."""
+        os.close(self._file)
+
+    def __call__(self, address: int, data: memoryview) -> None:
+        """Put `data` at `address`; a piece never spans two regions."""
+        if not any(start <= address < end for start, end in self._file_ranges):
+            self._memory.write(address, data)
+            return
+        present = os.pread(self._file, len(data), address)
+        if present == data:
+            return
+        for offset in range(0, len(data), PAGE):
+            page = data[offset : offset + PAGE]
+            if present[offset : offset + PAGE] != page:
+                os.pwrite(self._file, page, address + offset)

@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from .support import Cluster, short_directory
+
+
+@pytest.fixture
+def short(request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A directory with a short path (unix sockets), gone afterwards."""
+    directory = short_directory()
+    yield directory
+    shutil.rmtree(directory)
+
+
+@pytest.fixture
+async def pair(short: Path) -> AsyncIterator[Cluster]:
+    """Two nodes, both agents running."""
+    cluster = Cluster(short, 2)
+    cluster.engine.owners[4711] = os.getuid()
+    await cluster.start()
+    yield cluster
+    await cluster.end()
+
+
+@pytest.fixture
+async def three(short: Path) -> AsyncIterator[Cluster]:
+    """Three nodes, all agents running."""
+    cluster = Cluster(short, 3)
+    cluster.engine.owners[4711] = os.getuid()
+    await cluster.start()
+    yield cluster
+    await cluster.end()
