@@ -4,46 +4,34 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shlex
 import sys
-from collections.abc import Sequence
 from typing import Any
 
-from omtools.errors import LabNotUp, OmError, UsageError
+from omtools.commands._common import parser as make_parser
+from omtools.commands._common import run, say
+from omtools.errors import LabNotUp, UsageError
 from omtools.i18n import N_, _
 from omtools.lab.lab import Lab
 from omtools.lab.settings import own_environment
 from omtools.lab.state import LabState, NodeState
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit status."""
-    options = _parser().parse_args(argv)
-    try:
-        status: int = options.action(options)
-        sys.stdout.flush()
-    except OmError as error:
-        if options.debug:
-            raise
-        print(f"omlab: {error}", file=sys.stderr)
-        return error.exit_status
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
-    except KeyboardInterrupt:
-        print(file=sys.stderr)
-        return 130
+    return run(_omlab, arguments)
+
+
+def _omlab(arguments: list[str]) -> int:
+    options = _parser().parse_args(arguments)
+    status: int = options.action(options)
     return status
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="omlab",
-        description=_("A cluster on one machine: nodes with their own address, processes, /tmp and agent."),
-        epilog=_("OMLAB_NAME names the lab, so that a user can have several."),
-    )
-    parser.add_argument("--debug", action="store_true", help=_("show a traceback when something goes wrong"))
+    what = _("A cluster on one machine: nodes with their own address, processes, /tmp and agent.")
+    parser = make_parser("omlab", what)
+    parser.epilog = _("OMLAB_NAME names the lab, so that a user can have several.")
     commands = parser.add_subparsers(required=True, metavar=_("COMMAND"))
 
     up = commands.add_parser("up", help=_("start the lab, or what is missing of it"))
@@ -89,7 +77,7 @@ def _up(options: argparse.Namespace) -> int:
             "No namespaces here ({why}): the nodes are plain processes on loopback addresses, which share "
             "/tmp, pids and the network with this machine. `omcheck` tells how to get namespaces."
         )
-        print("omlab:", sentence.format(why=lab.state.reason), file=sys.stderr)
+        say(sentence.format(why=lab.state.reason))
     nodes = ", ".join(f"{node.name} ({node.number}, {node.address})" for node in lab.state.nodes)
     print(_("Up: {nodes}.").format(nodes=nodes))
     print(_("`omlab shell {name}` takes you there.").format(name=lab.state.nodes[0].name))

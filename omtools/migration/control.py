@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import socket
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import msgspec
 from omtools.migration.orders import Command, State
 
 _LIMIT = 1 << 16  # a longer line is no command
+_LAST_WORD_MS = 2000
 _decoder = msgspec.json.Decoder(Command)
 
 
@@ -82,7 +84,14 @@ class Control:
         return commands
 
     def close(self) -> None:
-        """Close everything and remove the socket."""
+        """Tell the last state to whoever is about to ask, then close everything and remove the socket.
+
+        If nobody listens it waits a little for the one who gave the order and has not connected yet.
+        """
+        poller = select.poll()
+        poller.register(self._listener.fileno(), select.POLLIN)
+        while poller.poll(0 if self._open else _LAST_WORD_MS):
+            self.handle(self._listener.fileno())
         Path(self._path).unlink(missing_ok=True)
         for descriptor in list(self._open):
             self._drop(descriptor)

@@ -35,7 +35,7 @@ async def ensure_template(run: Path) -> None:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "omtools.migration.template", str(run),
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL, start_new_session=True, pass_fds=[tell],
+            stderr=asyncio.subprocess.DEVNULL, pass_fds=[tell],
             env={**os.environ, "OMTOOLS_READY_FD": str(tell)},
         )  # fmt: skip
     finally:
@@ -46,6 +46,8 @@ async def ensure_template(run: Path) -> None:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         raise NoAgent(socket=str(path)) from None
+    finally:
+        await process.wait()  # it leaves a child of its own behind
 
 
 async def _ready(descriptor: int) -> None:

@@ -43,6 +43,9 @@ def main(arguments: list[str]) -> None:
     run = Path(arguments[0])
     listener = _listen(run / SOCKET)
     _open_log(run / LOG)
+    if os.fork():
+        os._exit(0)  # whoever started it need not stay its parent
+    os.setsid()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # keepers are reaped by the kernel
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     gc.collect()

@@ -20,6 +20,7 @@ from omtools.agent import api
 from omtools.agent.agent import Agent
 from omtools.agent.config import load_configuration
 from omtools.errors import NoSuchProcess, OmError
+from omtools.image.survey import survey
 from omtools.migration.orders import (
     Bring,
     Command,
@@ -201,6 +202,7 @@ class FakeEngine:
         stuck: deputies' keepers never begin.
         deaf: keepers do not obey.
         ballast: bytes a deputy sends to its guest.
+        real: look at real processes.
     """
 
     owners: dict[int, int] = field(default_factory=dict)
@@ -210,6 +212,7 @@ class FakeEngine:
     deaf: bool = False
     resident: int = 1 << 20
     ballast: int = 0
+    real: bool = False
     keepers: dict[Path, FakeKeeper] = field(default_factory=dict)
     templates: int = 0
 
@@ -227,7 +230,10 @@ class FakeEngine:
         return Launched(os.getpid(), keeper.port)
 
     def survey(self, pid: int) -> FakeSurvey:
-        """Know the processes of `owners`."""
+        """Know the processes of `owners`, or the real ones."""
+        if self.real:
+            found = survey(pid)
+            return FakeSurvey(pid, found.uid, found.gid, found.command, found.resident_bytes, found.threads)
         if pid not in self.owners:
             raise NoSuchProcess(pid=pid)
         return FakeSurvey(pid, self.owners[pid], resident_bytes=self.resident)

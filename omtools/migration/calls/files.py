@@ -43,8 +43,7 @@ CACHESTAT_RANGE = 16  # linux/mman.h
 CACHESTAT = 40        # linux/mman.h
 MAX_FDS = 1 << 20  # fs/file.c, sysctl_nr_open: poll refuses more
 
-LOCK_NB = 4          # asm-generic/fcntl.h
-SPLICE_NONBLOCK = 2  # linux/splice.h
+LOCK_NB = 4        # asm-generic/fcntl.h
 
 
 def path(arg: int) -> Text:
@@ -85,8 +84,8 @@ READING: dict[int, tuple[str, Spec]] = {
     327: ("preadv2", forward(Iovec(1, 2, out=True))),
     328: ("pwritev2", forward(Iovec(1, 2, out=False))),
     40: ("sendfile", forward(offset(2))),
-    275: ("splice", forward(offset(1), offset(3), quick=(5, SPLICE_NONBLOCK))),
-    276: ("tee", forward(quick=(3, SPLICE_NONBLOCK))),
+    275: ("splice", forward(offset(1), offset(3))),
+    276: ("tee", forward()),
     326: ("copy_file_range", forward(offset(1), offset(3))),
     187: ("readahead", forward()),
     221: ("fadvise64", at_once()),

@@ -44,8 +44,10 @@ REFUSED: dict[int, tuple[str, Spec]] = {
     }),
     **_all(N_("it restricts what it may do ({call})"), {
         317: "seccomp", 444: "landlock_create_ruleset", 445: "landlock_add_rule",
-        446: "landlock_restrict_self", 459: "lsm_get_self_attr", 460: "lsm_set_self_attr",
-        461: "lsm_list_modules",
+        446: "landlock_restrict_self",
+    }),
+    **_all(N_("it deals with security modules ({call})"), {
+        459: "lsm_get_self_attr", 460: "lsm_set_self_attr", 461: "lsm_list_modules",
     }),
     **_all(N_("it uses the kernel's key rings ({call})"), {
         248: "add_key", 249: "request_key", 250: "keyctl",

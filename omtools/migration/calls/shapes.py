@@ -366,7 +366,7 @@ def segments(b: Build, address: int, count: int, out: bool) -> int:
     """
     pairs = iovec_of(b, address, count)
     total = sum([length for _, length in pairs])
-    align = 4096 if not any([(start | length) & 511 for start, length in pairs]) else ALIGN
+    align = 4096 if not any((start | length) & 511 for start, length in pairs) else ALIGN
     if out:
         array = b.reserve(16 * count)
         data = b.reserve(total, align)

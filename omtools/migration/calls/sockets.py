@@ -18,19 +18,18 @@ from omtools.migration.calls.messages import (
 from omtools.migration.calls.model import OutRule, Refusal
 from omtools.migration.calls.options import GetOption, SetOption
 from omtools.migration.calls.shapes import Arg, Deadline, InBytes, OutBytes, Text, ValueResult
-from omtools.migration.calls.spec import Spec, Switch, at_once, forward
+from omtools.migration.calls.spec import Spec, at_once, forward
+from omtools.migration.calls.structures import Notification
 
 RET = OutRule.RET
 _DONTWAIT = MSG_DONTWAIT
 
 SEMBUF = 6          # linux/sem.h, struct sembuf
 SEMOPM = 32000      # ipc/sem.c: no more operations than one set can have semaphores (SEMMSL)
-MSGMAX = 1 << 24    # ipc/util.h, IPCMNI_… : far above any ctl_msgmax; larger is EINVAL
+MSGMAX = 1 << 24    # far above any msgmax or msgsize_max (ipc/msgutil.c, ipc/mqueue.c)
 MQ_ATTR = 64        # linux/mqueue.h, struct mq_attr
-SIGEVENT = 64       # asm-generic/siginfo.h, struct sigevent
 TIMESPEC = 16       # linux/time_types.h
 O_CREAT = 0x40      # asm-generic/fcntl.h
-SIGEV_THREAD = 2    # asm-generic/siginfo.h
 IPC_NOWAIT = 0x800  # linux/ipc.h
 
 
@@ -63,12 +62,6 @@ SOCKETS: dict[int, tuple[str, Spec]] = {
     55: ("getsockopt", at_once(GetOption())),
 }
 
-_NOTIFY = Switch(
-    lambda args: 1 if args[1] else 0,
-    {0: at_once()},
-    at_once(InBytes(1, SIGEVENT)),
-)
-
 QUEUES: dict[int, tuple[str, Spec]] = {
     # the attributes are looked at only with O_CREAT (ipc/mqueue.c)
     240: ("mq_open", at_once(Text(0), InBytes(3, MQ_ATTR, when=(1, O_CREAT)))),
@@ -79,7 +72,7 @@ QUEUES: dict[int, tuple[str, Spec]] = {
         "mq_timedreceive",
         forward(InBytes(4, TIMESPEC), OutBytes(1, Arg(2, limit=MSGMAX), RET), OutBytes(3, 4)),
     ),
-    244: ("mq_notify", _NOTIFY),
+    244: ("mq_notify", at_once(Notification(1))),
     245: ("mq_getsetattr", at_once(InBytes(1, MQ_ATTR), OutBytes(2, MQ_ATTR))),
     64: ("semget", at_once()),
     65: ("semop", forward(InBytes(1, Arg(2, SEMBUF, wide=False, limit=SEMOPM)))),

@@ -1,14 +1,19 @@
-"""Shapes of single calls: setxattrat and getxattrat (a value behind a structure), waitid's siginfo."""
+"""Shapes of single calls: setxattrat and getxattrat, waitid, mq_notify."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from omtools.migration.calls.build import TASK_SIZE, Build, Step
-from omtools.migration.calls.model import OutRule
+from omtools.i18n import N_, _
+from omtools.migration.calls.build import TASK_SIZE, Build, Decided, Step
+from omtools.migration.calls.model import ComeHome, OutRule
 from omtools.migration.calls.shapes import XATTR_SIZE_MAX
 
-SIGINFO = 128  # include/uapi/asm-generic/siginfo.h
+SIGINFO = 128     # include/uapi/asm-generic/siginfo.h
+SIGEVENT = 64     # include/uapi/asm-generic/siginfo.h: at 8 signo, at 12 notify
+SIGEV_THREAD = 2  # include/uapi/asm-generic/siginfo.h
+
+_THREAD = N_("it wants a thread started for each message of a queue (mq_notify)")
 
 
 class AttributeArguments(NamedTuple):
@@ -74,3 +79,24 @@ class ChildInfo(NamedTuple):
                 b.args[arg] = b.base + offset
 
         return info
+
+
+class Notification(NamedTuple):
+    """The struct sigevent of mq_notify: with SIGEV_THREAD its value points to a cookie (ipc/mqueue.c)."""
+
+    arg: int
+
+    def step(self) -> Step:
+        """See Shape."""
+        arg = self.arg
+
+        def event(b: Build) -> None:
+            address = b.raw[arg]
+            if not address:
+                return
+            data = b.memory.read(address, SIGEVENT)
+            if int.from_bytes(data[12:16], "little") == SIGEV_THREAD:
+                raise Decided(ComeHome(_(_THREAD)))
+            b.args[arg] = b.base + b.put(data)
+
+        return event

@@ -9,7 +9,11 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
+import shutil
+import struct
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
 
 from omtools.migration.calls.model import Answer, Arena, Continue, CpuTime, Fault, Forward, Plan
@@ -26,7 +30,8 @@ _libc.syscall.restype = ctypes.c_long
 class Room:
     """Memory of the process: an address and its bytes, filled with a pattern unless something is in it."""
 
-    def __init__(self, content: bytes | int) -> None:
+    def __init__(self, content: bytes | int, *parts: Room | None) -> None:
+        self.parts = parts  # what its bytes point to lives as long as it does
         if isinstance(content, int):
             content = bytes((7 * i + 0x55) & 0xFF for i in range(content))
         self._array = (ctypes.c_char * max(len(content), 1)).from_buffer_copy(content or b"\0")
@@ -59,10 +64,13 @@ def _system_call(nr: int, args: tuple[int, ...]) -> int:
 def _registers(args: tuple[Value, ...], keep: list[Room]) -> tuple[int, ...]:
     registers = []
     for arg in args:
-        if isinstance(arg, bytes):
-            arg = Room(arg + b"\0")
-            keep.append(arg)
-        registers.append(0 if arg is None else arg.address if isinstance(arg, Room) else arg & MASK)
+        if isinstance(arg, int):
+            registers.append(arg & MASK)
+        elif arg is None:
+            registers.append(0)
+        else:
+            keep.append(arg if isinstance(arg, Room) else Room(arg + b"\0"))
+            registers.append(keep[-1].address)
     # what a call does not use is garbage in real life
     return tuple(registers) + (0xDEAD_BEEF_0BAD_CAFE,) * (6 - len(registers))
 
@@ -152,4 +160,37 @@ class Loopback:
         return result
 
 
-Scenario = Callable[[Kernel], list[object]]
+Seen = list[object]
+Scenario = Callable[[Kernel, Path], Seen]
+
+
+def compare(act: Scenario) -> None:
+    """What the scenario sees from the kernel is what it sees through the loopback."""
+    seen = []
+    loopback = Loopback()
+    # the same name both times, for paths are compared too
+    folder = Path(tempfile.gettempdir(), f"calls-{os.getpid()}")
+    for kernel in (Direct(), loopback):
+        folder.mkdir()
+        try:
+            seen.append(act(kernel, folder))
+        finally:
+            shutil.rmtree(folder)
+    loopback.close()
+    assert seen[0]
+    assert seen[0] == seen[1]
+
+
+def words(*numbers: int) -> Room:
+    """64-bit numbers."""
+    return Room(struct.pack(f"<{len(numbers)}q", *numbers))
+
+
+def ints(*numbers: int) -> Room:
+    """C ints."""
+    return Room(struct.pack(f"<{len(numbers)}i", *numbers))
+
+
+def iovec(*rooms: Room) -> Room:
+    """struct iovec of these."""
+    return words(*[number for room in rooms for number in (room.address, room.size)])

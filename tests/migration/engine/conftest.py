@@ -1,0 +1,18 @@
+"""Fixtures of the engine's tests."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from .nest import Nest
+from .nest import nest as make_nest
+
+
+@pytest.fixture
+async def nest(tmp_path: Path) -> AsyncIterator[Nest]:
+    """Two nodes' keepers on this machine."""
+    async with make_nest(tmp_path / "run") as made:
+        yield made

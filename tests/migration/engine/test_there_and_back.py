@@ -1,0 +1,79 @@
+"""Ordinary programs, moved there and back in mid-run, end as if nothing had been."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from .nest import Nest, compiled, program
+
+COUNTER = r"""
+#include <stdio.h>
+int main(void) {
+    unsigned long x = 1;
+    for (int i = 0; i < 300; i++) {
+        for (long j = 0; j < 3000000; j++) x = x * 6364136223846793005UL + 1442695040888963407UL;
+        printf("%d %lu\n", i, x);
+        fflush(stdout);
+    }
+    return 7;
+}
+"""
+
+PYTHON = """
+import hashlib, math
+digest = hashlib.sha256()
+for i in range(120):
+    value = sum(math.sin(k * i) for k in range(5000))
+    digest.update(repr(value).encode())
+    print(i, repr(value), digest.hexdigest(), flush=True)
+"""
+
+
+async def test_a_computing_c_program(nest: Nest, tmp_path: Path) -> None:
+    counter = compiled(COUNTER, "counter", tmp_path)
+    undisturbed = subprocess.run([counter], capture_output=True, check=False)
+    async with program(counter) as process:
+        assert process.stdout is not None
+        seen = await process.stdout.readline()
+        while True:
+            moved = await nest.away(process.pid)
+            assert moved.state.statistics.bytes_moved > 100_000
+            seen += await process.stdout.readline()
+            assert (await moved.home()).phase == "home"
+            seen += await process.stdout.readline()
+            if seen.count(b"\n") > 15:
+                break
+        seen += await process.stdout.read()
+        assert await process.wait() == undisturbed.returncode == 7
+    assert seen == undisturbed.stdout
+
+
+async def test_a_python_interpreter_that_ends_away(nest: Nest) -> None:
+    undisturbed = subprocess.run([sys.executable, "-c", PYTHON], capture_output=True, check=True)
+    async with program(sys.executable, "-c", PYTHON) as process:
+        assert process.stdout is not None
+        seen = await process.stdout.readline()
+        moved = await nest.away(process.pid)
+        seen += await process.stdout.read()
+        assert await process.wait() == 0
+        assert (await moved.deputy.end()).exit == "exited 0"
+    assert seen == undisturbed.stdout
+
+
+async def test_a_third_node(nest: Nest, tmp_path: Path) -> None:
+    counter = compiled(COUNTER, "counter", tmp_path)
+    undisturbed = subprocess.run([counter], capture_output=True, check=False)
+    async with program(counter) as process:
+        assert process.stdout is not None
+        seen = await process.stdout.readline()
+        moved = await nest.away(process.pid, 2)
+        seen += await process.stdout.readline()
+        moved = await nest.hop(moved, 3)
+        assert moved.state.node == 3
+        seen += await process.stdout.readline()
+        assert (await moved.home()).phase == "home"
+        seen += await process.stdout.read()
+        assert await process.wait() == 7
+    assert seen == undisturbed.stdout
