@@ -167,7 +167,8 @@ class Agent:
             log.failed("a migration failed", error)
 
     def _processes(self, request: api.Processes, caller: Caller) -> api.ProcessList:
-        found = [self._info(keeper.state) for keeper in self.keepers.all() if not keeper.final]
+        found = [self._info(keeper.state) for keeper in self.keepers.all()
+                 if keeper.spoken.is_set() and not keeper.final]
         mine = [info for info in found if request.all or caller.uid in (0, info.uid)]
         return api.ProcessList(self.node.number, sorted(mine, key=lambda info: info.local_pid))
 
@@ -231,11 +232,12 @@ class Agent:
     def _on_gone(self, keeper: Keeper) -> None:
         self.guests.gone(keeper)
         self.migrations.gone(keeper)
+        # It was killed, or it had become a user who may not remove anything here.
+        keeper.path.unlink(missing_ok=True)
         if keeper.state.phase in FINAL:
             return
         log.warn("a keeper ended without a word", pid=keeper.state.pid, mig=keeper.state.migration,
                  role=keeper.state.role, phase=keeper.state.phase)
-        keeper.path.unlink(missing_ok=True)  # it was killed: it could not remove its socket
         self._publish(api.ProcessChanged(self._info(keeper.state), gone=True))
 
     def _publish(self, event: api.Event) -> None:

@@ -133,7 +133,7 @@ class Guests:
             control=str(control), patience=PATIENCE, debug=self._configuration.debug)
         launched = await self._engine.launch(self._configuration.run, order)
         self._expected[control] = replace(self._expected[control], port=launched.port)
-        await self._keepers.adopt(control, own.name)
+        await self._keepers.adopt(order, own.name)
         log.info("a guest is expected", mig=wanted.migration, pid=wanted.pid, uid=wanted.uid, home=wanted.home,
                  port=launched.port, keeper=launched.pid)
         return api.GuestReady(launched.port, identity.certificate, _LOOPBACK if address in _WILDCARDS else address)

@@ -7,6 +7,8 @@ every socket it finds there when it starts, and to each keeper it has launched; 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -14,14 +16,17 @@ from types import TracebackType
 import msgspec
 
 from omtools.agent import log
-from omtools.errors import LinkLost, OmError
+from omtools.errors import LinkLost
 from omtools.i18n import _
-from omtools.migration.orders import Command, State
+from omtools.migration.orders import Command, DeputyOrder, GuestOrder, State, Statistics
 
 FINAL = frozenset({"home", "ended", "failed"})
 
 _LINE_LIMIT = 1 << 20
-_CONNECT_PATIENCE = 5.0  # for a keeper just launched to listen
+_LISTENS_WITHIN = 2.0  # seconds for a keeper just launched
+_FIRST_WORD = 2.0  # seconds that a starting agent waits for the keepers it found to speak
+# What `Keepers.path` makes: role, migration (home, pid, random), leg.
+_NAME = re.compile(r"(deputy|guest)-((\d{1,5})-(\d{1,7})-[0-9a-f]{12})(\.\d+)?\.sock")
 _decoder = msgspec.json.Decoder(State)
 
 OnState = Callable[["Keeper", State], None]
@@ -34,6 +39,7 @@ class Keeper:
     Attributes:
         path: its control socket.
         state: what it said last.
+        spoken: set once it has said anything; until then `state` is an assumption.
         gone: it has closed its end: it is no more.
     """
 
@@ -41,6 +47,7 @@ class Keeper:
                  state: State) -> None:
         self.path = path
         self.state = state
+        self.spoken = asyncio.Event()
         self.gone = False
         self._reader = reader
         self._writer = writer
@@ -78,6 +85,7 @@ class Keeper:
                 except msgspec.MsgspecError as error:
                     log.warn("a keeper said what cannot be read", socket=self.path.name, why=error)
                     continue
+                self.spoken.set()
                 for queue in self._followers:
                     queue.put_nowait(self.state)
                 on_state(self, self.state)
@@ -85,6 +93,7 @@ class Keeper:
             log.warn("a keeper's connection broke", socket=self.path.name, why=error)
         finally:
             self.gone = True
+            self.spoken.set()  # nobody needs to wait any longer
             self._writer.close()
             for queue in self._followers:
                 queue.put_nowait(None)
@@ -157,58 +166,63 @@ class Keepers:
         return self.directory / (f"{role}-{migration}.{leg}.sock" if leg else f"{role}-{migration}.sock")
 
     async def rescan(self) -> None:
-        """Connect to every keeper there is; remove the sockets of those that were killed."""
-        paths = [path for path in sorted(self.directory.glob("*.sock")) if path not in self._keepers]
-        await asyncio.gather(*(self._readopt(path) for path in paths))
+        """Connect to every keeper there is; remove the sockets of those that were killed.
 
-    async def _readopt(self, path: Path) -> None:
+        A keeper that is busy may answer late: it is known by its socket's name until it speaks.
+        """
+        found = [await self._readopt(path) for path in sorted(self.directory.glob("*.sock"))]
+        keepers = [keeper for keeper in found if keeper is not None]
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_FIRST_WORD):
+                await asyncio.gather(*(keeper.spoken.wait() for keeper in keepers))
+        for keeper in keepers:
+            about = {"role": keeper.state.role, "pid": keeper.state.pid, "mig": keeper.state.migration}
+            if keeper.spoken.is_set():
+                log.info("found a keeper again", phase=keeper.state.phase, **about)
+            else:
+                log.warn("a keeper has not said anything yet", **about)
+
+    async def _readopt(self, path: Path) -> Keeper | None:
+        assumed = _assumed(path.name)
+        if assumed is None:
+            log.warn("that is no keeper's socket", socket=path.name)
+            return None
         try:
-            keeper = await self._connect(path, _CONNECT_PATIENCE)
-            log.info("found a keeper again", role=keeper.state.role, pid=keeper.state.pid,
-                     mig=keeper.state.migration, phase=keeper.state.phase)
+            return await self._connect(path, assumed)
         except ConnectionRefusedError:
             path.unlink(missing_ok=True)
             log.info("removed the socket of a keeper that was killed", socket=path.name)
-        except (OSError, OmError) as error:
-            log.warn("a keeper does not talk to the agent", socket=path.name, why=error)
+        except OSError as error:
+            log.warn("a keeper cannot be reached", socket=path.name, why=error)
+        return None
 
-    async def adopt(self, path: Path, node: str) -> Keeper:
-        """Connect to a keeper that was just launched on `node`, this one.
+    async def adopt(self, order: DeputyOrder | GuestOrder, node: str) -> Keeper:
+        """Connect to the keeper of that order, just launched on `node`, this one.
 
         Raises:
-            LinkLost: it is not there, or does not speak.
+            LinkLost: it is not there.
         """
-        deadline = asyncio.get_running_loop().time() + _CONNECT_PATIENCE
+        deputy = isinstance(order, DeputyOrder)
+        assumed = State(
+            role="deputy" if deputy else "guest", migration=order.migration, pid=order.pid,
+            local_pid=order.pid if deputy else 0, uid=order.uid, home=order.home, node=order.home,
+            phase="linking", statistics=Statistics())
+        deadline = asyncio.get_running_loop().time() + _LISTENS_WITHIN
         while True:
             try:
-                return await self._connect(path, _CONNECT_PATIENCE)
-            except (FileNotFoundError, ConnectionRefusedError) as error:
+                return await self._connect(Path(order.control), assumed)
+            except OSError as error:
                 if asyncio.get_running_loop().time() > deadline:
-                    raise LinkLost(node=node, why=_("its keeper does not listen ({error})").format(
+                    raise LinkLost(node=node, why=_("the keeper of the process cannot be reached ({error})").format(
                         error=error.strerror)) from None
                 await asyncio.sleep(0.01)  # the template answered before the keeper listened: a matter of ms
-            except OSError as error:
-                raise LinkLost(node=node, why=_("its keeper cannot be reached ({error})").format(
-                    error=error.strerror)) from None
 
-    async def _connect(self, path: Path, patience: float) -> Keeper:
+    async def _connect(self, path: Path, assumed: State) -> Keeper:
         if path in self._keepers:
             return self._keepers[path]
         reader, writer = await asyncio.open_unix_connection(path, limit=_LINE_LIMIT)
-        try:
-            async with asyncio.timeout(patience):
-                line = await reader.readline()
-            state = _decoder.decode(line)
-        except (TimeoutError, ValueError) as error:  # msgspec's errors are ValueErrors
-            writer.close()
-            raise LinkLost(node=path.stem, why=_("its keeper says nothing ({error})").format(
-                error=type(error).__name__)) from None
-        except BaseException:
-            writer.close()
-            raise
-        keeper = Keeper(path, reader, writer, state)
+        keeper = Keeper(path, reader, writer, assumed)
         self._keepers[path] = keeper
-        self._on_state(keeper, state)
         task = asyncio.get_running_loop().create_task(self._listen(keeper))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -225,3 +239,15 @@ class Keepers:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _assumed(name: str) -> State | None:
+    """What a socket's name tells of its keeper; None if it is no keeper's."""
+    found = _NAME.fullmatch(name)
+    if found is None:
+        return None
+    home, pid = int(found[3]), int(found[4])
+    deputy = found[1] == "deputy"
+    # The uid is nobody's: until it is known only root may ask for it.
+    return State(role="deputy" if deputy else "guest", migration=found[2], pid=pid, local_pid=pid if deputy else 0,
+                 uid=-1, home=home, node=home, phase="linking", statistics=Statistics())

@@ -136,7 +136,7 @@ class Migrations:
             target=target.number, endpoint=prepared.endpoint, credentials=prepared.credentials,
             control=str(control), debug=self._configuration.debug)
         await self._engine.launch(self._configuration.run, order)
-        keeper = await self._keepers.adopt(control, own.name)
+        keeper = await self._keepers.adopt(order, own.name)
         goal = Goal(mover.pid, own.number, target.number, own.number, target.name, mover.resident_bytes)
         with keeper.follow() as followed:
             return await arrival(goal, followed, keeper.state)
@@ -216,7 +216,7 @@ class Migrations:
             return _Prepared(Endpoint(target.address, ready.port), credentials, None)
         path = self._configuration.run / "tunnels" / f"{mover.migration}.{mover.leg}.sock"
         tunnel = Tunnel(path, await self._peers.link(target), ready.address or target.address, ready.port)
-        await tunnel.open()
+        await tunnel.open(mover.uid)
         self._tunnels.setdefault(mover.migration, []).append(tunnel)
         log.info("the link goes through SSH", pid=mover.pid, mig=mover.migration, to=target.name, setting=link)
         return _Prepared(Endpoint(ready.address or target.address, ready.port, str(path)), credentials, tunnel)

@@ -72,7 +72,8 @@ def make_run_dir(run: Path) -> None:
             raise BadConfiguration(path=str(run), why=_("it is no directory"))
         if found.st_uid != os.geteuid() or found.st_mode & 0o022:
             raise BadConfiguration(path=str(run), why=_("it belongs to somebody else, or others may write in it"))
-        for name in ("keepers", "tunnels"):
-            (run / name).mkdir(mode=0o700, exist_ok=True)
+        (run / "keepers").mkdir(mode=0o700, exist_ok=True)
+        # Keepers become their users and must get through to the sockets that are theirs.
+        (run / "tunnels").mkdir(mode=0o711, exist_ok=True)
     except OSError as error:
         raise BadConfiguration(path=str(run), why=error.strerror or str(error)) from None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from pathlib import Path
 
 import asyncssh
@@ -33,11 +34,13 @@ class Tunnel:
         self._server: asyncio.Server | None = None
         self._carrying: set[asyncio.Task[None]] = set()
 
-    async def open(self) -> None:
-        """Listen."""
+    async def open(self, uid: int) -> None:
+        """Listen for the keeper, which has become `uid` by the time it connects."""
         self.path.unlink(missing_ok=True)
         self._server = await asyncio.start_unix_server(self._connected, self.path, limit=_PIECE)
         self.path.chmod(0o600)
+        if uid != os.geteuid():
+            os.chown(self.path, uid, -1)
 
     async def close(self) -> None:
         """Stop listening and cut what runs through it."""

@@ -61,6 +61,12 @@ class Node:
     pid: int
     files: settings.NodeFiles
 
+    def outside(self, path: str) -> Path:
+        """Where a path of the node, say in its /tmp or /proc, is found from outside."""
+        if self.pid:
+            return Path(f"/proc/{self.pid}/root{path}")
+        return self.files.tmp / Path(path).relative_to("/tmp") if path.startswith("/tmp/") else Path(path)
+
     def command(self, argv: Sequence[str]) -> list[str]:
         """The command line that runs `argv` on the node."""
         return [sys.executable, "-m", "omtools.commands.omlab", "exec", self.name, "--", *argv]

@@ -79,14 +79,14 @@ def test_the_map_and_the_names_beside_it(tmp_path: Path) -> None:
 
 def test_who_am_i(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("socket.gethostname", lambda: "mCii.example.org")
-    by_name = parse_map("1 192.0.2.1 1\n2 192.0.2.2 1", names={2: "mCii"})
+    by_name = parse_map("1 203.0.113.1 1\n2 203.0.113.2 1", names={2: "mCii"})
     assert find_own(by_name, tmp_path).number == 2
-    by_address = parse_map("1 192.0.2.1 1\n2 127.77.0.2 1")
+    by_address = parse_map("1 203.0.113.1 1\n2 127.77.0.2 1")
     assert find_own(by_address, tmp_path).number == 2
-    by_alias = parse_map("1 192.0.2.1 1\n2 192.0.2.2 1\n1 127.77.0.1 ALIAS")
+    by_alias = parse_map("1 203.0.113.1 1\n2 203.0.113.2 1\n1 127.77.0.1 ALIAS")
     assert find_own(by_alias, tmp_path).number == 1
     with pytest.raises(BadConfiguration, match="no address of this machine"):
-        find_own(parse_map("1 192.0.2.1 5"), tmp_path)
+        find_own(parse_map("1 203.0.113.1 5"), tmp_path)
     with pytest.raises(BadConfiguration, match="MYOMID"):
         find_own(parse_map("1 127.77.0.1 2"), tmp_path)
 

@@ -11,7 +11,7 @@ from omtools.agent import api
 from omtools.agent.agent import Agent
 from omtools.agent.config import load_configuration
 from omtools.agent.memo import Memo
-from omtools.errors import AgentRunning, BadConfiguration, NoSuchProcess, NotYourProcess
+from omtools.errors import AgentRunning, BadConfiguration, MigrationRunning, NoSuchProcess, NotYourProcess
 
 from .support import Cluster
 
@@ -59,7 +59,7 @@ async def test_a_keeper_that_dies_under_the_agent(pair: Cluster) -> None:
 
 async def test_what_does_not_speak_the_protocol_is_left_alone(pair: Cluster,
                                                              monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("omtools.agent.keepers._CONNECT_PATIENCE", 0.1)
+    monkeypatch.setattr("omtools.agent.keepers._FIRST_WORD", 0.1)
     await pair.stop(1)
     keepers = pair.run(1) / "keepers"
     (keepers / "deputy-file.sock").write_text("not a socket")
@@ -72,11 +72,13 @@ async def test_what_does_not_speak_the_protocol_is_left_alone(pair: Cluster,
     async def silent(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writers.append(writer)
 
-    servers = [await asyncio.start_unix_server(babble, keepers / "guest-babble.sock"),
-               await asyncio.start_unix_server(silent, keepers / "guest-silent.sock")]
+    servers = [await asyncio.start_unix_server(babble, keepers / "guest-1-7-0123456789ab.sock"),
+               await asyncio.start_unix_server(silent, keepers / "deputy-1-8-0123456789ab.sock")]
     await pair.start(1)
     async with pair.asking(1) as asker:
         assert (await asker.ask(api.Processes(all=True))).processes == []
+        with pytest.raises(MigrationRunning if os.geteuid() == 0 else NotYourProcess):
+            await asker.ask(api.Migrate(8, "2"))
     for server in servers:
         server.close()
     for writer in writers:

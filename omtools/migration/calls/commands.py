@@ -209,7 +209,7 @@ PRCTL = Switch(
         41: _MEMORY,                    # PR_SET_THP_DISABLE
         42: _PLAIN,                     # PR_GET_THP_DISABLE
         # PR_CAP_AMBIENT: IS_SET only asks
-        47: Switch(word(1), {1: _PLAIN}, _CREDENTIALS),
+        47: Switch(word(1), {1: _PLAIN}, Refusal(N_("it changes its ambient capabilities (prctl)"))),
         52: _PLAIN,                     # PR_GET_SPECULATION_CTRL
         53: _CPU,                       # PR_SET_SPECULATION_CTRL
         57: _MEMORY,                    # PR_SET_IO_FLUSHER

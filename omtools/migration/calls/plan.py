@@ -220,12 +220,12 @@ def _native(spec: Native) -> Planner:
     return native
 
 
-def _refusal(spec: Refusal) -> Planner:
-    """The planner of a call for which the process comes home."""
+def _refusal(spec: Refusal, key: Callable[[Args], int]) -> Planner:
+    """The planner of a call for which the process comes home; {number} in its reason is the key."""
     reason = spec.reason
 
     def refuse(nr: int, args: Args, memory: Memory, arena: Arena) -> Plan:  # noqa: ARG001 - a Planner
-        return ComeHome(_(reason).format(call=name(nr)))
+        return ComeHome(_(reason).format(call=name(nr), number=key(args)))
 
     return refuse
 
@@ -233,14 +233,8 @@ def _refusal(spec: Refusal) -> Planner:
 def _switch(spec: Switch) -> Planner:
     """The planner of a call that is several calls in one."""
     key = spec.key
-    cases = {value: _compiled(case) for value, case in spec.cases.items()}
-    default = _compiled(spec.default)
-    if isinstance(spec.default, Refusal):
-        reason = spec.default.reason
-        # the sentence names the request, too
-        default = lambda nr, args, memory, arena: ComeHome(  # noqa: E731, ARG005 - a Planner
-            _(reason).format(call=name(nr), number=key(args))
-        )
+    cases = {value: _compiled(case, key) for value, case in spec.cases.items()}
+    default = _compiled(spec.default, key)
 
     def choose(nr: int, args: Args, memory: Memory, arena: Arena) -> Plan:
         return cases.get(key(args), default)(nr, args, memory, arena)
@@ -260,15 +254,20 @@ def _cpu(spec: Cpu) -> Planner:
     return cpu
 
 
-def _compiled(spec: Spec) -> Planner:
-    """The planner of a specification."""
+def _no_number(args: Args) -> int:  # noqa: ARG001 - a key
+    """The key of calls that are only one."""
+    return 0
+
+
+def _compiled(spec: Spec, key: Callable[[Args], int] = _no_number) -> Planner:
+    """The planner of a specification, which is one case of a Switch by that key, or the whole."""
     planner: Planner
     if isinstance(spec, Do):
         planner = _forwarder(spec)
     elif isinstance(spec, Native):
         planner = _native(spec)
     elif isinstance(spec, Refusal):
-        planner = _refusal(spec)
+        planner = _refusal(spec, key)
     elif isinstance(spec, Switch):
         planner = _switch(spec)
     elif isinstance(spec, Cpu):

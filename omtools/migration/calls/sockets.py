@@ -29,7 +29,6 @@ SEMOPM = 32000      # ipc/sem.c: no more operations than one set can have semaph
 MSGMAX = 1 << 24    # far above any msgmax or msgsize_max (ipc/msgutil.c, ipc/mqueue.c)
 MQ_ATTR = 64        # linux/mqueue.h, struct mq_attr
 TIMESPEC = 16       # linux/time_types.h
-O_CREAT = 0x40      # asm-generic/fcntl.h
 IPC_NOWAIT = 0x800  # linux/ipc.h
 
 
@@ -63,8 +62,7 @@ SOCKETS: dict[int, tuple[str, Spec]] = {
 }
 
 QUEUES: dict[int, tuple[str, Spec]] = {
-    # the attributes are looked at only with O_CREAT (ipc/mqueue.c)
-    240: ("mq_open", at_once(Text(0), InBytes(3, MQ_ATTR, when=(1, O_CREAT)))),
+    240: ("mq_open", at_once(Text(0), InBytes(3, MQ_ATTR))),
     241: ("mq_unlink", at_once(Text(0))),
     # their timeouts are points in time, not spans: nothing to shorten when a call goes on
     242: ("mq_timedsend", forward(InBytes(1, Arg(2, limit=MSGMAX)), InBytes(4, TIMESPEC))),

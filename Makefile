@@ -1,0 +1,51 @@
+# The two commands of the README are `make demo` and `make test`; each does its own set-up.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+JOBS   ?= $(shell nproc)
+
+.PHONY: help venv system demo test lint unit bench clean
+
+help:
+	@echo "make demo   set up, start a two-node lab, move real programs, compare their results (a minute)"
+	@echo "make test   set up, check the sources, run every test"
+	@echo "make venv   set up only: the tools are then in $(BIN)"
+	@echo "make lint   ruff, mypy --strict, import contracts"
+	@echo "make bench  the figures of tests/bench, as ratios; writes tests/bench/RESULTS.md"
+	@echo "make clean  remove what these made"
+
+system:
+	@./.ci/system-packages $(PYTHON)
+
+venv: $(STAMP)
+
+$(STAMP): pyproject.toml | system
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing the Python packages into $(VENV) …"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]' 2>&1 | grep -v 'is ignored: it is neither a file nor a directory' || true
+	@$(BIN)/python -c 'import omtools, asyncssh, msgspec, rich, pytest, hypothesis'
+	@touch $@
+
+demo: $(STAMP)
+	@$(BIN)/python -m omtools.lab.demo
+
+test: lint unit
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
+
+# First what may share the machine, in parallel; then what may not.
+unit: $(STAMP)
+	$(BIN)/pytest -n $(JOBS) --dist loadscope -m 'not alone'
+	$(BIN)/pytest -m alone
+
+bench: $(STAMP)
+	$(BIN)/python tests/bench/engine_figures.py --write
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
