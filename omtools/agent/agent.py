@@ -84,8 +84,14 @@ class Agent:
             await self.keepers.close()
             raise
         self.gauge.start()
-        log.info("the agent serves", name=self.node.name, address=self.configuration.listen,
-                 port=self.configuration.settings.port, pid=os.getpid(), nodes=len(self.configuration.map))
+        log.info(
+            "the agent serves",
+            name=self.node.name,
+            address=self.configuration.listen,
+            port=self.configuration.settings.port,
+            pid=os.getpid(),
+            nodes=len(self.configuration.map),
+        )
 
     async def stop(self) -> None:
         """End. Keepers live on; processes whose link goes through this agent come home first."""
@@ -109,12 +115,18 @@ class Agent:
                 keeper.tell(Bring(reason="the agent ends, and with it the link"))
             except OmError:
                 continue
-            log.info("a process comes home, because its link ends with the agent", pid=keeper.state.pid,
-                     mig=keeper.state.migration)
+            log.info(
+                "a process comes home, because its link ends with the agent",
+                pid=keeper.state.pid,
+                mig=keeper.state.migration,
+            )
             waiting.append(followed)
+        deadline = asyncio.get_running_loop().time() + _LAST_CALL
         for followed in waiting:
             try:
-                while (state := await followed.next(_LAST_CALL)) is not None and state.phase not in FINAL:
+                while (
+                    state := await followed.next(deadline - asyncio.get_running_loop().time())
+                ) is not None and state.phase not in FINAL:
                     pass
             except TimeoutError:
                 log.warn("a process did not come home in time")
@@ -125,7 +137,9 @@ class Agent:
         """How the agent introduces itself."""
         return api.Hello(api.VERSION, self.node.number, self.node.name)
 
-    async def handle(self, request: api.Request, caller: Caller, notify: Notify) -> api.Result:
+    async def handle(  # noqa: PLR0911 - one line for each request there is
+        self, request: api.Request, caller: Caller, notify: Notify
+    ) -> api.Result:
         """Do what is asked; raises OmError."""
         match request:
             case api.Migrate():
@@ -156,29 +170,50 @@ class Agent:
 
     async def _migrate(self, request: api.Migrate, caller: Caller) -> api.Moved:
         # Shielded: when who asked goes away, the move goes on and is still followed and logged.
-        task = asyncio.get_running_loop().create_task(self.migrations.migrate(request.pid, request.to, caller))
+        task = asyncio.get_running_loop().create_task(
+            self.migrations.migrate(request.pid, request.to, caller)
+        )
         self._work.add(task)
         task.add_done_callback(self._moved)
         return await asyncio.shield(task)
 
     def _moved(self, task: asyncio.Task[api.Moved]) -> None:
         self._work.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, OmError):
+        if (
+            not task.cancelled()
+            and (error := task.exception()) is not None
+            and not isinstance(error, OmError)
+        ):
             log.failed("a migration failed", error)
 
     def _processes(self, request: api.Processes, caller: Caller) -> api.ProcessList:
-        found = [self._info(keeper.state) for keeper in self.keepers.all()
-                 if keeper.spoken.is_set() and not keeper.final]
+        found = [
+            self._info(keeper.state)
+            for keeper in self.keepers.all()
+            if keeper.spoken.is_set() and not keeper.final
+        ]
         mine = [info for info in found if request.all or caller.uid in (0, info.uid)]
         return api.ProcessList(self.node.number, sorted(mine, key=lambda info: info.local_pid))
 
     def _info(self, state: State) -> api.ProcessInfo:
         figures = state.statistics
         return api.ProcessInfo(
-            pid=state.pid, local_pid=state.local_pid, uid=state.uid, role=state.role, migration=state.migration,
-            home=state.home, where=state.node, phase=state.phase, locked=self._memo.locked(state.local_pid),
-            bytes=figures.bytes_moved, frozen_ms=figures.frozen_ms, total_ms=figures.total_ms,
-            calls_forwarded=figures.calls_forwarded, moves=figures.moves, reason=state.reason)
+            pid=state.pid,
+            local_pid=state.local_pid,
+            uid=state.uid,
+            role=state.role,
+            migration=state.migration,
+            home=state.home,
+            where=state.node,
+            phase=state.phase,
+            locked=self._memo.locked(state.local_pid),
+            bytes=figures.bytes_moved,
+            frozen_ms=figures.frozen_ms,
+            total_ms=figures.total_ms,
+            calls_forwarded=figures.calls_forwarded,
+            moves=figures.moves,
+            reason=state.reason,
+        )
 
     async def _node_info(self, request: api.NodeInfo) -> api.NodeReport:
         node = self._find(request.node)
@@ -187,25 +222,41 @@ class Agent:
         try:
             return await self.peers.call(node, api.NodeInfo(), api.NodeReport, patience=_INFO_PATIENCE)
         except OmError as error:
-            return api.NodeReport(node.number, node.name, node.address, status=CONFIGURED, error=error.to_wire())
+            return api.NodeReport(
+                node.number, node.name, node.address, status=CONFIGURED, error=error.to_wire()
+            )
 
     def _report(self) -> api.NodeReport:
         memory = self.gauge.memory()
         roles = [keeper.state.role for keeper in self.keepers.all() if not keeper.final]
         return api.NodeReport(
-            number=self.node.number, name=self.node.name, address=self.node.address, status=self.status,
-            load=round(self.gauge.loads.upper, 2), speed=self.gauge.speed, cpus=self.gauge.cpus,
-            mem_total=memory.total, mem_free=memory.free, mem_available=memory.available,
-            util=self.gauge.util(), guests=roles.count("guest"), away=roles.count("deputy"),
-            release=self.guests.platform.release, version=__version__)
+            number=self.node.number,
+            name=self.node.name,
+            address=self.node.address,
+            status=self.status,
+            load=round(self.gauge.loads.upper, 2),
+            speed=self.gauge.speed,
+            cpus=self.gauge.cpus,
+            mem_total=memory.total,
+            mem_free=memory.free,
+            mem_available=memory.available,
+            util=self.gauge.util(),
+            guests=roles.count("guest"),
+            away=roles.count("deputy"),
+            release=self.guests.platform.release,
+            version=__version__,
+        )
 
     def _find(self, word: str) -> Node:
         return self.configuration.map.find(word) if word else self.node
 
     def _nodes(self) -> api.NodeList:
         found = self.configuration.map
-        return api.NodeList(self.node.number, [api.MapRange(r.first, r.host, r.count) for r in found.ranges],
-                            [_named(node) for node in found.nodes.values()])
+        return api.NodeList(
+            self.node.number,
+            [api.MapRange(r.first, r.host, r.count) for r in found.ranges],
+            [_named(node) for node in found.nodes.values()],
+        )
 
     def _switch(self, request: api.Switch, caller: Caller) -> api.Done:
         caller.check_master("noblock" if not request.on else "block")
@@ -225,8 +276,15 @@ class Agent:
     # -- what keepers say
 
     def _on_state(self, keeper: Keeper, state: State) -> None:
-        log.debug("a keeper says", pid=state.pid, mig=state.migration, role=state.role, phase=state.phase,
-                  at=state.node, reason=state.reason)
+        log.debug(
+            "a keeper says",
+            pid=state.pid,
+            mig=state.migration,
+            role=state.role,
+            phase=state.phase,
+            at=state.node,
+            reason=state.reason,
+        )
         self._publish(api.ProcessChanged(self._info(state), gone=keeper.final))
 
     def _on_gone(self, keeper: Keeper) -> None:
@@ -236,8 +294,13 @@ class Agent:
         keeper.path.unlink(missing_ok=True)
         if keeper.state.phase in FINAL:
             return
-        log.warn("a keeper ended without a word", pid=keeper.state.pid, mig=keeper.state.migration,
-                 role=keeper.state.role, phase=keeper.state.phase)
+        log.warn(
+            "a keeper ended without a word",
+            pid=keeper.state.pid,
+            mig=keeper.state.migration,
+            role=keeper.state.role,
+            phase=keeper.state.phase,
+        )
         self._publish(api.ProcessChanged(self._info(keeper.state), gone=True))
 
     def _publish(self, event: api.Event) -> None:

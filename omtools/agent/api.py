@@ -31,6 +31,7 @@ Pem = Annotated[str, msgspec.Meta(max_length=8192)]
 
 # ------------------------------------------------------------------------------------------ requests
 
+
 class Migrate(msgspec.Struct, tag="migrate", frozen=True):
     """Move a process, or call it home. Answer: `Moved`, when it is there.
 
@@ -128,6 +129,7 @@ Request = Migrate | Processes | NodeInfo | Whois | Nodes | Switch | Lock | Subsc
 
 # ------------------------------------------------------------------------------------------- answers
 
+
 class Moved(msgspec.Struct, tag="moved", frozen=True):
     """A process arrived.
 
@@ -136,7 +138,7 @@ class Moved(msgspec.Struct, tag="moved", frozen=True):
         target: number of the node where it runs now.
         bytes: of memory that travelled.
         frozen_ms: how long it stood still.
-        total_ms: from the request to its first instruction there.
+        total_ms: from the request that reached the agent until it knew of the arrival.
         mb_per_s: bytes per frozen time, in 10^6.
     """
 
@@ -269,6 +271,7 @@ Result = Moved | ProcessList | NodeReport | NodeName | NodeList | Done | GuestRe
 
 # -------------------------------------------------------------------------------------------- events
 
+
 class ProcessChanged(msgspec.Struct, tag="process_changed", frozen=True):
     """A process got into another phase; `gone` if this node has no half of it any more."""
 
@@ -287,6 +290,7 @@ Event = ProcessChanged | SwitchChanged
 
 
 # --------------------------------------------------------------------------------------------- lines
+
 
 class Hello(msgspec.Struct, tag="hello", frozen=True):
     """First line of both sides. All later versions must be able to read it.

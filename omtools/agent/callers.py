@@ -43,12 +43,19 @@ class Caller:
             NotYourProcess: its owner and root may, nobody else; a user's agent has that user's only.
         """
         if self.uid not in (0, owner):
-            raise NotYourProcess(pid=pid, user=user_name(self.uid),
-                                 why=_("it belongs to {owner}").format(owner=user_name(owner)))
+            raise NotYourProcess(
+                pid=pid,
+                user=user_name(self.uid),
+                why=_("it belongs to {owner}").format(owner=user_name(owner)),
+            )
         if os.geteuid() not in (0, owner):
-            raise NotYourProcess(pid=pid, user=user_name(self.uid), why=_(
-                "it belongs to {owner}, and this agent serves {master} only").format(
-                    owner=user_name(owner), master=user_name(os.geteuid())))
+            raise NotYourProcess(
+                pid=pid,
+                user=user_name(self.uid),
+                why=_("it belongs to {owner}, and this agent serves {master} only").format(
+                    owner=user_name(owner), master=user_name(os.geteuid())
+                ),
+            )
 
     def check_master(self, what: str) -> None:
         """Refuse who may not set this node's switches.
@@ -57,8 +64,11 @@ class Caller:
             NotAllowed: it is for root, or for the user whose agent this is.
         """
         if not self.master:
-            raise NotAllowed(user=user_name(self.uid), what=what, why=_("it is for {master} alone").format(
-                master=user_name(os.geteuid())))
+            raise NotAllowed(
+                user=user_name(self.uid),
+                what=what,
+                why=_("it is for {master} alone").format(master=user_name(os.geteuid())),
+            )
 
     def check_node(self, what: str) -> None:
         """Refuse everybody but peer agents.

@@ -40,9 +40,12 @@ def make_identity(name: str) -> Identity:
     # It is its own authority: OpenSSL's strict mode (Python's default since 3.13) wants that said in full.
     certificate = (
         x509.CertificateBuilder()
-        .subject_name(subject).issuer_name(subject)
-        .public_key(public).serial_number(x509.random_serial_number())
-        .not_valid_before(now - _DAY).not_valid_after(now + _YEARS)
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(public)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _DAY)
+        .not_valid_after(now + _YEARS)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_usage(), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
@@ -51,12 +54,21 @@ def make_identity(name: str) -> Identity:
     )
     return Identity(
         certificate.public_bytes(serialization.Encoding.PEM).decode(),
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8,
-                          serialization.NoEncryption()).decode(),
+        key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        ).decode(),
     )
 
 
 def _usage() -> x509.KeyUsage:
-    return x509.KeyUsage(digital_signature=True, key_cert_sign=True, content_commitment=False,
-                         key_encipherment=False, data_encipherment=False, key_agreement=False,
-                         crl_sign=False, encipher_only=False, decipher_only=False)
+    return x509.KeyUsage(
+        digital_signature=True,
+        key_cert_sign=True,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        crl_sign=False,
+        encipher_only=False,
+        decipher_only=False,
+    )

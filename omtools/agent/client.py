@@ -62,8 +62,9 @@ class Client:
         """The connection is open already."""
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Hang up."""
         self.close()
 
@@ -127,7 +128,7 @@ class Client:
                 raise NoAgent(socket=str(self._path))
             self._buffer += piece
         line = bytes(self._buffer[:end])
-        del self._buffer[:end + 1]
+        del self._buffer[: end + 1]
         try:
             message: api.FromAgent = _decoder.decode(line)
         except msgspec.MsgspecError as error:

@@ -105,8 +105,10 @@ def read_map(directory: Path) -> Map:
             names_path = path.parent / "names"
             names = parse_names(_read(names_path) or "", str(names_path))
             return parse_map(text, str(path), names)
-    raise BadConfiguration(path=str(places[0]), why=_(
-        "there is no map yet; a line such as “1 192.168.1.1 2” makes a cluster of nodes 1 and 2"))
+    raise BadConfiguration(
+        path=str(places[0]),
+        why=_("there is no map yet; a line such as “1 192.168.1.1 2” makes a cluster of nodes 1 and 2"),
+    )
 
 
 def find_own(cluster: Map, directory: Path) -> Node:
@@ -119,16 +121,22 @@ def find_own(cluster: Map, directory: Path) -> Node:
     for node in cluster.nodes.values():
         if node.name in (hostname, hostname.partition(".")[0]):
             return node
-    own = [node for node in cluster.nodes.values()
-           if any(_is_local(address) for address in (node.address, *node.aliases))]
+    own = [
+        node
+        for node in cluster.nodes.values()
+        if any(_is_local(address) for address in (node.address, *node.aliases))
+    ]
     if len(own) == 1:
         return own[0]
     path = str(directory / "openmosix.map")
     if not own:
         raise BadConfiguration(path=path, why=_("no address of this machine is in it"))
-    raise BadConfiguration(path=path, why=_(
-        "several nodes in it are this machine ({nodes}); MYOMID in openmosix.config says which").format(
-            nodes=", ".join(node.name for node in own[:5])))
+    raise BadConfiguration(
+        path=path,
+        why=_("several nodes in it are this machine ({nodes}); MYOMID in openmosix.config says which").format(
+            nodes=", ".join(node.name for node in own[:5])
+        ),
+    )
 
 
 def read_settings(path: Path) -> Settings:
@@ -149,11 +157,13 @@ def read_settings(path: Path) -> Settings:
             key, equals, value = word.partition("=")
             if not equals or not key.isidentifier():
                 raise _bad(path, number, _("“{word}” is not KEY=value").format(word=word))
-            settings = _with(settings, others, key, value, path, number)
+            settings = _with(settings, others, key, value, path=path, line=number)
     return replace(settings, others=others)
 
 
-def _with(settings: Settings, others: dict[str, str], key: str, value: str, path: Path, line: int) -> Settings:
+def _with(
+    settings: Settings, others: dict[str, str], key: str, value: str, *, path: Path, line: int
+) -> Settings:
     if key not in _KEYS:
         others[key] = value
         return settings

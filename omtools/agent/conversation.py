@@ -42,8 +42,14 @@ class Dispatcher(Protocol):
 class Conversation:
     """One client. The transport calls `feed` and `lost`, the conversation calls `write` and `close`."""
 
-    def __init__(self, agent: Dispatcher, caller: Caller, write: Callable[[bytes], None],
-                 close: Callable[[], None], unread: Callable[[], int] = lambda: 0) -> None:
+    def __init__(
+        self,
+        agent: Dispatcher,
+        caller: Caller,
+        write: Callable[[bytes], None],
+        close: Callable[[], None],
+        unread: Callable[[], int] = lambda: 0,
+    ) -> None:
         self._agent = agent
         self._caller = caller
         self._write = write
@@ -66,7 +72,7 @@ class Conversation:
             if end < 0:
                 break
             line = bytes(self._buffer[:end])
-            del self._buffer[:end + 1]
+            del self._buffer[: end + 1]
             start = 0
             self._line(line)
         if len(self._buffer) > api.MAX_LINE and not self._over:
@@ -115,8 +121,11 @@ class Conversation:
 
     def _begin(self, call: api.Call) -> None:
         if len(self._calls) >= MAX_CALLS:
-            self._send(api.Failure(call.id, BadRequest(why=_("more than {n} calls at a time").format(
-                n=MAX_CALLS)).to_wire()))
+            self._send(
+                api.Failure(
+                    call.id, BadRequest(why=_("more than {n} calls at a time").format(n=MAX_CALLS)).to_wire()
+                )
+            )
             return
         task = asyncio.get_running_loop().create_task(self._answer(call))
         self._calls.add(task)
@@ -132,11 +141,18 @@ class Conversation:
             result = await self._agent.handle(call.request, self._caller.acting_for(call.uid), notify)
         except OmError as error:
             self._send(api.Failure(call.id, error.to_wire()))
-        except Exception as error:  # noqa: BLE001 - one request's bug must not end the agent
+        except Exception as error:
             log.failed("a request failed", error, request=type(call.request).__name__)
-            self._send(api.Failure(call.id, OmError(
-                detail=_("The agent made a mistake ({error}); its log has more.").format(
-                    error=type(error).__name__)).to_wire()))
+            self._send(
+                api.Failure(
+                    call.id,
+                    OmError(
+                        detail=_("The agent made a mistake ({error}); its log has more.").format(
+                            error=type(error).__name__
+                        )
+                    ).to_wire(),
+                )
+            )
         else:
             self._send(api.Answer(call.id, result))
 
@@ -153,5 +169,3 @@ class Conversation:
         self._send(api.Failure(0, error.to_wire()))
         self._over = True
         self._close()
-
-

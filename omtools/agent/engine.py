@@ -57,18 +57,18 @@ class RealEngine:
 
     async def ensure_template(self, run: Path) -> None:
         """See `Engine`."""
-        from omtools.migration import launch  # noqa: PLC0415 - the engine is loaded when it is needed
+        from omtools.migration.launch import ensure_template  # noqa: PLC0415 - loaded when it is needed
 
-        await launch.ensure_template(run)
+        await ensure_template(run)
 
     async def launch(self, run: Path, order: DeputyOrder | GuestOrder) -> Launched:
         """See `Engine`."""
-        from omtools.migration import launch  # noqa: PLC0415
+        from omtools.migration.launch import launch  # noqa: PLC0415
 
-        return await launch.launch(run, order)
+        return await launch(run, order)
 
     def survey(self, pid: int) -> Surveyed:
         """See `Engine`."""
-        from omtools.image import survey  # noqa: PLC0415
+        from omtools.image.survey import survey  # noqa: PLC0415
 
-        return survey.survey(pid)
+        return survey(pid)

@@ -49,7 +49,9 @@ class Progress:
     left: bool = False
 
 
-def judge(goal: Goal, progress: Progress, state: State | None) -> Progress | State | OmError:
+def judge(  # noqa: PLR0911 - one line for each phase there is
+    goal: Goal, progress: Progress, state: State | None
+) -> Progress | State | OmError:
     """What a keeper's word means for the goal.
 
     Args:
@@ -69,6 +71,9 @@ def judge(goal: Goal, progress: Progress, state: State | None) -> Progress | Sta
             return state
         return CannotMigrate(pid=goal.pid, reason=state.reason or _("it came home at once"))
     if state.phase == "ended":
+        # A guest's keeper has done its part when the process has left; it does not know what became of it.
+        if state.role == "guest" and progress.left and not state.exit:
+            return state
         return ProcessEnded(pid=goal.pid)
     if state.phase == "failed":
         return _given_up(goal, state)
@@ -104,7 +109,9 @@ async def arrival(goal: Goal, followed: Followed, first: State | None = None) ->
         progress = judge(goal, Progress(), first)
     while isinstance(progress, Progress):
         phase = state.phase if state else "away"
-        patience = _STAGE_PATIENCE + (goal.size / _SLOWEST if phase in ("freezing", "sending", "coming") else 0)
+        patience = _STAGE_PATIENCE + (
+            goal.size / _SLOWEST if phase in ("freezing", "sending", "coming") else 0
+        )
         try:
             state = await followed.next(patience)
         except TimeoutError:

@@ -72,8 +72,13 @@ class Guests:
 
     def tunnelled(self) -> list[Keeper]:
         """Keepers of guests whose link runs through this agent."""
-        return [keeper for keeper in self._keepers.all() if keeper.state.role == "guest"
-                and (expected := self._expected.get(keeper.path)) and expected.tunnelled]
+        return [
+            keeper
+            for keeper in self._keepers.all()
+            if keeper.state.role == "guest"
+            and (expected := self._expected.get(keeper.path))
+            and expected.tunnelled
+        ]
 
     def gone(self, keeper: Keeper) -> None:
         """That keeper is no more."""
@@ -127,16 +132,34 @@ class Guests:
         identity = await asyncio.to_thread(make_identity, f"openMosix {wanted.migration} guest")
         address = self._configuration.listen if wanted.link != "ssh" else _LOOPBACK
         order = GuestOrder(
-            migration=wanted.migration, pid=wanted.pid, uid=wanted.uid, gid=wanted.gid, home=wanted.home,
-            node=own.number, hostname=wanted.hostname, address=address,
+            migration=wanted.migration,
+            pid=wanted.pid,
+            uid=wanted.uid,
+            gid=wanted.gid,
+            home=wanted.home,
+            node=own.number,
+            hostname=wanted.hostname,
+            address=address,
             credentials=Credentials(identity.certificate, identity.key, wanted.certificate),
-            control=str(control), patience=PATIENCE, debug=self._configuration.debug)
+            control=str(control),
+            patience=PATIENCE,
+            debug=self._configuration.debug,
+        )
         launched = await self._engine.launch(self._configuration.run, order)
         self._expected[control] = replace(self._expected[control], port=launched.port)
         await self._keepers.adopt(order, own.name)
-        log.info("a guest is expected", mig=wanted.migration, pid=wanted.pid, uid=wanted.uid, home=wanted.home,
-                 port=launched.port, keeper=launched.pid)
-        return api.GuestReady(launched.port, identity.certificate, _LOOPBACK if address in _WILDCARDS else address)
+        log.info(
+            "a guest is expected",
+            mig=wanted.migration,
+            pid=wanted.pid,
+            uid=wanted.uid,
+            home=wanted.home,
+            port=launched.port,
+            keeper=launched.pid,
+        )
+        return api.GuestReady(
+            launched.port, identity.certificate, _LOOPBACK if address in _WILDCARDS else address
+        )
 
 
 def _wrong_user(uid: int, user: str) -> str:
@@ -149,7 +172,8 @@ def _wrong_user(uid: int, user: str) -> str:
         if uid == os.geteuid():
             return ""
         return _("the agent there runs for {user} (uid {uid}) only").format(
-            user=user_name(os.geteuid()), uid=os.geteuid())
+            user=user_name(os.geteuid()), uid=os.geteuid()
+        )
     here = name_of(uid)
     if here and user and here != user:
         return _("uid {uid} is {here} there, and {user} at home").format(uid=uid, here=here, user=user)
@@ -159,5 +183,7 @@ def _wrong_user(uid: int, user: str) -> str:
         except KeyError:
             return ""
         if other != uid:
-            return _("{user} has the uid {other} there, and {uid} at home").format(user=user, other=other, uid=uid)
+            return _("{user} has the uid {other} there, and {uid} at home").format(
+                user=user, other=other, uid=uid
+            )
     return ""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -43,8 +44,9 @@ class Keeper:
         gone: it has closed its end: it is no more.
     """
 
-    def __init__(self, path: Path, reader: asyncio.StreamReader, writer: asyncio.StreamWriter,
-                 state: State) -> None:
+    def __init__(
+        self, path: Path, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, state: State
+    ) -> None:
         self.path = path
         self.state = state
         self.spoken = asyncio.Event()
@@ -114,8 +116,9 @@ class Followed:
         """Nothing to do: following began with `Keeper.follow`."""
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Stop following."""
         self._keeper.unfollow(self._queue)
 
@@ -190,7 +193,7 @@ class Keepers:
         try:
             return await self._connect(path, assumed)
         except ConnectionRefusedError:
-            path.unlink(missing_ok=True)
+            os.unlink(path)
             log.info("removed the socket of a keeper that was killed", socket=path.name)
         except OSError as error:
             log.warn("a keeper cannot be reached", socket=path.name, why=error)
@@ -204,17 +207,28 @@ class Keepers:
         """
         deputy = isinstance(order, DeputyOrder)
         assumed = State(
-            role="deputy" if deputy else "guest", migration=order.migration, pid=order.pid,
-            local_pid=order.pid if deputy else 0, uid=order.uid, home=order.home, node=order.home,
-            phase="linking", statistics=Statistics())
+            role="deputy" if deputy else "guest",
+            migration=order.migration,
+            pid=order.pid,
+            local_pid=order.pid if deputy else 0,
+            uid=order.uid,
+            home=order.home,
+            node=order.home,
+            phase="linking",
+            statistics=Statistics(),
+        )
         deadline = asyncio.get_running_loop().time() + _LISTENS_WITHIN
         while True:
             try:
                 return await self._connect(Path(order.control), assumed)
             except OSError as error:
                 if asyncio.get_running_loop().time() > deadline:
-                    raise LinkLost(node=node, why=_("the keeper of the process cannot be reached ({error})").format(
-                        error=error.strerror)) from None
+                    raise LinkLost(
+                        node=node,
+                        why=_("the keeper of the process cannot be reached ({error})").format(
+                            error=error.strerror
+                        ),
+                    ) from None
                 await asyncio.sleep(0.01)  # the template answered before the keeper listened: a matter of ms
 
     async def _connect(self, path: Path, assumed: State) -> Keeper:
@@ -249,5 +263,14 @@ def _assumed(name: str) -> State | None:
     home, pid = int(found[3]), int(found[4])
     deputy = found[1] == "deputy"
     # The uid is nobody's: until it is known only root may ask for it.
-    return State(role="deputy" if deputy else "guest", migration=found[2], pid=pid, local_pid=pid if deputy else 0,
-                 uid=-1, home=home, node=home, phase="linking", statistics=Statistics())
+    return State(
+        role="deputy" if deputy else "guest",
+        migration=found[2],
+        pid=pid,
+        local_pid=pid if deputy else 0,
+        uid=-1,
+        home=home,
+        node=home,
+        phase="linking",
+        statistics=Statistics(),
+    )

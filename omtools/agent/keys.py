@@ -54,8 +54,10 @@ def ensure_keys(directory: Path, name: str) -> Keys:
         directory.mkdir(mode=0o755 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise BadConfiguration(path=str(directory), why=error.strerror or str(error)) from None
-    return Keys(_ensure(directory / HOST_KEY, f"openMosix host {name}"),
-                _ensure(directory / CLIENT_KEY, f"openMosix agent {name}"))
+    return Keys(
+        _ensure(directory / HOST_KEY, f"openMosix host {name}"),
+        _ensure(directory / CLIENT_KEY, f"openMosix agent {name}"),
+    )
 
 
 def _ensure(path: Path, comment: str) -> asyncssh.SSHKey:
@@ -107,7 +109,9 @@ def authorized(directory: Path, username: str) -> tuple[asyncssh.SSHAuthorizedKe
     return _read_authorized(Path(person.pw_dir) / ".config/openmosix" / AUTHORIZED_KEYS, person)
 
 
-def _read_authorized(path: Path, owner: pwd.struct_passwd | None) -> tuple[asyncssh.SSHAuthorizedKeys | None, str]:
+def _read_authorized(
+    path: Path, owner: pwd.struct_passwd | None
+) -> tuple[asyncssh.SSHAuthorizedKeys | None, str]:
     if owner is not None and (why := _unsafe(path, owner)):
         return None, why
     try:

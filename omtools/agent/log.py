@@ -60,7 +60,9 @@ def failed(text: str, error: BaseException, **about: object) -> None:
 
 def _line(text: str, about: dict[str, object]) -> str:
     # One event, one line, whatever a peer or a user put into it.
-    fields = "".join(f" {key}={_printable(str(value))}" for key, value in about.items() if value not in ("", None))
+    fields = "".join(
+        f" {key}={_printable(str(value))}" for key, value in about.items() if value not in ("", None)
+    )
     return _printable(text) + fields
 
 

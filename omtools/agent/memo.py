@@ -54,8 +54,9 @@ class Memo:
         begun = _begun(pid)
         if begun is None:
             raise FileNotFoundError(pid)
-        self._memory.locks = {key: value for key, value in self._memory.locks.items()
-                              if _begun(int(key)) == value[1]}
+        self._memory.locks = {
+            key: value for key, value in self._memory.locks.items() if _begun(int(key)) == value[1]
+        }
         self._memory.locks[str(pid)] = (locked, begun)
         self._keep()
 

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import msgspec
+
 from omtools.agent import api, log
 from omtools.agent.callers import Caller, name_of
 from omtools.agent.certificates import Identity, make_identity
@@ -21,7 +23,17 @@ from omtools.agent.keepers import Keeper, Keepers
 from omtools.agent.peers import Peers
 from omtools.agent.tunnel import Tunnel, reachable
 from omtools.cluster.map import Node
-from omtools.errors import AtHomeAlready, CannotMigrate, MigrationRunning, ProcessEnded, ThereAlready
+from omtools.errors import (
+    AgentVersion,
+    AtHomeAlready,
+    CannotMigrate,
+    HostKeyWrong,
+    KeyNotAuthorised,
+    MigrationRunning,
+    NodeDown,
+    ProcessEnded,
+    ThereAlready,
+)
 from omtools.i18n import _
 from omtools.migration.orders import Bring, Credentials, DeputyOrder, Endpoint, Hop, State
 
@@ -53,8 +65,9 @@ class _Mover:
 class Migrations:
     """Moves this node's processes, and sends guests home."""
 
-    def __init__(self, configuration: Configuration, engine: Engine, keepers: Keepers, guests: Guests,
-                 peers: Peers) -> None:
+    def __init__(
+        self, configuration: Configuration, engine: Engine, keepers: Keepers, guests: Guests, peers: Peers
+    ) -> None:
         self._configuration = configuration
         self._engine = engine
         self._keepers = keepers
@@ -76,17 +89,25 @@ class Migrations:
         Raises:
             OmError: it does not move; the error says why and where it runs.
         """
+        begun = asyncio.get_running_loop().time()
         with self._alone(pid):
             if (keeper := self._keepers.deputy_of(pid)) is not None:
-                return await self._away(keeper, pid, to, caller)
-            if (keeper := self._keepers.guest_of(pid)) is not None:
-                return await self._guest(keeper, pid, to, caller)
-            return await self._leave(pid, to, caller)
+                moved = await self._away(keeper, pid, to, caller)
+            elif (keeper := self._keepers.guest_of(pid)) is not None:
+                moved = await self._guest(keeper, pid, to, caller)
+            else:
+                moved = await self._leave(pid, to, caller)
+        # The keeper's own count leaves out what agents did before it lived.
+        total = (asyncio.get_running_loop().time() - begun) * 1000
+        return msgspec.structs.replace(moved, pid=pid, total_ms=round(total, 3))
 
     def tunnelled(self) -> list[Keeper]:
         """Keepers of processes whose link runs through this agent: it must not end under them."""
-        return [keeper for keeper in self._keepers.all()
-                if keeper.state.role == "deputy" and self._tunnels.get(keeper.state.migration)]
+        return [
+            keeper
+            for keeper in self._keepers.all()
+            if keeper.state.role == "deputy" and self._tunnels.get(keeper.state.migration)
+        ]
 
     def gone(self, keeper: Keeper) -> None:
         """That keeper is no more: nothing needs to lead to its guest."""
@@ -115,7 +136,9 @@ class Migrations:
             raise AtHomeAlready(pid=pid)
         migration = f"{own.number}-{pid}-{secrets.token_hex(6)}"
         mover = _Mover(migration, pid, surveyed.uid, surveyed.gid, surveyed.resident_bytes)
-        log.info("a process is to move", pid=pid, mig=migration, to=target.name, by=caller.where, uid=caller.uid)
+        log.info(
+            "a process is to move", pid=pid, mig=migration, to=target.name, by=caller.where, uid=caller.uid
+        )
         prepared = await self._prepare(mover, target)
         self._gids[migration] = surveyed.gid
         try:
@@ -132,9 +155,17 @@ class Migrations:
         own = self._configuration.node
         control = self._keepers.path("deputy", mover.migration)
         order = DeputyOrder(
-            migration=mover.migration, pid=mover.pid, uid=mover.uid, gid=mover.gid, home=own.number,
-            target=target.number, endpoint=prepared.endpoint, credentials=prepared.credentials,
-            control=str(control), debug=self._configuration.debug)
+            migration=mover.migration,
+            pid=mover.pid,
+            uid=mover.uid,
+            gid=mover.gid,
+            home=own.number,
+            target=target.number,
+            endpoint=prepared.endpoint,
+            credentials=prepared.credentials,
+            control=str(control),
+            debug=self._configuration.debug,
+        )
         await self._engine.launch(self._configuration.run, order)
         keeper = await self._keepers.adopt(order, own.name)
         goal = Goal(mover.pid, own.number, target.number, own.number, target.name, mover.resident_bytes)
@@ -155,8 +186,9 @@ class Migrations:
         goal = Goal(pid, source, target.number, own.number, target.name, size)
         if target == own:
             return await self._call_home(keeper, goal)
-        mover = _Mover(state.migration, pid, state.uid, self._gid(state), size,
-                       leg=1 + secrets.randbelow(1 << 24))
+        mover = _Mover(
+            state.migration, pid, state.uid, self._gid(state), size, leg=1 + secrets.randbelow(1 << 24)
+        )
         prepared = await self._prepare(mover, target)
         try:
             with keeper.follow() as followed:
@@ -181,13 +213,20 @@ class Migrations:
         target = self._target(to, home)
         if target == self._configuration.node:
             raise ThereAlready(pid=pid, node=target.name)
-        if target == home:
-            goal = Goal(pid, state.node, home.number, home.number, home.name, _resident(pid, state))
-            return await self._call_home(keeper, goal)
-        moved = await self._peers.call(home, api.Migrate(state.pid, str(target.number)), api.Moved,
-                                       uid=caller.uid, patience=_MIGRATE_PATIENCE)
-        return api.Moved(pid, moved.source, moved.target, moved.bytes, moved.frozen_ms, moved.total_ms,
-                         moved.mb_per_s)
+        try:
+            return await self._peers.call(
+                home,
+                api.Migrate(state.pid, str(target.number)),
+                api.Moved,
+                uid=caller.uid,
+                patience=_MIGRATE_PATIENCE,
+            )
+        except (NodeDown, HostKeyWrong, KeyNotAuthorised, AgentVersion):
+            if target != home:
+                raise
+        # A node can always send a guest home: the keepers have their own link. Only the figures are lost.
+        goal = Goal(pid, state.node, home.number, home.number, home.name, _resident(pid, state))
+        return await self._call_home(keeper, goal)
 
     async def _call_home(self, keeper: Keeper, goal: Goal) -> api.Moved:
         with keeper.follow() as followed:
@@ -202,10 +241,19 @@ class Migrations:
         link = self._configuration.settings.link
         own = await asyncio.to_thread(make_identity, f"openMosix {mover.migration} deputy")
         wanted = api.PrepareGuest(
-            migration=mover.migration, pid=mover.pid, uid=mover.uid, user=name_of(mover.uid), gid=mover.gid,
-            home=self._configuration.node.number, hostname=socket.gethostname(),
-            platform=self._guests.platform, resident_bytes=mover.resident_bytes,
-            certificate=own.certificate, link=link, leg=mover.leg)
+            migration=mover.migration,
+            pid=mover.pid,
+            uid=mover.uid,
+            user=name_of(mover.uid),
+            gid=mover.gid,
+            home=self._configuration.node.number,
+            hostname=socket.gethostname(),
+            platform=self._guests.platform,
+            resident_bytes=mover.resident_bytes,
+            certificate=own.certificate,
+            link=link,
+            leg=mover.leg,
+        )
         ready = await self._peers.call(target, wanted, api.GuestReady)
         return await self._way(mover, target, ready, own)
 
@@ -218,8 +266,12 @@ class Migrations:
         tunnel = Tunnel(path, await self._peers.link(target), ready.address or target.address, ready.port)
         await tunnel.open(mover.uid)
         self._tunnels.setdefault(mover.migration, []).append(tunnel)
-        log.info("the link goes through SSH", pid=mover.pid, mig=mover.migration, to=target.name, setting=link)
-        return _Prepared(Endpoint(ready.address or target.address, ready.port, str(path)), credentials, tunnel)
+        log.info(
+            "the link goes through SSH", pid=mover.pid, mig=mover.migration, to=target.name, setting=link
+        )
+        return _Prepared(
+            Endpoint(ready.address or target.address, ready.port, str(path)), credentials, tunnel
+        )
 
     def _drop_tunnel(self, migration: str, tunnel: Tunnel | None) -> None:
         if tunnel is None:
@@ -269,12 +321,19 @@ class Migrations:
 
     def _told(self, state: State, pid: int, source: int, target: int) -> api.Moved:
         figures = state.statistics
-        frozen = figures.frozen_ms or figures.total_ms
-        speed = figures.bytes_moved / frozen / 1000 if frozen else 0.0
-        log.info("a process moved", pid=pid, mig=state.migration, source=source, target=target,
-                 bytes=figures.bytes_moved, frozen_ms=round(figures.frozen_ms, 1))
-        return api.Moved(pid, source, target, figures.bytes_moved, round(figures.frozen_ms, 3),
-                         round(figures.total_ms, 3), round(speed, 1))
+        speed = figures.bytes_moved / figures.frozen_ms / 1000 if figures.frozen_ms else 0.0
+        log.info(
+            "a process moved",
+            pid=pid,
+            mig=state.migration,
+            source=source,
+            target=target,
+            bytes=figures.bytes_moved,
+            frozen_ms=round(figures.frozen_ms, 1),
+        )
+        return api.Moved(
+            pid, source, target, figures.bytes_moved, round(figures.frozen_ms, 3), mb_per_s=round(speed, 1)
+        )
 
 
 def _resident(pid: int, state: State) -> int:
@@ -291,4 +350,3 @@ def _resident(pid: int, state: State) -> int:
         except (OSError, ValueError, IndexError):
             pass
     return state.statistics.bytes_moved
-

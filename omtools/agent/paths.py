@@ -71,7 +71,9 @@ def make_run_dir(run: Path) -> None:
         if not stat.S_ISDIR(found.st_mode):
             raise BadConfiguration(path=str(run), why=_("it is no directory"))
         if found.st_uid != os.geteuid() or found.st_mode & 0o022:
-            raise BadConfiguration(path=str(run), why=_("it belongs to somebody else, or others may write in it"))
+            raise BadConfiguration(
+                path=str(run), why=_("it belongs to somebody else, or others may write in it")
+            )
         (run / "keepers").mkdir(mode=0o700, exist_ok=True)
         # Keepers become their users and must get through to the sockets that are theirs.
         (run / "tunnels").mkdir(mode=0o711, exist_ok=True)

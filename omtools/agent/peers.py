@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -62,7 +62,7 @@ class Session(asyncssh.SSHClientSession[bytes]):
         self._buffer += data
         while (end := self._buffer.find(b"\n")) >= 0:
             line = bytes(self._buffer[:end])
-            del self._buffer[:end + 1]
+            del self._buffer[: end + 1]
             self._line(line)
         if len(self._buffer) > api.MAX_LINE:
             self._end(BadRequest(why=_("a line of more than {n} bytes").format(n=api.MAX_LINE)))
@@ -87,8 +87,13 @@ class Session(asyncssh.SSHClientSession[bytes]):
         """
         await asyncio.shield(self._ready)
 
-    async def call(self, request: api.Request, result: type[_R], uid: int | None = None,
-                   on_event: Callable[[api.Event], None] | None = None) -> _R:
+    async def call(
+        self,
+        request: api.Request,
+        result: type[_R],
+        uid: int | None = None,
+        on_event: Callable[[api.Event], None] | None = None,
+    ) -> _R:
         """Ask something.
 
         Args:
@@ -192,8 +197,17 @@ class Link:
             await self.connection.wait_closed()
 
 
-async def connect(node: Node, port: int, user: str, client_keys: list[Any], known_hosts: Path,
-                  patience: float, local: str = "", who: api.Hello | None = None) -> Link:
+async def connect(
+    node: Node,
+    port: int,
+    *,
+    user: str,
+    client_keys: list[Any],
+    known_hosts: Path,
+    patience: float,
+    local: str = "",
+    who: api.Hello | None = None,
+) -> Link:
     """Connect to the agent of `node`, checking that it is who it should be.
 
     Args:
@@ -216,14 +230,15 @@ async def connect(node: Node, port: int, user: str, client_keys: list[Any], know
     try:
         async with asyncio.timeout(patience):
             connection = await asyncssh.connect(
-                node.address, port, username=user, client_keys=client_keys,
+                node.address,
+                port,
+                username=user,
+                client_keys=client_keys,
                 local_addr=(local, 0) if local else (),
-                options=_client_options(), known_hosts=_known_hosts(known_hosts))
-            session = Session(node.name, who or api.Hello(api.VERSION))
-            await connection.create_session(lambda: session, subsystem=api.SUBSYSTEM, encoding=None,
-                                            window=WINDOW, max_pktsize=PACKET)
-            await session.ready()
-        return Link(connection, session)
+                options=_client_options(),
+                known_hosts=_known_hosts(known_hosts),
+            )
+            return Link(connection, await _session(connection, node.name, who))
     except BaseException as error:
         if connection is not None:
             connection.abort()
@@ -232,12 +247,29 @@ async def connect(node: Node, port: int, user: str, client_keys: list[Any], know
         raise
 
 
+async def _session(connection: asyncssh.SSHClientConnection, node: str, who: api.Hello | None) -> Session:
+    session = Session(node, who or api.Hello(api.VERSION))
+    await connection.create_session(
+        lambda: session, subsystem=api.SUBSYSTEM, encoding=None, window=WINDOW, max_pktsize=PACKET
+    )
+    await session.ready()
+    return session
+
+
 def _client_options() -> asyncssh.SSHClientConnectionOptions:
     # config=None and agent_path=None: nothing of ~/.ssh has a say in how agents meet.
     return asyncssh.SSHClientConnectionOptions(
-        config=None, agent_path=None, preferred_auth=["publickey"], gss_host=None,
-        encryption_algs=ENCRYPTION, compression_algs=["none"], client_version=f"openMosix_{__version__}",
-        keepalive_interval=KEEPALIVE, keepalive_count_max=3, tcp_keepalive=True)
+        config=None,
+        agent_path=None,
+        preferred_auth=["publickey"],
+        gss_host=None,
+        encryption_algs=ENCRYPTION,
+        compression_algs=["none"],
+        client_version=f"openMosix_{__version__}",
+        keepalive_interval=KEEPALIVE,
+        keepalive_count_max=3,
+        tcp_keepalive=True,
+    )
 
 
 def _known_hosts(path: Path) -> bytes:
@@ -248,7 +280,9 @@ def _known_hosts(path: Path) -> bytes:
         return b"#"
 
 
-def _worded(error: BaseException, node: Node, port: int, known_hosts: Path, client_keys: list[Any]) -> OmError | None:
+def _worded(  # noqa: PLR0911 - one line for each kind of error
+    error: BaseException, node: Node, port: int, known_hosts: Path, client_keys: list[Any]
+) -> OmError | None:
     """What to tell the user of an error while connecting."""
     address = f"{node.address}:{port}"
     if isinstance(error, asyncssh.HostKeyNotVerifiable):
@@ -280,6 +314,7 @@ class Peers:
         self._configuration = configuration
         self._key = client_key
         self._links: dict[int, Link] = {}
+        self._doubtful: list[Link] = []
         self._connecting: dict[int, asyncio.Lock] = {}
 
     async def link(self, node: Node) -> Link:
@@ -292,38 +327,45 @@ class Peers:
             settings = self._configuration.settings
             own = self._configuration.node
             link = await connect(
-                node, settings.port, api.NODE_USER, [self._key],
-                self._configuration.directory / keys.KNOWN_HOSTS, settings.connect_timeout,
+                node,
+                settings.port,
+                user=api.NODE_USER,
+                client_keys=[self._key],
+                known_hosts=self._configuration.directory / keys.KNOWN_HOSTS,
+                patience=settings.connect_timeout,
                 who=api.Hello(api.VERSION, own.number, own.name),
-                local=self._configuration.listen if self._configuration.listen.startswith("127.") else "")
+                # On loopback every address is this machine's: come from the one that is this node's.
+                local=self._configuration.listen if self._configuration.listen.startswith("127.") else "",
+            )
+            self._doubtful = [old for old in self._doubtful if not old.over]
             self._links[node.number] = link
             log.info("connected to a peer", peer=node.name, address=node.address)
             return link
 
-    async def call(self, node: Node, request: api.Request, result: type[_R], uid: int | None = None,
-                   patience: float = 15.0) -> _R:
+    async def call(
+        self,
+        node: Node,
+        request: api.Request,
+        result: type[_R],
+        uid: int | None = None,
+        patience: float = 15.0,
+    ) -> _R:
         """Ask that node's agent; raises as `connect` and `Session.call`."""
         link = await self.link(node)
         try:
             async with asyncio.timeout(patience):
                 return await link.session.call(request, result, uid)
         except TimeoutError:
-            # A peer that is silent for so long may be gone without a word: begin anew next time.
-            self._links.pop(node.number, None)
-            link.connection.abort()
+            # It may be gone without a word: the next one begins anew. What runs over the old connection,
+            # tunnels above all, is not cut for that: SSH's own keep-alive finds out whether it is dead.
+            if self._links.get(node.number) is link:
+                del self._links[node.number]
+                self._doubtful.append(link)
             raise NodeDown(node=node.name, address=node.address, why=_("no answer in time")) from None
 
     async def close(self) -> None:
         """Hang up on all."""
-        links, self._links = list(self._links.values()), {}
+        links = [*self._links.values(), *self._doubtful]
+        self._links.clear()
+        self._doubtful.clear()
         await asyncio.gather(*(link.close() for link in links))
-
-
-@contextlib.asynccontextmanager
-async def connected(*args: Any, **kwargs: Any) -> AsyncIterator[Session]:
-    """A session as `connect` makes it, closed at the end: for programs that are no agents."""
-    link = await connect(*args, **kwargs)
-    try:
-        yield link.session
-    finally:
-        await link.close()

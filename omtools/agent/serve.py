@@ -31,7 +31,9 @@ async def serve(configuration: Configuration, ready: Callable[[], None]) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
     # Without this a terminal that closes would end an agent in its background.
-    loop.add_signal_handler(signal.SIGHUP, lambda: log.info("SIGHUP: files of keys are read anew at any time"))
+    loop.add_signal_handler(
+        signal.SIGHUP, lambda: log.info("SIGHUP: files of keys are read anew at any time")
+    )
     agent = Agent(configuration)
     await agent.start()
     try:
@@ -52,7 +54,7 @@ def _unexpected(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> Non
 
 
 def _tune_memory() -> None:
-    """Let glibc keep big blocks: SSH packets of a tunnel are three times as fast if they need no fresh pages."""
+    """Let glibc keep big blocks: a tunnel is three times as fast if its packets need no fresh pages."""
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
         m_mmap_threshold, m_trim_threshold = -3, -1

@@ -30,6 +30,7 @@ Permits = Callable[[str, int], bool]
 
 # --------------------------------------------------------------------------------------- unix socket
 
+
 class UnixClient(asyncio.Protocol):
     """A program on this node. Who it is, the kernel says."""
 
@@ -48,8 +49,13 @@ class UnixClient(asyncio.Protocol):
             return
         self._transport = transport
         self._open.add(self)
-        self._conversation = Conversation(self._agent, Caller("user", uid, f"pid {pid}"), transport.write,
-                                          transport.close, transport.get_write_buffer_size)
+        self._conversation = Conversation(
+            self._agent,
+            Caller("user", uid, f"pid {pid}"),
+            transport.write,
+            transport.close,
+            transport.get_write_buffer_size,
+        )
 
     def data_received(self, data: bytes) -> None:
         """Bytes arrived."""
@@ -99,7 +105,8 @@ class UnixServer:
             raise BadConfiguration(path=str(self.path), why=error.strerror or str(error)) from None
         loop = asyncio.get_running_loop()
         self._server = await loop.create_unix_server(
-            lambda: UnixClient(self._agent, self._clients), sock=sock, backlog=_BACKLOG)
+            lambda: UnixClient(self._agent, self._clients), sock=sock, backlog=_BACKLOG
+        )
 
     def _refuse_second(self) -> None:
         """A socket that answers is another agent's; one that does not was left by a killed one."""
@@ -147,8 +154,9 @@ def _alone(path: Path) -> Iterator[None]:
 
 # ----------------------------------------------------------------------------------------------- SSH
 
+
 class SshSession(asyncssh.SSHServerSession[bytes]):
-    """A channel of an SSH client: the subsystem openmosix and nothing else; no shell, no command, no terminal."""
+    """A channel of an SSH client: the subsystem openmosix and nothing else, no shell, no command."""
 
     def __init__(self, agent: Dispatcher, caller: Caller) -> None:
         self._agent = agent
@@ -168,8 +176,9 @@ class SshSession(asyncssh.SSHServerSession[bytes]):
         """The subsystem runs."""
         channel = self._channel
         assert channel is not None
-        self._conversation = Conversation(self._agent, self._caller, channel.write, channel.close,
-                                          channel.get_write_buffer_size)
+        self._conversation = Conversation(
+            self._agent, self._caller, channel.write, channel.close, channel.get_write_buffer_size
+        )
 
     def data_received(self, data: bytes, datatype: asyncssh.DataType) -> None:  # noqa: ARG002
         """Bytes arrived."""
@@ -185,7 +194,9 @@ class SshSession(asyncssh.SSHServerSession[bytes]):
 class SshClient(asyncssh.SSHServer):
     """One SSH connection: who it is, and what it may open."""
 
-    def __init__(self, agent: Dispatcher, directory: Path, permits: Permits, connections: set[SshClient]) -> None:
+    def __init__(
+        self, agent: Dispatcher, directory: Path, permits: Permits, connections: set[SshClient]
+    ) -> None:
         self._agent = agent
         self._directory = directory
         self._permits = permits
@@ -246,7 +257,9 @@ class SshClient(asyncssh.SSHServer):
 class SshServer:
     """The agent's SSH port."""
 
-    def __init__(self, directory: Path, host_key: asyncssh.SSHKey, agent: Dispatcher, permits: Permits) -> None:
+    def __init__(
+        self, directory: Path, host_key: asyncssh.SSHKey, agent: Dispatcher, permits: Permits
+    ) -> None:
         self._directory = directory
         self._host_key = host_key
         self._agent = agent
@@ -261,14 +274,34 @@ class SshServer:
             BadConfiguration: not at that address and port.
         """
         options = asyncssh.SSHServerConnectionOptions(
-            config=None, server_host_keys=[self._host_key], encryption_algs=ENCRYPTION, compression_algs=["none"],
-            gss_host=None, allow_pty=False, line_editor=False, agent_forwarding=False, x11_forwarding=False,
-            encoding=None, window=WINDOW, max_pktsize=PACKET, keepalive_interval=KEEPALIVE,
-            keepalive_count_max=3, login_timeout=20, server_version=f"openMosix_{__version__}")
+            config=None,
+            server_host_keys=[self._host_key],
+            encryption_algs=ENCRYPTION,
+            compression_algs=["none"],
+            gss_host=None,
+            allow_pty=False,
+            line_editor=False,
+            agent_forwarding=False,
+            x11_forwarding=False,
+            encoding=None,
+            window=WINDOW,
+            max_pktsize=PACKET,
+            keepalive_interval=KEEPALIVE,
+            keepalive_count_max=3,
+            login_timeout=20,
+            server_version=f"openMosix_{__version__}",
+        )
         try:
             self._acceptor = await asyncssh.listen(
-                address, port, backlog=_BACKLOG, reuse_address=True, options=options,
-                server_factory=lambda: SshClient(self._agent, self._directory, self._permits, self._connections))
+                address,
+                port,
+                backlog=_BACKLOG,
+                reuse_address=True,
+                options=options,
+                server_factory=lambda: SshClient(
+                    self._agent, self._directory, self._permits, self._connections
+                ),
+            )
         except OSError as error:
             raise BadConfiguration(path=f"{address}:{port}", why=error.strerror or str(error)) from None
 

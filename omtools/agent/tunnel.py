@@ -60,7 +60,8 @@ class Tunnel:
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             far_reader, far_writer = await self._link.connection.open_connection(
-                self._address, self._port, encoding=None, window=WINDOW, max_pktsize=PACKET)
+                self._address, self._port, encoding=None, window=WINDOW, max_pktsize=PACKET
+            )
         except (OSError, asyncssh.Error) as error:
             log.warn("a link through SSH cannot be opened", socket=self.path.name, why=error)
             writer.close()

@@ -20,8 +20,15 @@ BLOCK = 16
 QUIET = 32
 NOMFS = 64
 
-STATUS_WORDS = {CONFIGURED: "CONF", UP: "UP", STAY: "STAY", LSTAY: "LSTAY", BLOCK: "BLOCK",
-                QUIET: "QUIET", NOMFS: "NOMFS"}
+STATUS_WORDS = {
+    CONFIGURED: "CONF",
+    UP: "UP",
+    STAY: "STAY",
+    LSTAY: "LSTAY",
+    BLOCK: "BLOCK",
+    QUIET: "QUIET",
+    NOMFS: "NOMFS",
+}
 
 
 def status_words(status: int) -> list[str]:

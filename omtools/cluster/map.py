@@ -24,7 +24,9 @@ from omtools.i18n import _
 MAX_NUMBER = 65535
 MAX_LINES = 256
 
-_HOST = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*")
+_HOST = re.compile(
+    r"(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*"
+)
 _NUMBER = re.compile(r"[0-9]{1,9}")
 _ALIAS = ("ALIAS", "0")  # openMosix took a range of length 0 for an alias too
 
@@ -126,8 +128,9 @@ def parse_map(text: str, path: str = "openmosix.map", names: dict[int, str] | No
     reader = _Reader(path, names or {})
     lines = [(number, fields) for number, fields in _lines(text) if fields]
     if len(lines) > MAX_LINES:
-        raise BadMap(path=path, line=lines[MAX_LINES][0],
-                     why=_("a map has at most {n} lines").format(n=MAX_LINES))
+        raise BadMap(
+            path=path, line=lines[MAX_LINES][0], why=_("a map has at most {n} lines").format(n=MAX_LINES)
+        )
     for number, fields in lines:
         reader.read(number, fields)
     return reader.finish()
@@ -151,8 +154,11 @@ def parse_names(text: str, path: str = "names") -> dict[int, str]:
         if not _HOST.fullmatch(name) or _NUMBER.fullmatch(name) or name.casefold() == "home":
             raise BadMap(path=path, line=line, why=_("“{name}” cannot be a node's name").format(name=name))
         if number in names or name.casefold() in taken:
-            raise BadMap(path=path, line=line, why=_("“{name}” is named twice").format(
-                name=name if name.casefold() in taken else number))
+            raise BadMap(
+                path=path,
+                line=line,
+                why=_("“{name}” is named twice").format(name=name if name.casefold() in taken else number),
+            )
         names[number] = name
         taken.add(name.casefold())
     return names
@@ -172,8 +178,12 @@ class _Reader:
 
     def read(self, line: int, fields: list[str]) -> None:
         if len(fields) != 3:
-            raise self.bad(line, _("a line is a number, a host and how many nodes (or ALIAS), not {n} words"
-                                   ).format(n=len(fields)))
+            raise self.bad(
+                line,
+                _("a line is a number, a host and how many nodes (or ALIAS), not {n} words").format(
+                    n=len(fields)
+                ),
+            )
         first = _node_number(fields[0], self.path, line)
         host, count = fields[1], fields[2]
         if not _is_address(host) and not self.is_name(host):
@@ -188,17 +198,25 @@ class _Reader:
     @staticmethod
     def is_name(host: str) -> bool:
         # All digits and dots but no address: a slip of the pen, not a name.
-        return bool(_HOST.fullmatch(host)) and not re.fullmatch(r"[0-9.]+", host) and host.casefold() != "home"
+        return (
+            bool(_HOST.fullmatch(host)) and not re.fullmatch(r"[0-9.]+", host) and host.casefold() != "home"
+        )
 
     def add(self, line: int, entry: Range) -> None:
         if entry.first + entry.count - 1 > MAX_NUMBER:
             raise self.bad(line, _("node numbers go up to {n}").format(n=MAX_NUMBER))
         if entry.count > 1 and not _is_address(entry.host):
-            raise self.bad(line, _("a range of nodes needs an address, not the name {host}").format(host=entry.host))
+            raise self.bad(
+                line, _("a range of nodes needs an address, not the name {host}").format(host=entry.host)
+            )
         last_byte = int(ipaddress.ip_address(entry.host).packed[-1]) if _is_address(entry.host) else 0
         if last_byte + entry.count - 1 > 255:
-            raise self.bad(line, _("{n} nodes from {host} on do not fit: the last byte ends at 255").format(
-                n=entry.count, host=entry.host))
+            raise self.bad(
+                line,
+                _("{n} nodes from {host} on do not fit: the last byte ends at 255").format(
+                    n=entry.count, host=entry.host
+                ),
+            )
         for offset in range(entry.count):
             self.add_node(line, entry.first + offset, _counted(entry.host, offset))
         self.ranges.append(entry)
@@ -210,10 +228,13 @@ class _Reader:
         name = self.names.get(number, default)
         address = _canonical(host)
         if address.casefold() in self.owner:
-            raise self.bad(line, _("{host} is node {n} already").format(host=host, n=self.owner[address.casefold()]))
+            raise self.bad(
+                line, _("{host} is node {n} already").format(host=host, n=self.owner[address.casefold()])
+            )
         if name.casefold() in self.taken:
-            raise self.bad(line, _("node {n} is called {name} already").format(
-                n=self.taken[name.casefold()], name=name))
+            raise self.bad(
+                line, _("node {n} is called {name} already").format(n=self.taken[name.casefold()], name=name)
+            )
         self.owner[address.casefold()] = self.taken[name.casefold()] = number
         self.nodes[number] = Node(number, name, address)
 
@@ -224,8 +245,9 @@ class _Reader:
                 raise self.bad(line, _("an ALIAS needs a line of its own for node {n}").format(n=number))
             address = _canonical(host)
             if self.owner.get(address.casefold(), number) != number:
-                raise self.bad(line, _("{host} is node {n} already").format(
-                    host=host, n=self.owner[address.casefold()]))
+                raise self.bad(
+                    line, _("{host} is node {n} already").format(host=host, n=self.owner[address.casefold()])
+                )
             self.owner[address.casefold()] = number
             self.nodes[number] = replace(node, aliases=(*node.aliases, address))
         return Map(dict(sorted(self.nodes.items())), tuple(self.ranges))
@@ -241,8 +263,11 @@ def _lines(text: str) -> list[tuple[int, list[str]]]:
 
 def _node_number(word: str, path: str, line: int) -> int:
     if not _NUMBER.fullmatch(word) or not 1 <= int(word) <= MAX_NUMBER:
-        raise BadMap(path=path, line=line, why=_("“{word}” is no node number (1 to {n})").format(
-            word=word, n=MAX_NUMBER))
+        raise BadMap(
+            path=path,
+            line=line,
+            why=_("“{word}” is no node number (1 to {n})").format(word=word, n=MAX_NUMBER),
+        )
     return int(word)
 
 

@@ -68,8 +68,11 @@ def parser(name: str, what: str, usage: str | None = None) -> argparse.ArgumentP
 
     class Parser(argparse.ArgumentParser):
         def error(self, message: str) -> NoReturn:
-            raise UsageError(detail=_("{problem}; `{name} --help` shows how to write it.").format(
-                problem=message[:1].upper() + message[1:], name=self.prog.split()[0]))
+            raise UsageError(
+                detail=_("{problem}; `{name} --help` shows how to write it.").format(
+                    problem=message[:1].upper() + message[1:], name=self.prog.split()[0]
+                )
+            )
 
     made = Parser(prog=name, description=what, usage=usage, allow_abbrev=False)
     made.add_argument("--debug", action="store_true", help=_("show tracebacks"))

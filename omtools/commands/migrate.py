@@ -16,8 +16,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _migrate(arguments: list[str]) -> int:
-    options = parser("migrate", _("Move a running process to another node, or call it home. Your own "
-                                  "processes; root may move anybody's."))
+    options = parser(
+        "migrate",
+        _(
+            "Move a running process to another node, or call it home. Your own "
+            "processes; root may move anybody's."
+        ),
+    )
     options.add_argument("pid", metavar="PID", help=_("its process number, as ps shows it"))
     options.add_argument("to", metavar="NODE|home", help=_("a node's number or name, or “home”"))
     options.add_argument("--json", action="store_true", help=_("tell what moved as JSON"))
@@ -29,16 +34,28 @@ def _migrate(arguments: list[str]) -> int:
     if given.json:
         print_json(moved)
         return 0
-    print(_("Process {pid} moved from {source} to {target}: {size}, frozen {frozen:.0f} ms, {total:.0f} ms in "
-            "all, {speed:.0f} MB/s.").format(
-                pid=pid, source=names[moved.source], target=names[moved.target], size=megabytes(moved.bytes),
-                frozen=moved.frozen_ms, total=moved.total_ms, speed=moved.mb_per_s))
+    print(
+        _(
+            "Process {pid} moved from {source} to {target}: {size}, frozen {frozen:.0f} ms, "
+            "{total:.0f} ms in all, {speed:.0f} MB/s."
+        ).format(
+            pid=pid,
+            source=names[moved.source],
+            target=names[moved.target],
+            size=megabytes(moved.bytes),
+            frozen=moved.frozen_ms,
+            total=moved.total_ms,
+            speed=moved.mb_per_s,
+        )
+    )
     return 0
 
 
 def _names(agent: Client, moved: api.Moved) -> dict[int, str]:
-    return {number: agent.call(api.Whois(str(number)), api.NodeName).name
-            for number in (moved.source, moved.target)}
+    return {
+        number: agent.call(api.Whois(str(number)), api.NodeName).name
+        for number in (moved.source, moved.target)
+    }
 
 
 if __name__ == "__main__":

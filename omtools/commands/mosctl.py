@@ -11,7 +11,7 @@ from omtools.agent.client import Client
 from omtools.cluster.load import BLOCK, UP, status_words
 from omtools.commands._common import parser, print_json, run
 from omtools.errors import NodeDown, OmError
-from omtools.i18n import _
+from omtools.i18n import N_, _
 
 if TYPE_CHECKING:
     import argparse
@@ -45,21 +45,23 @@ def _options() -> argparse.ArgumentParser:
         sub.add_argument("--json", action="store_true", help=_("answer as JSON"))
         sub.add_argument("--debug", action="store_true", help=_("show tracebacks"))
         if takes_node:
-            sub.add_argument("node", metavar="NODE", nargs="?", default="", help=_("a node's number, name or address"))
+            sub.add_argument(
+                "node", metavar="NODE", nargs="?", default="", help=_("a node's number, name or address")
+            )
     return options
 
 
 _VERBS: dict[str, tuple[str, bool]] = {
-    "status": ("who this node is, who belongs to its cluster, what it accepts", True),
-    "whois": ("a node's number, name and address", True),
-    "isup": ("whether a node answers (exit status 1 if not)", True),
-    "getload": ("load: 100 is one process that computes, on a standard processor", True),
-    "getspeed": ("speed: 10000 is the standard processor", True),
-    "getmem": ("memory that a newcomer can have, in MB", True),
-    "getfree": ("memory that nothing uses, in MB", True),
-    "getutil": ("utilizability: share of the time not lost to memory pressure, in %", True),
-    "block": ("accept no guests any more", False),
-    "noblock": ("accept guests again", False),
+    "status": (N_("who this node is, who belongs to its cluster, what it accepts"), True),
+    "whois": (N_("a node's number, name and address"), True),
+    "isup": (N_("whether a node answers (exit status 1 if not)"), True),
+    "getload": (N_("load: 100 is one process that computes, on a standard processor"), True),
+    "getspeed": (N_("speed: 10000 is the standard processor"), True),
+    "getmem": (N_("memory that a newcomer can have, in MB"), True),
+    "getfree": (N_("memory that nothing uses, in MB"), True),
+    "getutil": (N_("utilizability: share of the time not lost to memory pressure, in %"), True),
+    "block": (N_("accept no guests any more"), False),
+    "noblock": (N_("accept guests again"), False),
 }
 _SWITCHES = {"block": True, "noblock": False}
 
@@ -77,10 +79,15 @@ def _switch(agent: Client, verb: str, as_json: bool) -> int:
 def _whois(agent: Client, word: str, as_json: bool) -> int:
     found = agent.call(api.Whois(word), api.NodeName)
     if as_json:
-        print_json({"number": found.number, "name": found.name, "address": found.address, "aliases": found.aliases})
+        print_json(
+            {"number": found.number, "name": found.name, "address": found.address, "aliases": found.aliases}
+        )
     else:
-        print(_("openMosix #{number} is {name} at {address}").format(
-            number=found.number, name=found.name, address=", ".join([found.address, *found.aliases])))
+        print(
+            _("openMosix #{number} is {name} at {address}").format(
+                number=found.number, name=found.name, address=", ".join([found.address, *found.aliases])
+            )
+        )
     return 0
 
 
@@ -123,22 +130,39 @@ def _status(agent: Client, word: str, as_json: bool) -> int:
     report = agent.call(api.NodeInfo(word), api.NodeReport)
     nodes = agent.call(api.Nodes(), api.NodeList)
     if as_json:
-        print_json({"report": report, "words": status_words(report.status), "ranges": nodes.ranges,
-                    "configured": len(nodes.nodes)})
+        print_json(
+            {
+                "report": report,
+                "words": status_words(report.status),
+                "ranges": nodes.ranges,
+                "configured": len(nodes.nodes),
+            }
+        )
         return 0
     if report.number == nodes.own:
         print(_("This is openMosix node #{number}").format(number=report.number))
         _print_cluster(nodes)
     else:
-        print(_("openMosix node #{number} is {name} at {address}").format(
-            number=report.number, name=report.name, address=report.address))
+        print(
+            _("openMosix node #{number} is {name} at {address}").format(
+                number=report.number, name=report.name, address=report.address
+            )
+        )
     if report.error is not None:
         print(_("Down: {why}").format(why=_why(report)))
         return 0
-    print(_("Status: {status} ({words})").format(status=report.status, words=" ".join(status_words(report.status))))
-    print(_("Guests: {guests} here, {what}; own processes away: {away}").format(
-        guests=report.guests, away=report.away,
-        what=_("no more accepted") if report.status & BLOCK else _("more are welcome")))
+    print(
+        _("Status: {status} ({words})").format(
+            status=report.status, words=" ".join(status_words(report.status))
+        )
+    )
+    print(
+        _("Guests: {guests} here, {what}; own processes away: {away}").format(
+            guests=report.guests,
+            away=report.away,
+            what=_("no more accepted") if report.status & BLOCK else _("more are welcome"),
+        )
+    )
     return 0
 
 

@@ -10,6 +10,7 @@ helper says so.
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import sys
@@ -138,8 +139,11 @@ def _letters(wish: _Wish, word: str) -> None:
         elif letter == "z":
             wish.named = True
         else:
-            raise UsageError(detail=_("There is no option {word}; `mosrun --help` shows those there are.").format(
-                word=word))
+            raise UsageError(
+                detail=_("There is no option {word}; `mosrun --help` shows those there are.").format(
+                    word=word
+                )
+            )
 
 
 def _node_list(text: str) -> list[str]:
@@ -262,8 +266,13 @@ def _become(wish: _Wish) -> int:
     try:
         os.execvp(program, wish.command[1:] if wish.named else wish.command)
     except OSError as error:
-        say(_("{program}: {why}.").format(program=program, why=error.strerror))
-        return _NOT_FOUND if isinstance(error, FileNotFoundError) else _NOT_EXECUTABLE
+        import shutil  # noqa: PLC0415 - only for a better word
+
+        # A directory of PATH that may not be looked into is no reason to say "Permission denied".
+        missing = "/" not in program and shutil.which(program, os.F_OK) is None
+        why = os.strerror(errno.ENOENT) if missing else error.strerror
+        say(_("{program}: {why}.").format(program=program, why=why))
+        return _NOT_FOUND if missing or isinstance(error, FileNotFoundError) else _NOT_EXECUTABLE
 
 
 if __name__ == "__main__":

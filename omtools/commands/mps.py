@@ -71,7 +71,7 @@ def _with_column(options: list[str]) -> int:
     environment = dict(os.environ)
     if sys.stdout.isatty():
         # ps must leave room for the column, and it cannot see the terminal through our pipe.
-        environment["COLUMNS"] = str(max(shutil.get_terminal_size().columns - _COLUMN, 20))
+        environment["COLUMNS"] = str(max(os.get_terminal_size(sys.stdout.fileno()).columns - _COLUMN, 20))
     done = subprocess.run([program, *options], stdout=subprocess.PIPE, env=environment, check=False)
     lines = done.stdout.decode(errors="surrogateescape").split("\n")
     sys.stdout.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]  # a command line may hold any bytes
@@ -86,8 +86,11 @@ def _nodes() -> dict[int, int] | None:
             found = agent.call(api.Processes(all=True), api.ProcessList)
     except NoAgent:
         return None
-    return {info.local_pid: info.where for info in found.processes
-            if info.role == "deputy" and info.where != found.node}
+    return {
+        info.local_pid: info.where
+        for info in found.processes
+        if info.role == "deputy" and info.where != found.node
+    }
 
 
 def insert_column(lines: list[str], nodes: dict[int, int] | None) -> list[str]:

@@ -34,17 +34,35 @@ def _omagentd(arguments: list[str]) -> int:
 
 
 def _options() -> argparse.ArgumentParser:
-    options = parser("omagentd", _("The openMosix agent of this node: processes come and go through it. As root it "
-                                   "serves everybody, as an ordinary user that user's processes."))
-    options.add_argument("--config", metavar="DIR", help=_("map, keys and settings (else: $OPENMOSIX_CONFIG, "
-                                                           "/etc/openmosix, ~/.config/openmosix)"))
-    options.add_argument("--run", metavar="DIR", help=_("sockets (else: $OPENMOSIX_RUN, /run/openmosix, "
-                                                        "$XDG_RUNTIME_DIR/openmosix)"))
-    options.add_argument("--node", metavar="N", type=int, default=0, help=_("this node's number in the map (else "
-                                                                            "found by its addresses)"))
+    options = parser(
+        "omagentd",
+        _(
+            "The openMosix agent of this node: processes come and go through it. As root it "
+            "serves everybody, as an ordinary user that user's processes."
+        ),
+    )
+    options.add_argument(
+        "--config",
+        metavar="DIR",
+        help=_("map, keys and settings (else: $OPENMOSIX_CONFIG, /etc/openmosix, ~/.config/openmosix)"),
+    )
+    options.add_argument(
+        "--run",
+        metavar="DIR",
+        help=_("sockets (else: $OPENMOSIX_RUN, /run/openmosix, $XDG_RUNTIME_DIR/openmosix)"),
+    )
+    options.add_argument(
+        "--node",
+        metavar="N",
+        type=int,
+        default=0,
+        help=_("this node's number in the map (else found by its addresses)"),
+    )
     how = options.add_mutually_exclusive_group()
     how.add_argument("--foreground", action="store_true", help=_("stay in the foreground (the default)"))
-    how.add_argument("--daemon", action="store_true", help=_("return when it serves, go on in the background"))
+    how.add_argument(
+        "--daemon", action="store_true", help=_("return when it serves, go on in the background")
+    )
     options.add_argument("--log", metavar="FILE", help=_("write the log there, not to stderr"))
     options.add_argument("--ready-fd", metavar="N", type=int, help=_("write “ready” there when it serves"))
     return options
@@ -79,7 +97,9 @@ def _ready(descriptor: int | None) -> None:
         os.write(descriptor, b"ready\n")
         os.close(descriptor)
     except OSError as error:
-        raise UsageError(detail=_("--ready-fd {n}: {why}.").format(n=descriptor, why=error.strerror)) from None
+        raise UsageError(
+            detail=_("--ready-fd {n}: {why}.").format(n=descriptor, why=error.strerror)
+        ) from None
 
 
 def _as_daemon(configuration: Configuration, given: argparse.Namespace) -> int:

@@ -101,6 +101,7 @@ def _description(lab: Lab) -> dict[str, Any]:
 
 
 def _node_description(lab: Lab, node: NodeState) -> dict[str, Any]:
+    agent = lab.agent_alive(node)  # first: it also learns the pid of one that was restarted by hand
     return {
         "number": node.number,
         "name": node.name,
@@ -108,7 +109,7 @@ def _node_description(lab: Lab, node: NodeState) -> dict[str, Any]:
         "pid": node.being.pid if node.being else None,
         "alive": _alive(lab.state, node),
         "agent_pid": node.agent.pid if node.agent else None,
-        "agent": lab.agent_alive(node),
+        "agent": agent,
     }
 
 

@@ -86,13 +86,20 @@ def build(pid: int, hostname: str, home: Clocks) -> Cage:
             kind, _, why = message.decode(errors="replace").partition(":")
             if kind == "namespaces":
                 raise KernelLacks(feature="the namespaces of a cage", why=why)
+            if kind.isdigit():  # its pid 1 has given up
+                ptrace.wait(int(kind))
             raise RestoreFailed(node="", why=why or "the cage's builder ended without a word")
         stub = _outer_pid(pidfds[0])
         os.close(pidfds[0])
-        tracee = Tracee.seize(stub, ptrace.O_EXITKILL)
-        ours.send(b"go")
-        tracee.expect_trap()
-    return Cage(int(message), tracee)
+        built = Cage(int(message), Tracee(stub))
+        try:
+            ptrace.seize(stub, ptrace.O_EXITKILL)
+            ours.send(b"go")
+            built.stub.expect_trap()
+        except BaseException:
+            built.destroy()
+            raise
+    return built
 
 
 def _as_child(work: Callable[[], None]) -> None:
@@ -129,7 +136,7 @@ def _build_namespaces(pid: int, hostname: str, home: Clocks, here: Clocks, back:
 
 
 def _as_init(pid: int, told: int, back: socket.socket) -> None:
-    """pid 1 of the cage: an empty root, the stub, then nothing for ever."""
+    """The life of the cage's pid 1: an empty root, the stub, then nothing for ever."""
     own = os.read(told, 32)
     try:
         ns.set_parent_death_signal(signal.SIGKILL)
@@ -141,7 +148,7 @@ def _as_init(pid: int, told: int, back: socket.socket) -> None:
         pause, program = (_program(code) for code in (PAUSE_PROGRAM, STUB_PROGRAM))
         stub = ns.clone3(set_tid=[pid], pidfd=True, exit_signal=0, bare=True)
     except OSError as error:
-        back.send(f"cage:{error}".encode())
+        back.send(own + f":{error}".encode())
         return
     if stub.pid == 0:
         _as_child(lambda: _as_stub(program, back))

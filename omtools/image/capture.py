@@ -15,15 +15,25 @@ from pathlib import Path
 from omtools.errors import CannotMigrate, ForeignArchitecture
 from omtools.i18n import _
 from omtools.image.injection import PROT_EXEC, PROT_READ, Call, Scratch, Tracee
-from omtools.image.model import Image, Layout, Region, Resume
+from omtools.image.model import Image, Layout, Region, RegionKind, Resume
 from omtools.image.survey import region_obstacle, shared_elsewhere
 from omtools.linux import proc, ptrace
-from omtools.linux.x86_64 import CS_64BIT, ERESTART_RESTARTBLOCK, PAGE, Registers
+from omtools.linux.x86_64 import (
+    CS_64BIT,
+    ERESTART_RESTARTBLOCK,
+    ERESTARTNOHAND,
+    ERESTARTNOINTR,
+    PAGE,
+    Registers,
+    unsigned,
+)
 
 # <asm/unistd_64.h>
 SYS_RT_SIGACTION, SYS_SIGALTSTACK, SYS_BRK, SYS_PRCTL = 13, 131, 12, 157
 SYS_PERSONALITY, SYS_GETITIMER, SYS_GET_ROBUST_LIST = 135, 36, 274
 SYS_POLL, SYS_NANOSLEEP, SYS_FUTEX, SYS_CLOCK_NANOSLEEP, SYS_RESTART_SYSCALL = 7, 35, 202, 230, 219
+SYS_EPOLL_WAIT, SYS_EPOLL_PWAIT, SYS_EPOLL_PWAIT2 = 232, 281, 441
+SYS_RT_SIGTIMEDWAIT, SYS_SEMTIMEDOP = 128, 220
 
 PR_GET_TID_ADDRESS = 40  # <linux/prctl.h>
 ITIMER_VIRTUAL, ITIMER_PROF = 1, 2  # <linux/time.h>
@@ -44,6 +54,7 @@ class Before:
 
     asleep: float | None
     wchan: str
+    at_ns: int  # CLOCK_MONOTONIC
 
 
 def look_before(pid: int) -> Before:
@@ -52,7 +63,7 @@ def look_before(pid: int) -> Before:
         wchan = Path(f"/proc/{pid}/wchan").read_text()
     except OSError:
         wchan = ""
-    return Before(proc.asleep_for(pid), wchan)
+    return Before(proc.asleep_for(pid), wchan, time.monotonic_ns())
 
 
 def take_image(
@@ -61,6 +72,7 @@ def take_image(
     mask: int,
     scratch: Scratch,
     before: Before,
+    *,
     pid: int = 0,
     resume: Resume | None = None,
 ) -> Image:
@@ -79,7 +91,7 @@ def take_image(
     asked = _ask_inside(tracee, registers, scratch, away=home_pid != pid)
     stat = proc.stat(pid)
     rseq = ptrace.get_rseq(pid)
-    resume = resume or _resume(tracee, registers, before)
+    resume = resume or _resume(tracee, registers, before, now[0])
     if resume:
         add_trampolines(regions, scratch)
     return Image(
@@ -126,7 +138,9 @@ def add_trampolines(regions: list[Region], scratch: Scratch) -> None:
 
 def _regions(pid: int, scratch: Scratch) -> tuple[list[Region], list[tuple[str, int, int]]]:
     mappings = [m for m in proc.mappings(pid) if not scratch.holds(m.start)]
-    shared = {(m.device, m.inode) for m in mappings if m.shared and m.name.startswith(("/dev/zero", "/memfd:"))}
+    shared = {
+        (m.device, m.inode) for m in mappings if m.shared and m.name.startswith(("/dev/zero", "/memfd:"))
+    }
     others = shared_elsewhere(pid, shared)
     regions, vdso = [], []
     for mapping in mappings:
@@ -137,10 +151,15 @@ def _regions(pid: int, scratch: Scratch) -> tuple[list[Region], list[tuple[str, 
         if obstacle := region_obstacle(mapping, others):
             raise CannotMigrate(pid=pid, reason=obstacle)
         anonymous = mapping.inode == 0 or mapping.name.startswith("/dev/zero")
-        kind = "stack" if mapping.name == "[stack]" else "shared" if mapping.shared and anonymous else "private"
+        kind: RegionKind = "shared" if mapping.shared and anonymous else "private"
+        if mapping.name == "[stack]":
+            kind = "stack"
         regions.append(
-            Region(mapping.start, mapping.end, mapping.protection, kind, not anonymous, mapping.name, mapping.offset)
-        )
+            Region(
+                mapping.start, mapping.end, mapping.protection, kind, not anonymous, mapping.name,
+                mapping.offset,
+            )
+        )  # fmt: skip
     return regions, vdso
 
 
@@ -159,7 +178,7 @@ INJECTED_AWAY: dict[int, tuple[tuple[tuple[int, int, int], ...], ...]] = {
     SYS_PRCTL: (((0, _WORD, PR_GET_TID_ADDRESS),),),
     SYS_PERSONALITY: (((0, 0xFFFFFFFF, 0xFFFFFFFF),),),
 }
-"""Rules (see `omtools.linux.seccomp`) for calls that a remote's filter must let through when its image is taken.
+"""Rules (see `omtools.linux.seccomp`) for calls that a remote's filter lets through when its image is taken.
 
 They only ask what is true of the remote itself.
 """
@@ -185,7 +204,8 @@ def _ask_inside(tracee: Tracee, registers: Registers, scratch: Scratch, away: bo
     results = tracee.batch(scratch, registers, calls)
     data = tracee.memory.read(scratch.data, timers + 64 - scratch.data)
     if not away and any(data[timers - scratch.data :]):
-        raise CannotMigrate(pid=tracee.pid, reason=_("a timer that counts its CPU time is running (setitimer)"))
+        reason = _("a timer that counts its CPU time is running (setitimer)")
+        raise CannotMigrate(pid=tracee.pid, reason=reason)
     robust_head, robust_length, tid_address = struct.unpack_from("<3Q", data, words - scratch.data)
     at = altstack - scratch.data
     return _Inside(
@@ -204,19 +224,40 @@ TIMED: dict[int, tuple[int, bool, int | None]] = {
 }
 """Calls with a restart block: where the timeout stands, whether by pointer, where the rest is written."""
 
+_MADE_AGAIN: dict[int, tuple[int, bool]] = {
+    SYS_EPOLL_WAIT: (3, False),
+    SYS_EPOLL_PWAIT: (3, False),
+    SYS_EPOLL_PWAIT2: (3, True),
+    SYS_RT_SIGTIMEDWAIT: (2, True),
+    SYS_SEMTIMEDOP: (3, True),
+}
+"""Calls that end with EINTR in any case, have a relative timeout and do not tell the rest (`normalise`)."""
+
+_FUTEX_COMMAND, _FUTEX_WAIT = 127, 0  # FUTEX_CMD_MASK, FUTEX_WAIT, <linux/futex.h>
+
 # What /proc/PID/wchan calls the places where calls with a restart block sleep.
 _WCHAN = {"poll": SYS_POLL, "nanosleep": SYS_NANOSLEEP, "nsleep": SYS_NANOSLEEP, "futex": SYS_FUTEX}
 
 
-def _resume(tracee: Tracee, registers: Registers, before: Before) -> Resume | None:
-    """What is left of the timeout of a call that the kernel would go on with by restart_syscall(2).
+def _resume(tracee: Tracee, registers: Registers, before: Before, now: int) -> Resume | None:
+    """What is left, at `now`, of the timeout of a call that the kernel would not just make once more.
 
-    Where the kernel has written the rest for the program (the sleeps' second pointer) that is exact, else
-    it is the whole less the time since the process fell asleep.
+    Mostly it would go on with it by restart_syscall(2). Where the kernel has written the rest for the
+    program (the sleeps' second pointer) that is exact, else it is the whole less the time since the process
+    fell asleep.
     """
+    nr = registers.call
+    since = now - before.at_ns
+    asleep = int((before.asleep or 0.0) * _SECOND) + since
+    if registers.result == -ERESTARTNOHAND and nr in _MADE_AGAIN:
+        argument, pointer = _MADE_AGAIN[nr]
+        value = registers.arguments[argument]
+        if pointer and value:
+            return Resume(nr, max(0, _timespec(tracee, value) - asleep), argument, pointer)
+        if not pointer and not value & 1 << 31:
+            return Resume(nr, max(0, (value & 0xFFFFFFFF) * 1_000_000 - asleep), argument, pointer)
     if registers.result != -ERESTART_RESTARTBLOCK:
         return None
-    nr = registers.call
     if nr == SYS_RESTART_SYSCALL:  # it was interrupted before: the number is lost, the place is not
         nr = next((number for word, number in _WCHAN.items() if word in before.wchan), nr)
         if nr == SYS_NANOSLEEP and registers.rdi < 16:  # a clock's number, not a pointer
@@ -226,9 +267,12 @@ def _resume(tracee: Tracee, registers: Registers, before: Before) -> Resume | No
     argument, pointer, rest = TIMED[nr]
     value = registers.arguments[argument]
     if rest is not None and (place := registers.arguments[rest]):
-        return Resume(nr, _timespec(tracee, place), argument, pointer)
+        return Resume(nr, max(0, _timespec(tracee, place) - since), argument, pointer)
+    if nr == SYS_FUTEX and registers.rsi & _FUTEX_COMMAND != _FUTEX_WAIT:
+        registers.rax, registers.orig_rax = unsigned(-ERESTARTNOINTR), nr  # until a moment: made once more
+        return None
     whole = _timespec(tracee, value) if pointer else (value & 0xFFFFFFFF) * 1_000_000
-    return Resume(nr, max(0, whole - int((before.asleep or 0.0) * _SECOND)), argument, pointer)
+    return Resume(nr, max(0, whole - asleep), argument, pointer)
 
 
 def _timespec(tracee: Tracee, address: int) -> int:

@@ -6,9 +6,11 @@ signals that cannot be blocked are held back and given again by `release`.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import signal
+import struct
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,9 +25,13 @@ from omtools.linux.x86_64 import (
     GADGET,
     NO_CALL,
     PAGE,
+    RESCUE_AT,
     SLOT,
-    SYSCALL_INT3,
     Registers,
+    orphan_safe_call,
+    rescue_code,
+    rescue_frame,
+    rescue_frame_size,
     signed,
     unsigned,
 )
@@ -42,6 +48,10 @@ MFD_CLOEXEC = 1  # <linux/memfd.h>
 
 _SI_KERNEL = 0x80  # si_code of the SIGTRAP of an int3, <asm-generic/siginfo.h>
 _ALL_BUT_TRAP = (1 << 64) - 1 & ~(1 << (signal.SIGTRAP - 1))
+_SYS_RT_SIGACTION = 13
+_SA_RESTORER = 0x04000000  # <asm/signal.h>
+_RED_ZONE = 128  # below the stack pointer, a leaf function's (System V ABI, AMD64)
+_RESCUE_ROOM = 32768  # at the end of a scratch area, for a `rescue_frame`
 SLOTS = 256
 SCRATCH_SIZE = 256 * 1024
 SHARED_SCRATCH_SIZE = 256 << 20  # address space; of memory it has what its file has
@@ -89,6 +99,7 @@ class Tracee:
         self.pid = pid
         self.memory = ProcessMemory(pid)
         self.held: list[int] = []
+        self._masked = False
 
     @classmethod
     def seize(cls, pid: int, options: int = 0) -> Tracee:
@@ -109,22 +120,30 @@ class Tracee:
 
     @contextmanager
     def borrowed(self) -> Iterator[tuple[Registers, int]]:
-        """Lend out the registers (and tell the signal mask): they and the signal mask are put back, in a stop that harms nobody.
+        """Lend out the registers, and tell the signal mask; both are put back.
 
         The process is left in an EVENT stop: should its tracer die there, it runs on as if nothing had
         been (a signal-delivery-stop of the gadget's SIGTRAP would kill it).
         """
         registers = ptrace.get_registers(self.pid)
         mask = ptrace.get_sigmask(self.pid)
-        ptrace.set_sigmask(self.pid, _ALL_BUT_TRAP)
         try:
             yield registers, mask
         finally:
-            ptrace.set_registers(self.pid, registers)
+            # The mask first: an orphan between the two would put both back by itself, see `orphan_safe`.
             ptrace.set_sigmask(self.pid, mask)
+            ptrace.set_registers(self.pid, registers)
+            self._masked = False
             ptrace.interrupt(self.pid)
             ptrace.cont(self.pid)
             self._settle()
+
+    def _load(self, frame: Registers) -> None:
+        """Set borrowed registers, and block signals once they are set."""
+        ptrace.set_registers(self.pid, frame)
+        if not self._masked:
+            ptrace.set_sigmask(self.pid, _ALL_BUT_TRAP)
+            self._masked = True
 
     def _settle(self) -> None:
         while True:
@@ -154,13 +173,21 @@ class Tracee:
 
     def call_at(self, gadget: int, registers: Registers, call: Call) -> int:
         """Make one call at a ``syscall; int3`` while the registers are borrowed; minus errno on error."""
-        frame = registers.copy()
-        number, *arguments = (unsigned(value) for value in call)
-        frame.rax, frame.orig_rax, frame.rip = number, NO_CALL, gadget
-        for name, value in zip(("rdi", "rsi", "rdx", "r10", "r8", "r9"), arguments, strict=False):
-            setattr(frame, name, value)
-        ptrace.set_registers(self.pid, frame)
+        self._load(_call_frame(registers, gadget, call))
         self.run_to_trap()
+        return ptrace.get_registers(self.pid).result
+
+    def step_call(self, gadget: int, registers: Registers, call: Call) -> int:
+        """Make one call at an `orphan_safe_call`; needs the option O_TRACESYSGOOD. Minus errno on error."""
+        self._load(_call_frame(registers, gadget, call))
+        for _entry_and_exit in range(2):
+            ptrace.step_to_syscall(self.pid)
+            while (stop := ptrace.wait(self.pid)).signal != ptrace.SYSCALL_STOP:
+                if stop.over:
+                    raise ProcessEnded(pid=self.pid)
+                if stop.kind is ptrace.StopKind.SIGNAL:
+                    self.held.append(stop.signal)
+                ptrace.step_to_syscall(self.pid)
         return ptrace.get_registers(self.pid).result
 
     def batch(self, scratch: Scratch, registers: Registers, calls: Sequence[Call]) -> list[int]:
@@ -175,7 +202,7 @@ class Tracee:
             self.memory.write(scratch.arena, bytes(slots))
             frame = registers.copy()
             frame.orig_rax, frame.rip, frame.rbx, frame.r12 = NO_CALL, scratch.base, scratch.arena, len(part)
-            ptrace.set_registers(self.pid, frame)
+            self._load(frame)
             self.run_to_trap()
             done = self.memory.read(scratch.arena, len(slots))
             results += [signed(slot[7]) for slot in SLOT.iter_unpack(done)]
@@ -186,6 +213,15 @@ class Tracee:
         for number in self.held:
             os.kill(self.pid, number)
         self.held.clear()
+
+
+def _call_frame(registers: Registers, address: int, call: Call) -> Registers:
+    frame = registers.copy()
+    number, *arguments = (unsigned(value) for value in call)
+    frame.rax, frame.orig_rax, frame.rip = number, NO_CALL, address
+    for name, value in zip(("rdi", "rsi", "rdx", "r10", "r8", "r9"), arguments, strict=False):
+        setattr(frame, name, value)
+    return frame
 
 
 def is_gadget_trap(pid: int, stop: ptrace.Stop) -> bool:
@@ -204,28 +240,75 @@ def find_hole(taken: Iterable[proc.Mapping], size: int = 2 * SHARED_SCRATCH_SIZE
     raise MemoryError("the address space is full")
 
 
-@contextmanager
-def borrowed_code(tracee: Tracee) -> Iterator[int]:
-    """Put ``syscall; int3`` and an empty string over the program's entry point, whose code is never run again.
+class SafeGadget:
+    """A place in a process where single calls can be made so that it survives the death of its tracer.
 
-    Yields the gadget's address; the bytes are put back.
+    Attributes:
+        address: of the code.
+        empty_string: address of a NUL byte.
+    """
+
+    def __init__(self, tracee: Tracee, registers: Registers, address: int, length: int) -> None:
+        self._tracee = tracee
+        self._registers = registers
+        self.address = address
+        self.empty_string = address + length
+
+    def call(self, *call: int) -> int:
+        """Make the call; minus errno on error."""
+        return self._tracee.step_call(self.address, self._registers, call)
+
+
+@contextmanager
+def borrowed_code(tracee: Tracee, registers: Registers, mask: int) -> Iterator[SafeGadget]:
+    """Put a gadget over the program's entry point, whose code is never run again; then the old bytes.
+
+    What an orphan needs to go on by itself is written to the free part of its stack.
     """
     entry = proc.aux_value(proc.auxv(tracee.pid), proc.AT_ENTRY)
-    patch = SYSCALL_INT3 + b"\0"
+    xstate = ptrace.get_xstate(tracee.pid)
+    frame = (registers.rsp - _RED_ZONE - rescue_frame_size(xstate)) & -64
+    ptrace.set_options(tracee.pid, ptrace.O_TRACESYSGOOD)
     file = os.open(f"/proc/{tracee.pid}/mem", os.O_RDWR | os.O_CLOEXEC)
     try:
-        original = os.pread(file, len(patch), entry)
-        os.pwrite(file, patch, entry)
+        with contextlib.suppress(OSError):  # no room on its stack: then it must not become an orphan now
+            os.pwrite(file, rescue_frame(registers, mask, xstate, frame), frame)
+        code = orphan_safe_call(frame)
+        original = os.pread(file, len(code) + 1, entry)
+        os.pwrite(file, code + b"\0", entry)
         try:
-            yield entry
+            yield SafeGadget(tracee, registers, entry, len(code))
         finally:
-            try:
+            with contextlib.suppress(OSError):  # it may have died: nothing to put back
                 os.pwrite(file, original, entry)
-            except OSError as error:
-                if error.errno not in (errno.EIO, errno.ESRCH):  # it died: nothing to put back
-                    raise
     finally:
         os.close(file)
+
+
+@contextmanager
+def orphan_safe(
+    tracee: Tracee, gadget: SafeGadget, scratch: Scratch, registers: Registers, mask: int
+) -> Iterator[bytes]:
+    """Yields SIGTRAP's struct sigaction: while this lasts, a batch in the scratch area survives the death of its tracer too.
+
+    Its int3 is then a real SIGTRAP: its handler, for this while, is code in the scratch area that puts
+    everything back.
+    """
+    frame = scratch.arena + SCRATCH_SIZE - _RESCUE_ROOM
+    new, old, handler = frame - 64, frame - 128, scratch.base + RESCUE_AT
+    xstate = ptrace.get_xstate(tracee.pid)
+    tracee.memory.write(frame, rescue_frame(registers, mask, xstate, frame))
+    tracee.memory.write(new, struct.pack("<4Q", handler, _SA_RESTORER, handler, 0))
+    file = os.open(f"/proc/{tracee.pid}/mem", os.O_RDWR | os.O_CLOEXEC)
+    try:
+        os.pwrite(file, rescue_code(frame, old), handler)
+    finally:
+        os.close(file)
+    _checked(gadget.call(_SYS_RT_SIGACTION, signal.SIGTRAP, new, old, 8), tracee.pid, "rt_sigaction")
+    try:
+        yield tracee.memory.read(old, 32)
+    finally:
+        gadget.call(_SYS_RT_SIGACTION, signal.SIGTRAP, old, 0, 8)
 
 
 def _checked(result: int, pid: int, what: str) -> int:
@@ -258,18 +341,18 @@ def private_scratch(tracee: Tracee, gadget: int, registers: Registers, base: int
     return scratch
 
 
-def shared_scratch(tracee: Tracee, gadget: int, registers: Registers, base: int) -> tuple[Scratch, int]:
+def shared_scratch(tracee: Tracee, gadget: SafeGadget, base: int) -> tuple[Scratch, int]:
     """Map a scratch area whose arena is a memory file that the caller can map too.
 
-    Returns the area and the memory file's descriptor here; `gadget` is where `borrowed_code` put it. The
-    file is `SCRATCH_SIZE` long and may grow to the area's size.
+    Returns the area and the memory file's descriptor here. The file is `SCRATCH_SIZE` long and may grow to
+    the area's size.
     """
 
     def call(*what: int) -> int:
-        return _checked(tracee.call_at(gadget, registers, what), tracee.pid, "its scratch area")
+        return _checked(gadget.call(*what), tracee.pid, "its scratch area")
 
     scratch = Scratch(base, SHARED_SCRATCH_SIZE)
-    descriptor = call(SYS_MEMFD_CREATE, gadget + len(SYSCALL_INT3), MFD_CLOEXEC)
+    descriptor = call(SYS_MEMFD_CREATE, gadget.empty_string, MFD_CLOEXEC)
     try:
         ours = take_descriptor(tracee.pid, descriptor)
         try:
@@ -287,11 +370,14 @@ def shared_scratch(tracee: Tracee, gadget: int, registers: Registers, base: int)
     return scratch, ours
 
 
-def normalise(registers: Registers) -> None:
+def normalise(registers: Registers) -> bool:
     """Undo what an interruption alone did to a call: EINTR without a signal's handler.
 
     Some calls (epoll_wait, sigtimedwait, those with a socket timeout: signal(7)) end with EINTR when
     their process is only stopped. As -ERESTARTNOHAND they end so if a handler runs, and go on if none does.
+    Says whether there was anything to undo.
     """
     if registers.call >= 0 and registers.result == -errno.EINTR:
         registers.rax = unsigned(-ERESTARTNOHAND)
+        return True
+    return False

@@ -88,7 +88,8 @@ def map_guest(stub: Tracee, scratch: Scratch, registers: Registers, image: Image
     kernel = {m.name: m for m in mine if m.name in _KEPT_NAMES}
     wanted = {name: (start, end) for name, start, end in image.vdso}
     if set(kernel) != set(wanted):
-        raise RestoreFailed(node="", why=f"its kernel maps {sorted(kernel)}, the process has {sorted(wanted)}")
+        why = f"its kernel maps {sorted(kernel)}, the process has {sorted(wanted)}"
+        raise RestoreFailed(node="", why=why)
     calls: list[tuple[str, Call]] = [
         ("munmap", (SYS_MUNMAP, m.start, m.size)) for m in mine if m.name not in _KEPT_NAMES
     ]
@@ -199,7 +200,8 @@ def finish(tracee: Tracee, scratch: Scratch, registers: Registers, image: Image)
 
 def limit_guest(pid: int, image: Image) -> None:
     """Give a guest its home's limits where this node allows them."""
-    for number, (soft, _hard) in image.limits.items():
+    for number, (wanted, _hard) in image.limits.items():
+        soft = wanted
         _mine, most = resource.prlimit(pid, number)
         if most != resource.RLIM_INFINITY and (soft == resource.RLIM_INFINITY or soft > most):
             soft = most
@@ -220,30 +222,34 @@ def _altstack(raw: bytes) -> bytes:
     return struct.pack("<QiiQ", pointer, flags & ~_SS_ONSTACK, 0, size)
 
 
-def final_registers(tracee: Tracee, image: Image) -> Registers:
-    """The registers to start with; a call with a shortened timeout goes by a trampoline.
+def final_registers(tracee: Tracee, image: Image, monotonic_ns: int) -> Registers:
+    """The registers to start with, at home's CLOCK_MONOTONIC; a shortened call goes by a trampoline.
 
     The page of trampolines is one of the image's regions: it stays in the process, wherever that goes,
-    because a signal handler may run before the call returns to it. Its slots are used in turn.
+    because a signal handler may run before the call returns to it. Its slots are used in turn; a call
+    that went by one already keeps it.
     """
     registers = image.general_registers()
     resume = image.resume
     if resume is None:
         return registers
     page = trampoline_page(Scratch(*image.scratch))
+    left = max(0, resume.nanoseconds - max(0, monotonic_ns - image.monotonic_ns))
+    again = page <= registers.rip < page + _LAST_SLOT
     last = int.from_bytes(tracee.memory.read(page + _LAST_SLOT, 8), "little")
-    slot = (last + 1) % (_LAST_SLOT // _SLOT_SIZE)
+    slot = (registers.rip - page) // _SLOT_SIZE if again else (last + 1) % (_LAST_SLOT // _SLOT_SIZE)
     timespec, code = page + slot * _SLOT_SIZE, page + slot * _SLOT_SIZE + 16
     file = os.open(f"/proc/{tracee.pid}/mem", os.O_RDWR | os.O_CLOEXEC)
     try:
-        os.pwrite(file, struct.pack("<qq", *divmod(resume.nanoseconds, 1_000_000_000)), timespec)
-        os.pwrite(file, resume_trampoline(registers, registers.rip), code)
-        os.pwrite(file, slot.to_bytes(8, "little"), page + _LAST_SLOT)
+        os.pwrite(file, struct.pack("<qq", *divmod(left, 1_000_000_000)), timespec)
+        if not again:
+            os.pwrite(file, resume_trampoline(registers, registers.rip), code)
+            os.pwrite(file, slot.to_bytes(8, "little"), page + _LAST_SLOT)
     finally:
         os.close(file)
     registers.rip, registers.rax, registers.orig_rax = code, resume.nr, NO_CALL
     name = ("rdi", "rsi", "rdx", "r10")[resume.argument]
-    milliseconds = min(-(-resume.nanoseconds // 1_000_000), (1 << 31) - 1)
+    milliseconds = min(-(-left // 1_000_000), (1 << 31) - 1)
     setattr(registers, name, timespec if resume.pointer else milliseconds)
     return registers
 

@@ -50,7 +50,8 @@ def survey(pid: int) -> Survey:
     except (FileNotFoundError, ProcessLookupError):
         raise NoSuchProcess(pid=pid) from None
     if int(status["Tgid"]) != pid:
-        raise CannotMigrate(pid=pid, reason=_("it is a thread of process {leader}").format(leader=status["Tgid"]))
+        reason = _("it is a thread of process {leader}").format(leader=status["Tgid"])
+        raise CannotMigrate(pid=pid, reason=reason)
     if stat.flags & proc.PF_KTHREAD:
         raise KernelThread(pid=pid)
     if stat.state in "ZX":
@@ -92,9 +93,8 @@ def _obstacles(pid: int, stat: proc.Stat, status: dict[str, str]) -> list[str]:
         found.append(_("it runs with changed user or group ids"))
     if int(status.get("VmLck", "0 kB").split()[0]):
         found.append(_("it has locked memory (mlock)"))
-    if status.get("Seccomp") == _SECCOMP_FILTER and status.get("Seccomp_filters") != proc.status(os.getpid()).get(
-        "Seccomp_filters"
-    ):
+    filters = proc.status(os.getpid()).get("Seccomp_filters")  # what all live under is no obstacle
+    if status.get("Seccomp") == _SECCOMP_FILTER and status.get("Seccomp_filters") != filters:
         found.append(_("it lives in a sandbox of its own (seccomp)"))
     if (policy := os.sched_getscheduler(pid)) in (os.SCHED_FIFO, os.SCHED_RR):
         found.append(_("it runs in a real-time class ({policy})").format(policy=policy))
@@ -111,7 +111,9 @@ def _timers(pid: int) -> str:
         return ""
 
 
-def region_obstacle(mapping: proc.Mapping, others: set[tuple[str, int]]) -> str:
+def region_obstacle(  # noqa: PLR0911 - one return for each reason
+    mapping: proc.Mapping, others: set[tuple[str, int]]
+) -> str:
     """Why a mapping ties its process to its home, or "".
 
     `others` are (device, inode) of shared memory that other processes map too.
@@ -143,11 +145,8 @@ def shared_elsewhere(pid: int, wanted: set[tuple[str, int]]) -> set[tuple[str, i
         if not name.isdigit() or int(name) == pid:
             continue
         try:
-            text = Path(f"/proc/{name}/maps").read_text(errors="surrogateescape")
+            others = proc.mappings(int(name))
         except OSError:
             continue
-        for line in text.splitlines():
-            _span, flags, _offset, device, inode, *_name = line.split(None, 5)
-            if flags[3] == "s" and (device, int(inode)) in wanted:
-                found.add((device, int(inode)))
+        found |= {(m.device, m.inode) for m in others if m.shared and (m.device, m.inode) in wanted}
     return found

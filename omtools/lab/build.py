@@ -69,8 +69,7 @@ def bear_hub(directory: Path) -> Newborn:
         with Netlink() as net:
             net.add_bridge(BRIDGE)
             net.set_up("lo")
-        # Whether the mounts of a node will be allowed is better known now, before anything is built on it.
-        os.chdir("/")
+        os.chdir("/")  # hold no directory of the caller's
 
     environment = {"OMLAB_DIR": str(directory), "PATH": os.defpath}
     return bear(Plan(_init_plan(directory, "omlab"), environment, flags=flags, prepare=prepare))

@@ -108,7 +108,8 @@ class Run:
         place = self.node.outside(PLACE) if not self.node.pid else PLACE
         lines = [f"cd {place}"]
         for job in self.jobs:
-            lines.append(f"{shlex.join(job.argv)} > {self.name}/{job.name} & {job.name}=$!; echo {job.name} $!")
+            name = job.name
+            lines.append(f"{shlex.join(job.argv)} > {self.name}/{name} & {name}=$!; echo {name} $!")
         lines += [f"wait ${job.name}; echo {job.name} $?" for job in self.jobs]
         self._shell = self.node.popen(["sh", "-c", "\n".join(lines)], stdout=subprocess.PIPE)
         for job in self.jobs:
@@ -289,8 +290,9 @@ class Moving:
 
     def _command(self, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         installed = Path(sys.executable).with_name(name)
-        program = [str(installed)] if installed.exists() else [sys.executable, "-m", f"omtools.commands.{name}"]
-        return self.node.run([*program, *arguments])
+        if installed.exists():
+            return self.node.run([str(installed), *arguments])
+        return self.node.run([sys.executable, "-m", f"omtools.commands.{name}", *arguments])
 
 
 def table(moved: Run, undisturbed: Run) -> bool:
@@ -299,9 +301,10 @@ def table(moved: Run, undisturbed: Run) -> bool:
     from rich.table import Table  # noqa: PLC0415
 
     shown = Table(title=_("Three programs that moved while they worked"))
-    headings = (_("process"), _("moves"), _("bytes moved"), _("frozen ms"), _("calls forwarded"), _("identical"))
-    for heading in headings:
-        shown.add_column(heading, justify="left" if heading in (headings[0], headings[-1]) else "right")
+    shown.add_column(_("process"))
+    for heading in (_("moves"), _("bytes moved"), _("frozen ms"), _("calls forwarded")):
+        shown.add_column(heading, justify="right")
+    shown.add_column(_("identical"))
     same = True
     for job, before in zip(moved.jobs, undisturbed.jobs, strict=True):
         identical = moved.digest(job) == undisturbed.digest(before) and job.status == before.status == 0
@@ -320,21 +323,33 @@ def say(line: str) -> None:
 
 
 def demonstrate() -> bool:
-    """Run the demonstration in a lab that is up; False if anything differs."""
+    """Run the demonstration in a lab of its own; False if anything differs."""
+    Lab.down()  # of one that was killed, say
     with Lab.up() as lab:
-        node = lab.nodes["mCii"]
-        say(_("The lab is up: {nodes}.").format(nodes=", ".join(lab.nodes)))
-        if lab.state.reason:
-            say(_("Its nodes are plain processes: {why}.").format(why=lab.state.reason))
-        prepare(node.outside(PLACE))
-        say(_("First undisturbed, on mCii ..."))
-        undisturbed = reference(node)
-        for job in undisturbed.jobs:
-            say(_("      {name}: {seconds:.1f} s of CPU time").format(name=job.name, seconds=job.needs))
-        say(_("Now the same again, with moves, in a plain shell on mCii:"))
-        moving = Moving(node, undisturbed)
-        moving.go()
-        return table(moving.run, undisturbed)
+        try:
+            return _demonstrate(lab)
+        finally:
+            for signum in (signal.SIGINT, *_ENDING):  # an impatient second Ctrl-C must not stop the cleaning
+                signal.signal(signum, signal.SIG_IGN)
+
+
+def _demonstrate(lab: Lab) -> bool:
+    node = lab.nodes["mCii"]
+    say(_("The lab is up: {nodes}.").format(nodes=", ".join(lab.nodes)))
+    if lab.state.reason:
+        say(_("Its nodes are plain processes: {why}.").format(why=lab.state.reason))
+    prepare(node.outside(PLACE))
+    say(_("First undisturbed, on mCii ..."))
+    undisturbed = reference(node)
+    for job in undisturbed.jobs:
+        say(_("      {name}: {seconds:.1f} s of CPU time").format(name=job.name, seconds=job.needs))
+    say(_("Now the same again, with moves, in a plain shell on mCii:"))
+    moving = Moving(node, undisturbed)
+    moving.go()
+    return table(moving.run, undisturbed)
+
+
+_ENDING = (signal.SIGTERM, signal.SIGHUP)
 
 
 def _end(signum: int, _frame: FrameType | None) -> None:
@@ -345,8 +360,8 @@ def _end(signum: int, _frame: FrameType | None) -> None:
 def main() -> int:
     """Run the demonstration; exit status 1 if anything differs or goes wrong."""
     os.environ.setdefault("OMLAB_NAME", "demo")
-    signal.signal(signal.SIGTERM, _end)
-    signal.signal(signal.SIGHUP, _end)
+    for signum in _ENDING:
+        signal.signal(signum, _end)
     begun = time.monotonic()
     try:
         same = demonstrate()

@@ -21,7 +21,7 @@ from omtools.i18n import _
 from omtools.lab.lab import Lab
 from omtools.lab.settings import NodeFiles, environment
 from omtools.lab.state import NodeState
-from omtools.linux.namespaces import Clone, clone3, enter, set_parent_death_signal
+from omtools.linux.namespaces import enter, set_parent_death_signal
 
 # What a program may be sent by a caller who knows only our pid. Job control's stop and continue signals
 # keep their effect on us: a terminal sends them to the program as well.
@@ -36,7 +36,7 @@ _NOT_FOUND, _NOT_EXECUTABLE = 127, 126
 def execute(lab: Lab, node: NodeState, argv: Sequence[str]) -> int:
     """Run a program on a node with our standard files and return its exit status (128 + signal)."""
     here = _current_directory()
-    _enter(node)
+    _enter(lab, node)
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {*_FORWARDED, signal.SIGCHLD})
     child = _fork(lambda: _become(lab, node, argv, blocked, here))
     while True:
@@ -58,7 +58,7 @@ def shell(lab: Lab, node: NodeState) -> int:
     program = [_find_shell()]
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         return execute(lab, node, program)
-    _enter(node)
+    _enter(lab, node)
     master, slave = pty.openpty()
     _copy_size(sys.stdin.fileno(), master)
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
@@ -81,27 +81,23 @@ def shell(lab: Lab, node: NodeState) -> int:
     return _shell_status(os.waitpid(child, 0)[1])
 
 
-def _enter(node: NodeState) -> None:
-    if node.being is None:
+def _enter(lab: Lab, node: NodeState) -> None:
+    if lab.state.mode == "plain":
         return
+    if node.being is None or not node.being.alive():
+        why = _("node {name} is dead; `omlab up` repairs it").format(name=node.name)
+        raise LabError(why=why)
     try:
         enter(node.being.pid)
     except OSError as error:
-        if not node.being.alive():
-            why = _("node {name} is dead; `omlab up` repairs it").format(name=node.name)
-            raise LabError(why=why) from None
-        raise LabError(why=f"{node.name}: {error}") from error
+        raise LabError(why=f"{node.name}: {error.strerror} ({error.filename})") from error
 
 
 def _fork(body: Callable[[], None]) -> int:
-    """Fork into the pid namespace that was entered."""
+    """Fork; the child is in the pid namespace that was entered."""
     sys.stdout.flush()
     sys.stderr.flush()
-    try:
-        # clone3 rather than os.fork, because after setns this must work with time namespaces too
-        child = clone3(Clone(0)).pid
-    except OSError as error:
-        raise LabError(why=str(error)) from error
+    child = os.fork()
     if child == 0:
         with contextlib.suppress(BaseException):
             body()

@@ -6,6 +6,7 @@ import contextlib
 import os
 import select
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
+from omtools.agent.paths import SOCKET
 from omtools.errors import LabError, LabNoSuchNode, LabNotUp
 from omtools.i18n import _
 from omtools.lab import build, settings
@@ -206,6 +208,7 @@ class Lab:
                 where = f" ({error.filename})" if error.filename else ""
                 raise _NoNamespacesError(f"{error.strerror or error}{where}") from error
         missing = [node for node in self.state.nodes if not self.agent_alive(node)]
+        self._save()
         starting: list[build.StartingAgent] = []
         try:
             for node in missing:
@@ -229,7 +232,10 @@ class Lab:
                 newborn.release()
 
     def agent_alive(self, node: NodeState) -> bool:
-        """Whether the node's agent runs."""
+        """Whether the node's agent runs: the one that we started, or one that somebody restarted."""
+        if node.agent is None or not node.agent.alive():
+            run = settings.NodeFiles(self.directory, node.name).run
+            node.agent = _served_by(run / SOCKET) or node.agent
         return node.agent is not None and node.agent.alive()
 
     def _await(self, starting: Sequence[build.StartingAgent]) -> None:
@@ -328,6 +334,15 @@ def _is_up(state: LabState) -> bool:
     if state.mode == "namespaces":
         return state.hub is not None and state.hub.alive()
     return any(node.agent is not None and node.agent.alive() for node in state.nodes)
+
+
+def _served_by(path: Path) -> Being | None:
+    """The process that accepts connections on a unix socket."""
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
+        probe.connect(str(path))
+        credentials = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        return Being.of(struct.unpack("3i", credentials)[0])
+    return None
 
 
 def _is_free(attempt: int, lab: str) -> bool:

@@ -12,7 +12,7 @@ from omtools.linux.x86_64 import PAGE
 
 
 class _IoVec(ctypes.Structure):
-    _fields_ = [("base", ctypes.c_void_p), ("length", ctypes.c_size_t)]  # noqa: RUF012 - ctypes' form
+    _fields_ = [("base", ctypes.c_void_p), ("length", ctypes.c_size_t)]
 
 
 _readv = C.process_vm_readv
@@ -60,8 +60,9 @@ class ProcessMemory:
     def write(self, address: int, data: bytes | bytearray | memoryview) -> None:
         """Put all of `data` at `address`."""
         if isinstance(data, bytes):
-            pinned: object = ctypes.c_char_p(data)
-            self._local.base = ctypes.cast(data, ctypes.c_void_p).value
+            pointer = ctypes.c_char_p(data)
+            pinned: object = pointer
+            self._local.base = ctypes.cast(pointer, ctypes.c_void_p).value
         else:
             pinned = (ctypes.c_char * len(data)).from_buffer(data)
             self._local.base = ctypes.addressof(pinned)

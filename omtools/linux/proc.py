@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,10 +35,15 @@ class Mapping:
         return self.readable | self.writable << 1 | self.executable << 2
 
 
+def _text(pid: int | str, name: str) -> str:
+    """A file of /proc/PID; names in it are any bytes, of which the kernel escapes only the newline."""
+    return os.fsdecode(Path(f"/proc/{pid}/{name}").read_bytes())
+
+
 def mappings(pid: int) -> list[Mapping]:
     """The memory map of a process, by rising address."""
     found = []
-    for line in Path(f"/proc/{pid}/maps").read_text(errors="surrogateescape").splitlines():
+    for line in _text(pid, "maps").split("\n")[:-1]:
         span, flags, offset, device, inode, *name = line.split(None, 5)
         start, _, end = span.partition("-")
         found.append(
@@ -80,7 +86,7 @@ PF_KTHREAD = 0x00200000  # include/linux/sched.h
 
 def stat(pid: int) -> Stat:
     """Raises FileNotFoundError or ProcessLookupError when there is no such process."""
-    text = Path(f"/proc/{pid}/stat").read_text(errors="surrogateescape")
+    text = _text(pid, "stat")
     open_at, close_at = text.index("("), text.rindex(")")
     f = text[close_at + 2 :].split()  # f[0] is field 3 of proc_pid_stat(5)
 
@@ -112,8 +118,7 @@ def stat(pid: int) -> Stat:
 
 def status(pid: int) -> dict[str, str]:
     """/proc/PID/status as it stands, by field name."""
-    text = Path(f"/proc/{pid}/status").read_text(errors="surrogateescape")
-    return dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)
+    return dict(line.split(":\t", 1) for line in _text(pid, "status").split("\n") if ":\t" in line)
 
 
 def auxv(pid: int) -> bytes:
@@ -135,19 +140,32 @@ AT_ENTRY = 9  # <linux/auxvec.h>
 def asleep_for(pid: int) -> float | None:
     """Seconds since the process last gave up a CPU, or None where /proc/PID/sched is not there.
 
-    The scheduler's clock at that moment is `se.exec_start`; the reader's own is the present, since
-    it runs. Exact to some microseconds; must be read before the process is interrupted.
+    The scheduler's clock at that moment is `se.exec_start`; the reader's own is the present, if it has just
+    been given a CPU. It must be the same one: each CPU has a clock of its own, which leaves out what
+    interrupts and other guests of the hypervisor took. Must be read before the process is interrupted.
     """
     try:
-        then, now = (_exec_start(str(who)) for who in (pid, "self"))
+        then = _exec_start(str(pid))
+        cpu = int(_text(pid, "stat").rpartition(")")[2].split()[36])  # field 39 of proc_pid_stat(5)
+        mine = os.sched_getaffinity(0)
+        try:
+            os.sched_setaffinity(0, {cpu})
+        except OSError:
+            cpu = -1  # not ours to use
+        try:
+            time.sleep(1e-6)
+            now = _exec_start("self")
+        finally:
+            if cpu >= 0:
+                os.sched_setaffinity(0, mine)
     except (OSError, ValueError, StopIteration):
         return None
     return max(0.0, (now - then) / 1000.0)
 
 
 def _exec_start(pid: str) -> float:
-    text = Path(f"/proc/{pid}/sched").read_text()
-    return float(next(line.split(":")[1] for line in text.splitlines() if line.startswith("se.exec_start")))
+    lines = _text(pid, "sched").split("\n")
+    return float(next(line.split(":")[1] for line in lines if line.startswith("se.exec_start")))
 
 
 def cpu_seconds(pid: int) -> tuple[float, float]:

@@ -22,6 +22,7 @@ _PEEKSIGINFO, _GETSIGMASK, _SETSIGMASK = 0x4209, 0x420A, 0x420B
 _SETOPTIONS = 0x4200
 _GET_RSEQ_CONFIGURATION = 0x420F
 
+O_TRACESYSGOOD = 1  # PTRACE_O_TRACESYSGOOD: syscall-stops show as `SYSCALL_STOP`
 O_EXITKILL = 0x100000  # PTRACE_O_EXITKILL: the tracee dies with its tracer
 _PEEKSIGINFO_SHARED = 1  # the queue of the process, not of the thread
 _EVENT_STOP = 128  # PTRACE_EVENT_STOP
@@ -125,6 +126,15 @@ def cont(pid: int, signum: int = 0) -> None:
         raise fail(f"PTRACE_CONT of {pid}")
 
 
+SYSCALL_STOP = signal.SIGTRAP | 0x80
+"""The signal that a syscall-stop shows with O_TRACESYSGOOD."""
+
+
+def step_to_syscall(pid: int) -> None:
+    """Let a stopped tracee run to the entry or the exit of its next system call."""
+    _call(_SYSCALL, pid)
+
+
 def listen(pid: int) -> None:
     """Leave a tracee in its GROUP stop but hear of its continuation."""
     _call(_LISTEN, pid)
@@ -148,7 +158,7 @@ def set_registers(pid: int, registers: Registers) -> None:
 
 
 class _IoVec(ctypes.Structure):
-    _fields_ = [("base", ctypes.c_void_p), ("length", ctypes.c_size_t)]  # noqa: RUF012 - ctypes' form
+    _fields_ = [("base", ctypes.c_void_p), ("length", ctypes.c_size_t)]
 
 
 def get_xstate(pid: int) -> bytes:
@@ -180,7 +190,7 @@ def set_siginfo(pid: int, siginfo: bytes) -> None:
 
 class _PeekArguments(ctypes.Structure):
     # struct ptrace_peeksiginfo_args, <linux/ptrace.h>
-    _fields_ = [  # noqa: RUF012 - ctypes' form
+    _fields_ = [
         ("offset", ctypes.c_uint64),
         ("flags", ctypes.c_uint32),
         ("number", ctypes.c_int32),
@@ -222,7 +232,7 @@ class Rseq:
 
 class _RseqConfiguration(ctypes.Structure):
     # struct ptrace_rseq_configuration, <linux/ptrace.h>
-    _fields_ = [  # noqa: RUF012 - ctypes' form
+    _fields_ = [
         ("address", ctypes.c_uint64),
         ("size", ctypes.c_uint32),
         ("signature", ctypes.c_uint32),

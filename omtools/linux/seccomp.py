@@ -70,7 +70,10 @@ def _search(numbers: list[int], allowed: Mapping[int, tuple[Rule, ...]]) -> _Cod
 
 
 def _branch(operation: int, value: int, then: _Code, otherwise: _Code) -> _Code:
-    """if (A op value) then else otherwise; a jump is at most 255 instructions, longer ones go by BPF_JA."""
+    """Code for "if (A op value) then, else otherwise".
+
+    A conditional jump is at most 255 instructions; a longer one goes by BPF_JA.
+    """
     if len(then) <= 255:
         return [(operation, 0, len(then), value), *then, *otherwise]
     jump_always = (0x05, 0, 0, len(then))
@@ -92,7 +95,7 @@ def _all_hold(rule: Rule) -> _Code:
     for argument, mask, value in rule:
         for half in range(2):
             part_mask, part_value = (mask >> 32 * half) & 0xFFFFFFFF, (value >> 32 * half) & 0xFFFFFFFF
-            if part_mask:
+            if part_mask or part_value:
                 tests += [(_LD_ABS, 0, 0, _ARGS + 8 * argument + 4 * half), (_AND, 0, 0, part_mask),
                           (_JEQ, 0, 255, part_value)]  # fmt: skip
     code: _Code = []
@@ -123,7 +126,7 @@ def receive(listener: int) -> Notification:
     buffer = bytearray(_EMPTY)  # the kernel demands zeroes
     fcntl.ioctl(listener, _NOTIF_RECV, buffer, True)
     cookie, pid, _flags, nr, _arch, address, *args = _NOTIF.unpack(buffer)
-    return Notification(cookie, pid, nr, address, tuple(args))  # type: ignore[arg-type]  # six of them
+    return Notification(cookie, pid, nr, address, tuple(args))
 
 
 def answer(listener: int, cookie: int, result: int) -> None:

@@ -14,7 +14,7 @@ PAGE = 4096
 class Registers(ctypes.Structure):
     """struct user_regs_struct of <sys/user.h>, in the order of PTRACE_GETREGS."""
 
-    _fields_ = [  # noqa: RUF012 - the form that ctypes demands
+    _fields_ = [
         (name, ctypes.c_uint64)
         for name in (
             *("r15", "r14", "r13", "r12", "rbp", "rbx", "r11", "r10", "r9", "r8", "rax", "rcx", "rdx"),
@@ -61,7 +61,7 @@ class Registers(ctypes.Structure):
 
     @property
     def result(self) -> int:
-        """rax as the signed result of a system call."""
+        """The signed result of a system call, as it stands in rax."""
         return signed(self.rax)
 
     @property
@@ -90,6 +90,8 @@ def unsigned(value: int) -> int:
     """A signed number as it stands in a 64-bit register."""
     return value & ((1 << 64) - 1)
 
+
+SYSCALL = b"\x0f\x05"
 
 SYSCALL_INT3 = b"\x0f\x05\xcc"
 """``syscall; int3``: one call, then a stop."""
@@ -146,6 +148,70 @@ SERVE_AT = 64  # where SERVE stands behind BATCH in the gadget page
 LOOK_AT = SERVE_AT + 1  # its entry behind the stop
 AFTER_CALL_AT = SERVE_AT + SERVE.index(bytes.fromhex("48894340"))  # behind its ``syscall``
 GADGET = BATCH.ljust(SERVE_AT, b"\x90") + SERVE
+
+
+RESCUE_AT = 256  # where `rescue_code` stands in the gadget page
+
+
+def orphan_safe_call(frame: int) -> bytes:
+    """``syscall``, then back to what the process was doing, by a `rescue_frame` at address `frame`.
+
+    Run under PTRACE_SYSCALL it stops behind the call, and its tracer moves it on. Should the tracer be gone
+    by then, the process puts its own registers back and notices nothing.
+    """
+    return b"\x0f\x05" + _sigreturn(frame)
+
+
+def rescue_code(frame: int, old_action: int) -> bytes:
+    """A SIGTRAP handler for an orphan in an int3: SIGTRAP's old action again, then back as above."""
+    return (
+        b"\xb8\x0d\0\0\0"  # mov eax, 13 (rt_sigaction)
+        b"\xbf\x05\0\0\0"  # mov edi, 5 (SIGTRAP)
+        + b"\x48\xbe" + struct.pack("<Q", old_action)  # mov rsi, imm64
+        + b"\x31\xd2"  # xor edx, edx
+        b"\x41\xba\x08\0\0\0"  # mov r10d, 8
+        b"\x0f\x05"  # syscall
+        + _sigreturn(frame)
+    )  # fmt: skip
+
+
+def _sigreturn(frame: int) -> bytes:
+    return b"\x48\xbc" + struct.pack("<Q", frame) + b"\xb8\x0f\0\0\0\x0f\x05"  # rsp; eax = 15; syscall
+
+
+# struct _fpx_sw_bytes, <asm/sigcontext.h>: FP_XSTATE_MAGIC1, FP_XSTATE_MAGIC2, where they stand
+_MAGIC1, _MAGIC2, _SOFTWARE_AT = 0x46505853, 0x46505845, 464
+_UC_FLAGS = 1 | 2 | 4  # UC_FP_XSTATE, UC_SIGCONTEXT_SS, UC_STRICT_RESTORE_SS, <asm/ucontext.h>
+_NO_ALTSTACK_CHANGE = 0x7FFF  # an invalid ss_flags: rt_sigreturn then leaves the alternate stack as it is
+_FRAME_HEAD = 512  # bytes of struct ucontext, rounded up so that the XSAVE area behind it is aligned to 64
+
+
+def rescue_frame_size(xstate: bytes) -> int:
+    """Bytes that `rescue_frame` takes."""
+    return _FRAME_HEAD + len(xstate) + 64
+
+
+def rescue_frame(registers: Registers, mask: int, xstate: bytes, address: int) -> bytes:
+    """What rt_sigreturn(2) needs at `address` (a multiple of 64) to put a stopped process back as it was.
+
+    That is a struct ucontext with the XSAVE area behind it (struct rt_sigframe of the kernel's
+    arch/x86/include/asm/sigframe.h, from its second member on). An interrupted call is made to begin again.
+    """
+    r = registers.copy()
+    if r.call >= 0 and r.result in RESTARTS:
+        r.rip -= 2
+        r.rax = r.orig_rax
+    head = struct.pack("<QQQiiQ", _UC_FLAGS, 0, 0, _NO_ALTSTACK_CHANGE, 0, 0)
+    head += struct.pack(
+        "<18Q", r.r8, r.r9, r.r10, r.r11, r.r12, r.r13, r.r14, r.r15, r.rdi, r.rsi, r.rbp, r.rbx, r.rdx,
+        r.rax, r.rcx, r.rsp, r.rip, r.eflags,
+    )  # fmt: skip
+    head += struct.pack("<4H4QQ64xQ", r.cs, 0, 0, r.ss, 0, 0, 0, 0, address + _FRAME_HEAD, mask)
+    area = bytearray(xstate)
+    features = int.from_bytes(area[_SOFTWARE_AT : _SOFTWARE_AT + 8], "little")
+    software = struct.pack("<IIQI28x", _MAGIC1, len(area) + 4, features, len(area))
+    area[_SOFTWARE_AT : _SOFTWARE_AT + len(software)] = software
+    return head.ljust(_FRAME_HEAD, b"\0") + bytes(area) + struct.pack("<I", _MAGIC2)
 
 
 def resume_trampoline(call: Registers, target: int) -> bytes:

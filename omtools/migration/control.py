@@ -64,6 +64,8 @@ class Control:
                 self._open[connection.fileno()] = (connection, bytearray())
                 self._send(connection.fileno(), self._last)
             return []
+        if descriptor not in self._open:
+            return []  # dropped since poll saw it
         connection, pending = self._open[descriptor]
         try:
             data = connection.recv(4096)

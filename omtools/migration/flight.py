@@ -99,7 +99,7 @@ class Flight:
 
     @property
     def _updated(self) -> bool:
-        """The kernel writes the rest of the timeout into the caller's memory: it restarts rightly by itself."""
+        """The kernel writes the rest of the timeout to the caller: the call restarts rightly by itself."""
         at = self.forward.timeout.offset if self.forward.timeout else -1
         return any(out.offset == at for out in self.forward.outs)
 

@@ -72,7 +72,7 @@ class Request:
         mask: signals to block meanwhile, or None.
     """
 
-    __slots__ = ("arena", "args", "arena_length", "mask", "may_block", "nr", "opens", "outs")
+    __slots__ = ("arena", "arena_length", "args", "mask", "may_block", "nr", "opens", "outs")
 
     def __init__(self, body: memoryview) -> None:
         self.nr, *args, self.arena_length, flags, count = _CALL.unpack_from(body)
@@ -102,7 +102,7 @@ class Request:
 RESULT = struct.Struct("<q")
 CANCELLED = struct.Struct("<qQ")
 COME_HOME = -(1 << 62)
-"""A RESULT that is none: the call cannot be done there, the process must come home; the body has the reason."""
+"""A RESULT that is none: the call cannot be done there, the process must come home (the body says why)."""
 
 LEAVING = struct.Struct("<Q")  # nanoseconds since it was frozen; the reason follows
 NUMBER = struct.Struct("<Q")

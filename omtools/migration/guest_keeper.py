@@ -36,6 +36,7 @@ from omtools.migration.calls.model import (
     Forward,
 )
 from omtools.migration.calls.plan import land, plan
+from omtools.migration.calls.polls import mask_meanwhile
 from omtools.migration.control import Control
 from omtools.migration.flight import Flight, Outcome
 from omtools.migration.frames import CANCELLED, COME_HOME, LEAVING, NUMBER, RESULT, Kind, pack_call
@@ -102,8 +103,8 @@ class GuestKeeper:
         self._exit: tuple[str, int] = ("killed", 9)
         self._listening = False
         self.state = State(
-            role="guest", migration=order.migration, pid=order.pid, local_pid=0, uid=order.uid, home=order.home,
-            node=order.node, phase="linking", statistics=Statistics(), keeper=os.getpid(),
+            role="guest", migration=order.migration, pid=order.pid, local_pid=0, uid=order.uid,
+            home=order.home, node=order.node, phase="linking", statistics=Statistics(), keeper=os.getpid(),
         )  # fmt: skip
         self._do: dict[Action, Callable[[], None]] = {
             Action.BUILD: self._build,
@@ -138,9 +139,11 @@ class GuestKeeper:
         """Build the cage while the process still runs at home; raises LinkBroken."""
         link.set_timeout(self.order.patience)
         hello = expect(link, self.order.pid)
+        here = time.monotonic_ns()
         clocks = cage.Clocks(hello.monotonic_ns, hello.boottime_ns)
         try:
-            self._remote = Remote(cage.build(self.order.pid, self.order.hostname, clocks))
+            built = cage.build(self.order.pid, self.order.hostname, clocks)
+            self._remote = Remote(built, clocks.monotonic - here)
         except (OmError, OSError) as error:
             self._refuse(error)
             raise LinkBroken(str(error)) from error
@@ -206,6 +209,7 @@ class GuestKeeper:
             elif descriptor == self._children.fileno():
                 self._children.clear()
                 self._reap()
+                return None  # it may have read from the link what poll has seen there
             else:
                 for command in self._control.handle(descriptor):
                     self._command(command)
@@ -307,7 +311,9 @@ class GuestKeeper:
             return False
         return True
 
-    def _forward(self, notification: seccomp.Notification, forward: Forward, cpu: CpuTime | None = None) -> None:
+    def _forward(
+        self, notification: seccomp.Notification, forward: Forward, cpu: CpuTime | None = None
+    ) -> None:
         if forward.arena_length > self._arena.size and not self._grow(forward.arena_length):
             self._need_home(_("a call passes more memory than can be carried"))
             return
@@ -316,6 +322,12 @@ class GuestKeeper:
         self.state.statistics.calls_forwarded += 1
         mask = self._blocked() if forward.needs_mask else 0
         self._send(Kind.CALL, pack_call(forward, mask), self._serial)
+        assert self._memory is not None
+        meanwhile = mask_meanwhile(notification.nr, notification.args, self._memory)
+        if meanwhile is not None and self._remote is not None and self._remote.waiting_signals(meanwhile[1]):
+            if self._hold():
+                self._let_in()
+            self._continue()
 
     def _blocked(self) -> int:
         assert self._remote is not None
@@ -433,11 +445,13 @@ class GuestKeeper:
             return
         if effect == "caught":
             self._settle_call()
+        elif effect != "kills":
+            remote.undo_interruption()
         self._stopped = False
         ptrace.cont(remote.pid, 0 if effect == "stops" else number)
 
     def _settle_call(self) -> None:
-        """The guest is stopped, or on its way into a handler: end the call in flight, one way or the other."""
+        """The guest is stopped, or on its way into a handler: end the call in flight, one way or other."""
         flight, remote = self._flight, self._remote
         if flight is None or remote is None:
             return
@@ -494,7 +508,20 @@ class GuestKeeper:
             return
         assert self._remote is not None
         self._remote.queue_signal(siginfo)
+        self._let_in()
         self._continue()
+
+    def _let_in(self) -> None:
+        """A stopped guest waits in a call that has put another mask in place: a signal may get through that."""
+        flight, remote, memory = self._flight, self._remote, self._memory
+        if flight is None or remote is None or memory is None or not self._stopped:
+            return
+        mask = mask_meanwhile(flight.notification.nr, flight.notification.args, memory)
+        if mask is None or not remote.waiting_signals(mask[1]):
+            return
+        self._settle_call()
+        if flight.outcome is not None and flight.outcome.broken:
+            self._stop(remote.let_in(mask[0]))
 
     # -- actions -----------------------------------------------------------------------------------
 

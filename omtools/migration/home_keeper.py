@@ -10,13 +10,14 @@ import errno
 import os
 import select
 import signal
+import struct
 import time
 from collections import deque
 from collections.abc import Callable
 
 import msgspec
 
-from omtools.errors import LinkLost, OmError, ProcessEnded, RestoreFailed
+from omtools.errors import LinkLost, NodeRefuses, OmError, ProcessEnded, RestoreFailed
 from omtools.i18n import _
 from omtools.image.cage import Clocks
 from omtools.image.model import Image
@@ -31,7 +32,7 @@ from omtools.migration.frames import CANCELLED, COME_HOME, LEAVING, NUMBER, RESU
 from omtools.migration.hello import Hello, greet
 from omtools.migration.link import Link, LinkBroken, connect
 from omtools.migration.log import Log
-from omtools.migration.orders import Ask, Bring, Command, DeputyOrder, Endpoint, Hop, Phase, State, Statistics
+from omtools.migration.orders import Ask, Bring, Command, DeputyOrder, Hop, Phase, State, Statistics
 from omtools.migration.protocol import Action, Event, Home, HomeSide, Unexpected
 from omtools.migration.transfer import send_pages
 
@@ -178,40 +179,51 @@ class HomeKeeper:
                     self._command(command)
         return None
 
+    def _lingering(self) -> Deputy | None:
+        """The deputy, if it waits in its trap for the next call."""
+        deputy = self._deputy
+        if deputy is None or deputy.stance is not Stance.TRAPPED or self.machine.state not in _SERVING:
+            return None
+        return deputy
+
     def _timeout_ms(self) -> int | None:
-        if self._deputy is not None and self._deputy.stance is Stance.TRAPPED and self.machine.state in _SERVING:
+        if self._lingering() is not None:
             return _LINGER_MS
         if self.machine.state in (Home.WAITING, Home.STARTING, Home.RELAYING, Home.SWITCHING):
             return int(_PATIENCE * 1000)
         return None
 
     def _timed_out(self) -> Event | None:
-        if self._deputy is not None and self._deputy.stance is Stance.TRAPPED and self.machine.state in _SERVING:
-            self._deputy.park()
+        if (deputy := self._lingering()) is not None:
+            deputy.park()
             return None
-        self._fail(LinkLost(node=self.order.target, why=_("no word from it for {s} seconds").format(s=int(_PATIENCE))))
+        why = _("no word from it for {s} seconds").format(s=int(_PATIENCE))
+        self._fail(LinkLost(node=self.order.target, why=why))
         return Event.LOST if self._next is None else Event.NEXT_REFUSED
 
     def _command(self, command: Command) -> None:
         if isinstance(command, Ask):
             self._report()
-        elif isinstance(command, Bring) and self.machine.state in (Home.AWAY, Home.RECALLING):
+        elif isinstance(command, Bring) and self.machine.state in _AWAY:
             self.state.reason = command.reason
             self._events.append(Event.BRING)
-        elif isinstance(command, Hop) and self.machine.state is Home.AWAY:
+        elif isinstance(command, Hop) and self.machine.state is Home.AWAY and self._next is None:
             self._hop(command)
 
     # -- frames ------------------------------------------------------------------------------------
 
     def _frame(self, link: Link) -> Event | None:
         try:
-            kind, serial, body = link.receive()
-        except LinkBroken as error:
+            return self._deal(link)
+        except (LinkBroken, msgspec.MsgspecError, struct.error, UnicodeDecodeError) as error:
             if link is self._next:
                 self._fail(LinkLost(node=self._next_node, why=str(error)))
                 return Event.NEXT_REFUSED
             self._fail(LinkLost(node=self.order.target, why=str(error)))
             return Event.LOST
+
+    def _deal(self, link: Link) -> Event | None:
+        kind, serial, body = link.receive()
         if kind is Kind.CALL:
             self._call(serial, body)
             return None
@@ -220,7 +232,9 @@ class HomeKeeper:
             return None
         return self._word(link, kind, bytes(body))
 
-    def _word(self, link: Link, kind: Kind, body: bytes) -> Event | None:
+    def _word(  # noqa: PLR0911 - one return for each kind
+        self, link: Link, kind: Kind, body: bytes
+    ) -> Event | None:
         """A frame that is an event of the protocol."""
         beyond = link is self._next
         if kind is Kind.READY:
@@ -240,13 +254,16 @@ class HomeKeeper:
             self._exit = (how, status)
             return Event.EXITED
         if kind is Kind.EXPELLED:
+            if beyond or self.machine.state not in _AWAY:  # not there yet
+                self._fail(NodeRefuses(node=self._next_node or self.order.target, why=body.decode()))
+                return Event.NEXT_REFUSED if beyond else Event.REFUSED
             self.state.reason = body.decode()
             return Event.BRING
         if kind is Kind.GROW and self._deputy is not None:
             room = self._deputy.arena.grow(NUMBER.unpack(body)[0])
             self._send(Kind.GROWN, NUMBER.pack(room))
             return None
-        raise LinkBroken(f"{kind.name}")
+        raise LinkBroken(f"{kind.name} out of place")
 
     # -- serving calls -----------------------------------------------------------------------------
 
@@ -358,8 +375,9 @@ class HomeKeeper:
         """Seize the process (it runs on) and reach the guest's keeper."""
         self._report()
         try:
+            self._link = connect(self.order.endpoint, self.order.credentials)
             self._resident = residence.Resident(self.order.pid)
-            self._link = self._greet(self.order.endpoint, self.order)
+            self._greet(self._link)
         except OmError as error:
             self._fail(error)
             self._events.append(Event.CANNOT)
@@ -369,13 +387,11 @@ class HomeKeeper:
         else:
             self._events.append(Event.LINKED)
 
-    def _greet(self, endpoint: Endpoint, order: DeputyOrder | Hop) -> Link:
-        link = connect(endpoint, order.credentials)
+    def _greet(self, link: Link) -> None:
         link.set_timeout(_PATIENCE)
         clocks = Clocks.now()
         greet(link, Hello(pid=self.order.pid, monotonic_ns=clocks.monotonic, boottime_ns=clocks.boottime))
         link.set_timeout(None)
-        return link
 
     def _freeze(self) -> None:
         resident = self._resident
@@ -459,7 +475,8 @@ class HomeKeeper:
         except ProcessEnded:
             self._events.append(Event.DIED)
         except (OmError, OSError) as error:
-            self._fail(error if isinstance(error, OmError) else RestoreFailed(node=self.order.home, why=str(error)))
+            why = error if isinstance(error, OmError) else RestoreFailed(node=self.order.home, why=str(error))
+            self._fail(why)
             self._events.append(Event.CANNOT)
         else:
             self._events.append(Event.REBUILT)
@@ -484,9 +501,11 @@ class HomeKeeper:
         self._begun = time.monotonic()
         self._next_node = command.target
         try:
-            self._next = self._greet(command.endpoint, command)
-        except LinkBroken as error:
-            self._fail(LinkLost(node=command.target, why=str(error)))
+            self._next = connect(command.endpoint, command.credentials)
+            self._greet(self._next)
+        except (LinkBroken, OmError) as error:  # it runs on where it is
+            self._drop_next()
+            self._fail(error if isinstance(error, OmError) else LinkLost(node=command.target, why=str(error)))
             self._report()
             return
         self._events.append(Event.HOP)
@@ -561,6 +580,7 @@ class HomeKeeper:
 
 
 _SERVING = frozenset({Home.AWAY, Home.RECALLING, Home.HOPPING})
+_AWAY = _SERVING | {Home.RETURNING, Home.RELAYING, Home.SWITCHING}
 
 
 def _is_default(pid: int, number: int) -> bool:

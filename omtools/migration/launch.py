@@ -54,7 +54,8 @@ async def _ready(descriptor: int) -> None:
     reader = asyncio.StreamReader()
     loop = asyncio.get_running_loop()
     with os.fdopen(descriptor, "rb", 0) as pipe:
-        transport, _protocol = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
+        protocol = asyncio.StreamReaderProtocol(reader)
+        transport, _protocol = await loop.connect_read_pipe(lambda: protocol, pipe)
         try:
             if not await reader.readline():
                 raise EOFError
@@ -78,7 +79,7 @@ async def launch(run: Path, order: DeputyOrder | GuestOrder) -> Launched:
         writer.close()
     if not line:
         raise NoAgent(socket=str(path))
-    answer = _decoder.decode(line)
+    answer: Launched | Refused = _decoder.decode(line)
     if isinstance(answer, Refused):
         raise OmError.from_wire(answer.error)
     return answer

@@ -21,7 +21,7 @@ _UNACKNOWLEDGED_MS = 20_000
 _CONNECT_SECONDS = 5.0
 
 
-class LinkBroken(Exception):
+class LinkBroken(Exception):  # noqa: N818 - a state of the link more than an error
     """The other side is gone, or says what it should not."""
 
 

@@ -110,27 +110,40 @@ class Action(Enum):
 
 H, G, E, A = Home, Guest, Event, Action
 
-HomeTable = Mapping[tuple[Home, Event], tuple[Home, tuple[Action, ...]]]
+_HomeMove = tuple[Home, tuple[Action, ...]]
+HomeTable = Mapping[tuple[Home, Event], _HomeMove]
 GuestTable = Mapping[tuple[Guest, Event], tuple[Guest, tuple[Action, ...]]]
 
-_GIVE_UP = (A.RELEASE, A.CLOSE)
-_BEFORE_COMMIT = {
-    (state, event): (H.FAILED, _GIVE_UP)
+_COMMITTED = (H.AWAY, H.RECALLING, H.RETURNING, H.HOPPING, H.RELAYING, H.SWITCHING)
+_GIVE_UP: _HomeMove = (H.FAILED, (A.RELEASE, A.CLOSE))
+_BEFORE_COMMIT: dict[tuple[Home, Event], _HomeMove] = {
+    (state, event): _GIVE_UP
     for state in (H.FREEZING, H.SENDING, H.WAITING, H.STARTING)
-    for event in (E.LOST, E.REFUSED, E.CANNOT)
+    for event in (E.LOST, E.REFUSED, E.CANNOT, E.BRING)
 }
-_OVER = {
+_OVER: dict[tuple[Home, Event], _HomeMove] = {
     (state, E.DIED): (H.ENDED, (A.CLOSE,))
     for state in H
     if state not in (H.HOME, H.ENDED, H.FAILED)
 }
-_LOST_AFTER_COMMIT = {
-    (state, E.LOST): (H.ENDED, (A.KILL_DEPUTY, A.CLOSE))
-    for state in (H.AWAY, H.RECALLING, H.RETURNING, H.HOPPING, H.RELAYING, H.SWITCHING)
+# Up to NEXT_STARTED the guest is the truth, also while a third node is being filled.
+_LOST_AFTER_COMMIT: dict[tuple[Home, Event], _HomeMove] = {
+    (state, E.LOST): (H.ENDED, (A.KILL_DEPUTY, A.CLOSE)) for state in _COMMITTED
 }
-_ENDED_AWAY = {
-    (state, E.EXITED): (H.ENDED, (A.END_DEPUTY, A.CLOSE))
-    for state in (H.AWAY, H.RECALLING, H.HOPPING)
+_ENDED_AWAY: dict[tuple[Home, Event], _HomeMove] = {
+    (state, E.EXITED): (H.ENDED, (A.END_DEPUTY, A.CLOSE)) for state in _COMMITTED
+}
+# A wish may come when another one is already being done: home wins over a third node.
+_WISHES: dict[tuple[Home, Event], _HomeMove] = {
+    (H.AWAY, E.BRING): (H.RECALLING, (A.SEND_RECALL,)),
+    (H.RECALLING, E.BRING): (H.RECALLING, ()),
+    (H.RETURNING, E.BRING): (H.RETURNING, ()),
+    (H.HOPPING, E.BRING): (H.RECALLING, (A.DROP_NEXT,)),
+    (H.RELAYING, E.BRING): (H.RECALLING, (A.DROP_NEXT, A.SEND_STAY, A.SEND_RECALL)),
+    (H.SWITCHING, E.BRING): (H.RECALLING, (A.DROP_NEXT, A.SEND_STAY, A.SEND_RECALL)),
+    (H.AWAY, E.HOP): (H.HOPPING, (A.SEND_RECALL,)),
+    (H.RECALLING, E.HOP): (H.RECALLING, (A.DROP_NEXT,)),
+    (H.RETURNING, E.HOP): (H.RETURNING, (A.DROP_NEXT,)),
 }
 
 HOME_TABLE: HomeTable = {
@@ -143,17 +156,17 @@ HOME_TABLE: HomeTable = {
     (H.WAITING, E.READY): (H.STARTING, (A.SEND_GO,)),
     (H.STARTING, E.STARTED): (H.AWAY, (A.BECOME_DEPUTY,)),
     **_BEFORE_COMMIT,
-    (H.AWAY, E.BRING): (H.RECALLING, (A.SEND_RECALL,)),
-    (H.AWAY, E.HOP): (H.HOPPING, (A.SEND_RECALL,)),
-    (H.RECALLING, E.BRING): (H.RECALLING, ()),
+    **_WISHES,
     (H.AWAY, E.LEAVING): (H.RETURNING, (A.REBUILD,)),
     (H.RECALLING, E.LEAVING): (H.RETURNING, (A.REBUILD,)),
     (H.RETURNING, E.REBUILT): (H.HOME, (A.RESUME, A.SEND_DONE, A.CLOSE)),
     (H.RETURNING, E.CANNOT): (H.AWAY, (A.EMPTY_AGAIN, A.SEND_STAY)),
+    (H.AWAY, E.REFUSED): (H.AWAY, ()),
     (H.RECALLING, E.REFUSED): (H.AWAY, ()),
     (H.HOPPING, E.REFUSED): (H.AWAY, (A.DROP_NEXT,)),
     (H.HOPPING, E.LEAVING): (H.RELAYING, (A.RELAY,)),
     (H.HOPPING, E.NEXT_REFUSED): (H.RECALLING, (A.DROP_NEXT,)),
+    (H.RECALLING, E.NEXT_REFUSED): (H.RECALLING, ()),  # it was dropped already, for home
     (H.RELAYING, E.NEXT_READY): (H.SWITCHING, (A.SEND_GO_NEXT,)),
     (H.RELAYING, E.NEXT_REFUSED): (H.AWAY, (A.DROP_NEXT, A.SEND_STAY)),
     (H.SWITCHING, E.NEXT_STARTED): (H.AWAY, (A.SEND_DONE, A.SWITCH)),
@@ -174,14 +187,16 @@ GUEST_TABLE: GuestTable = {
     (G.LEAVING, E.EXITED): (G.GONE, (A.SEND_EXITED, A.DESTROY)),
     (G.LEAVING, E.CANNOT): (G.RUNNING, (A.SEND_REFUSED, A.RUN)),
     (G.LEAVING, E.RECALL): (G.LEAVING, ()),
+    (G.LEAVING, E.NEED_HOME): (G.LEAVING, ()),
     (G.LEAVING, E.STAY): (G.RUNNING, (A.RUN,)),
     (G.LEAVING, E.DONE): (G.GONE, (A.DESTROY,)),
     **{(state, E.LOST): (G.GONE, (A.DESTROY,)) for state in G if state is not G.GONE},
-    **{(state, E.EXITED): (G.GONE, (A.SEND_REFUSED, A.DESTROY)) for state in (G.BUILDING, G.READY)},
+    **{(state, E.EXITED): (G.GONE, (A.SEND_REFUSED, A.DESTROY))
+       for state in (G.WAITING, G.BUILDING, G.READY)},
 }
 
 
-class Unexpected(Exception):
+class Unexpected(Exception):  # noqa: N818 - says what the event was
     """An event that has no row in the table: the other side is out of step, the link counts as broken."""
 
 

@@ -27,13 +27,14 @@ from omtools.image.restore import (
 )
 from omtools.linux import proc, ptrace, seccomp
 from omtools.linux.memory import ProcessMemory
-from omtools.linux.ptrace import Stop
-from omtools.linux.x86_64 import NO_CALL, STUB_GADGET, Registers, unsigned
+from omtools.linux.ptrace import Stop, StopKind
+from omtools.linux.x86_64 import ERESTARTNOHAND, NO_CALL, STUB_GADGET, SYSCALL, Registers, unsigned
 from omtools.migration.calls.plan import NATIVE_RULES
 from omtools.migration.link import Link
 from omtools.migration.transfer import guest_sink, receive_pages
 
-_SYS_CLOSE = 3
+_SYS_CLOSE, _SYS_RT_SIGSUSPEND = 3, 130
+_SIGSET_SIZE = 8  # the kernel's sigset_t
 _FPROG = struct.Struct("<HxxxxxxQ")  # struct sock_fprog, <linux/filter.h>
 _PROCESS_CPU_CLOCK = 2  # CPUCLOCK_SCHED, include/linux/posix-timers.h
 
@@ -54,8 +55,10 @@ class Remote:
         memory: its memory.
     """
 
-    def __init__(self, cage: Cage) -> None:
+    def __init__(self, cage: Cage, ahead_ns: int) -> None:
+        """`ahead_ns`: how far home's CLOCK_MONOTONIC is ahead of this node's."""
         self._cage = cage
+        self._ahead_ns = ahead_ns
         self.tracee = cage.stub
         self.pid = cage.stub.pid
         self.memory = ProcessMemory(self.pid)
@@ -72,7 +75,8 @@ class Remote:
     def build(self, image: Image, link: Link) -> int:
         """Build the guest; its pages come by `link`. Returns bytes.
 
-        The stream is read to its end also on failure. Raises RestoreFailed, OSError, LinkBroken, ProcessEnded.
+        The stream is read to its end also on failure. Raises RestoreFailed, OSError, LinkBroken,
+        ProcessEnded.
         """
         self._home_pid, self._home_scratch = image.pid, image.scratch
         with self.tracee.borrowed() as (registers, _mask):
@@ -86,7 +90,7 @@ class Remote:
             amount = receive_pages(link, guest_sink(self.pid))
             finish(self.tracee, self._scratch, registers, image)
             self._confine(registers)
-        start_state(self.tracee, image, final_registers(self.tracee, image))
+        start_state(self.tracee, image, final_registers(self.tracee, image, self._home_ns()))
         self._cpu_away = image.cpu_away
         return amount
 
@@ -123,6 +127,9 @@ class Remote:
 
     # -- running -----------------------------------------------------------------------------------
 
+    def _home_ns(self) -> int:
+        return time.monotonic_ns() + self._ahead_ns
+
     def begin(self) -> None:
         """Count its CPU time from here on."""
         if not self._begun:
@@ -132,6 +139,34 @@ class Remote:
     def blocked(self) -> int:
         """The signals it blocks, bit n-1 for signal n."""
         return int(proc.status(self.pid)["SigBlk"], 16)
+
+    def waiting_signals(self, mask: int) -> bool:
+        """A signal that it blocks is pending and would get through `mask`."""
+        status = proc.status(self.pid)
+        pending = int(status["SigPnd"], 16) | int(status["ShdPnd"], 16)
+        return bool(pending & int(status["SigBlk"], 16) & ~mask)
+
+    def let_in(self, mask_address: int) -> Stop:
+        """Have the stopped guest take a pending signal under another mask, as if its call had put it there.
+
+        Its interrupted call, which nobody does any more, is for a moment rt_sigsuspend(2): the handler then
+        returns to the guest's own mask. Leaves it in the delivery of the signal.
+        """
+        registers = ptrace.get_registers(self.pid)
+        frame = registers.copy()
+        frame.rax, frame.orig_rax, frame.rip = _SYS_RT_SIGSUSPEND, NO_CALL, registers.rip - len(SYSCALL)
+        frame.rdi, frame.rsi = mask_address, _SIGSET_SIZE
+        ptrace.set_registers(self.pid, frame)
+        while True:
+            ptrace.cont(self.pid)
+            stop = ptrace.wait(self.pid)
+            if stop.over:
+                return stop
+            if stop.kind is StopKind.SIGNAL:
+                break
+        registers.rax = unsigned(-ERESTARTNOHAND)
+        ptrace.set_registers(self.pid, registers)
+        return stop
 
     def cpu_here(self) -> tuple[float, float]:
         """User and system seconds that the process has used away from home, here and before."""
@@ -152,7 +187,15 @@ class Remote:
         stop = ptrace.wait(self.pid)
         if stop.over:
             raise ProcessEnded(pid=self._home_pid)
+        if stop.kind is not StopKind.SIGNAL:
+            self.undo_interruption()
         return stop
+
+    def undo_interruption(self) -> None:
+        """See `normalise`: no handler is going to run in the stopped guest."""
+        registers = ptrace.get_registers(self.pid)
+        if normalise(registers):
+            ptrace.set_registers(self.pid, registers)
 
     def queue_signal(self, siginfo: bytes) -> None:
         """Send the stopped guest a signal with this siginfo_t, as if from itself."""
@@ -188,20 +231,24 @@ class Remote:
 
     # -- leaving -----------------------------------------------------------------------------------
 
-    def take_image(self, before: Before, resume: Resume | None, pending: list[bytes], arena: tuple[int, int]) -> Image:
+    def take_image(
+        self, before: Before, resume: Resume | None, pending: list[bytes], arena: tuple[int, int]
+    ) -> Image:
         """The image of the stopped guest; `resume` and `pending` as the keeper knows better."""
         registers = ptrace.get_registers(self.pid)
         normalise(registers)
         ptrace.set_registers(self.pid, registers)
         scratch = Scratch(self._scratch.base, SCRATCH_SIZE)
         with self.tracee.borrowed() as (registers, mask):
-            image = take_image(self.tracee, registers, mask, scratch, before, self._home_pid, resume)
+            image = take_image(self.tracee, registers, mask, scratch, before,
+                               pid=self._home_pid, resume=resume)  # fmt: skip
         return msgspec.structs.replace(
             image,
             pending=[*image.pending, *pending],
             cpu_away=self.cpu_here(),
             scratch=self._home_scratch,
             arena=arena,
+            monotonic_ns=image.monotonic_ns + self._ahead_ns,
         )
 
     def destroy(self) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import signal
+import time
+
 import msgspec
 
 from omtools.errors import AlreadyTraced, CannotMigrate, NoSuchProcess, NotYourProcess
 from omtools.i18n import _
-from omtools.image.capture import Before, look_before, take_image
+from omtools.image.capture import SIGACTION_SIZE, Before, look_before, take_image
 from omtools.image.injection import (
     SYS_MUNMAP,
     Scratch,
@@ -14,6 +17,7 @@ from omtools.image.injection import (
     borrowed_code,
     find_hole,
     normalise,
+    orphan_safe,
     shared_scratch,
 )
 from omtools.image.model import Image
@@ -56,13 +60,18 @@ class Resident:
         registers = ptrace.get_registers(self.pid)
         normalise(registers)
         ptrace.set_registers(self.pid, registers)
-        with self.tracee.borrowed() as (registers, mask):
-            with borrowed_code(self.tracee) as gadget:
-                base = find_hole(proc.mappings(self.pid))
-                scratch, memory_file = shared_scratch(self.tracee, gadget, registers, base)
+        with (
+            self.tracee.borrowed() as (registers, mask),
+            borrowed_code(self.tracee, registers, mask) as gadget,
+        ):
+            base = find_hole(proc.mappings(self.pid))
+            scratch, memory_file = shared_scratch(self.tracee, gadget, base)
             self.arena = Arena(scratch, memory_file)
-            image = take_image(self.tracee, registers, mask, scratch, self._before)
-        return msgspec.structs.replace(image, arena=(self.arena.base, self.arena.room))
+            with orphan_safe(self.tracee, gadget, scratch, registers, mask) as trap_action:
+                image = take_image(self.tracee, registers, mask, scratch, self._before)
+        at = (signal.SIGTRAP - 1) * SIGACTION_SIZE
+        actions = image.actions[:at] + trap_action + image.actions[at + SIGACTION_SIZE :]
+        return msgspec.structs.replace(image, actions=actions, arena=(self.arena.base, self.arena.room))
 
     def release(self) -> None:
         """Let it go on as if nothing had been."""
@@ -93,8 +102,8 @@ def _refusal(pid: int) -> AlreadyTraced | NotYourProcess:
 
 def remove_scratch(tracee: Tracee, scratch: Scratch) -> None:
     """Unmap the scratch area of a stopped process."""
-    with tracee.borrowed() as (registers, _mask), borrowed_code(tracee) as gadget:
-        tracee.call_at(gadget, registers, (SYS_MUNMAP, scratch.base, scratch.size))
+    with tracee.borrowed() as (registers, mask), borrowed_code(tracee, registers, mask) as gadget:
+        gadget.call(SYS_MUNMAP, scratch.base, scratch.size)
 
 
 def refill(deputy: Deputy, image: Image, link: Link) -> int:
@@ -129,9 +138,9 @@ def empty_again(deputy: Deputy, image: Image) -> None:
 
 def settle(deputy: Deputy, image: Image) -> None:
     """Let a filled deputy run as the whole process again; nothing of us stays in it."""
-    registers = final_registers(deputy.tracee, image)
+    # Its own registers first: what is written for an orphan goes below its stack pointer.
+    start_state(deputy.tracee, image, final_registers(deputy.tracee, image, time.monotonic_ns()))
     remove_scratch(deputy.tracee, deputy.arena.scratch)
     deputy.arena.close()
-    start_state(deputy.tracee, image, registers)
     ptrace.set_options(deputy.pid, 0)
     ptrace.detach(deputy.pid)

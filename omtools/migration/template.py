@@ -114,7 +114,7 @@ def _serve(connection: socket.socket, listener: socket.socket) -> None:
             listener.close()
             _keep(order, connection)
             status = 0
-        except BaseException:  # noqa: BLE001 - the last stand of a process of its own: into the log with it
+        except BaseException:  # the last stand of a process of its own: into the log with it
             traceback.print_exc()
         finally:
             os._exit(status)

@@ -11,7 +11,7 @@ from .support import Cluster, short_directory
 
 
 @pytest.fixture
-def short(request: pytest.FixtureRequest) -> Iterator[Path]:
+def short() -> Iterator[Path]:
     """A directory with a short path (unix sockets), gone afterwards."""
     directory = short_directory()
     yield directory

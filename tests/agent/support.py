@@ -63,22 +63,35 @@ class FakeKeeper:
         self.received = 0
         deputy = isinstance(order, DeputyOrder)
         self.state = State(
-            role="deputy" if deputy else "guest", migration=order.migration, pid=order.pid,
-            local_pid=order.pid if deputy else order.pid + 100_000, uid=order.uid, home=order.home,
-            node=order.home, phase="linking", statistics=Statistics(), keeper=0)
+            role="deputy" if deputy else "guest",
+            migration=order.migration,
+            pid=order.pid,
+            local_pid=order.pid if deputy else order.pid + 100_000,
+            uid=order.uid,
+            home=order.home,
+            node=order.home,
+            phase="linking",
+            statistics=Statistics(),
+            keeper=0,
+        )
         self._writers: list[asyncio.StreamWriter] = []
         self._servers: list[asyncio.Server] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._link: asyncio.StreamWriter | None = None
+        self._over = False
         self._all: list[asyncio.StreamWriter] = []
 
     async def start(self) -> None:
         """Listen."""
-        self._servers.append(await asyncio.start_unix_server(
-            lambda reader, writer: self.spawn(self._control(reader, writer)), self.order.control))
+        self._servers.append(
+            await asyncio.start_unix_server(
+                lambda reader, writer: self._accept(self._control, reader, writer), self.order.control
+            )
+        )
         if isinstance(self.order, GuestOrder):
             server = await asyncio.start_server(
-                lambda reader, writer: self.spawn(self._guest_link(reader, writer)), self.order.address, 0)
+                lambda reader, writer: self._accept(self._guest_link, reader, writer), self.order.address, 0
+            )
             self._servers.append(server)
             self.port = server.sockets[0].getsockname()[1]
         else:
@@ -89,6 +102,13 @@ class FakeKeeper:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def _accept(self, handler: Any, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._over:  # asyncio accepted it before and tells now
+            writer.close()
+            return
+        self._all.append(writer)
+        self.spawn(handler(reader, writer))
 
     def say(self, phase: Phase, **more: Any) -> None:
         """Change the state and tell it."""
@@ -102,10 +122,12 @@ class FakeKeeper:
 
     async def end(self, killed: bool = False) -> None:
         """Be no more; a killed one leaves its socket file."""
+        self._over = True
         for server in self._servers:
             server.close()
         if not killed:
-            Path(self.order.control).unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self.order.control)
         self.engine.keepers.pop(Path(self.order.control), None)
         others = [task for task in self._tasks if task is not asyncio.current_task()]
         for task in others:
@@ -117,7 +139,6 @@ class FakeKeeper:
                 await writer.wait_closed()
 
     async def _control(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._all.append(writer)
         self._writers.append(writer)
         writer.write(msgspec.json.encode(self.state) + b"\n")
         try:
@@ -162,8 +183,9 @@ class FakeKeeper:
             self.say("away" if away else "failed", error=self.engine.refusal.to_wire())
             return
         figures = self.state.statistics
-        self.state.statistics = Statistics(frozen_ms=12.5, total_ms=20.0, bytes_moved=10_000_000,
-                                           moves=figures.moves + 1)
+        self.state.statistics = Statistics(
+            frozen_ms=12.5, total_ms=20.0, bytes_moved=10_000_000, moves=figures.moves + 1
+        )
         self.say("away", node=target)
         self.spawn(self._watch(reader, writer))
         if old is not None:
@@ -176,7 +198,6 @@ class FakeKeeper:
             self.say("home", node=self.order.home)
 
     async def _guest_link(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._all.append(writer)
         # A connection that closes without a byte is the agent's test whether one can be made.
         line = await reader.readline()
         if line != b"deputy\n":
@@ -216,11 +237,11 @@ class FakeEngine:
     keepers: dict[Path, FakeKeeper] = field(default_factory=dict)
     templates: int = 0
 
-    async def ensure_template(self, run: Path) -> None:
+    async def ensure_template(self, run: Path) -> None:  # noqa: ARG002
         """Count."""
         self.templates += 1
 
-    async def launch(self, run: Path, order: DeputyOrder | GuestOrder) -> Launched:
+    async def launch(self, run: Path, order: DeputyOrder | GuestOrder) -> Launched:  # noqa: ARG002
         """Start a fake keeper in this process."""
         if self.launch_error is not None:
             raise self.launch_error
@@ -290,14 +311,20 @@ class Cluster:
             config.mkdir(mode=0o700, parents=True)
             self._write(config / "openmosix.map", "".join(f"{n} {a} 1\n" for n, a in self.addresses.items()))
             self._write(config / "names", "".join(f"{n} {name}\n" for n, name in self.names.items()))
-            self._write(config / "openmosix.config",
-                        f"MYOMID={number}\nAGENTPORT={self.port}\nNODESPEED=10000\nMEMRESERVE=1\n{settings}")
+            self._write(
+                config / "openmosix.config",
+                f"MYOMID={number}\nAGENTPORT={self.port}\nNODESPEED=10000\nMEMRESERVE=1\n{settings}",
+            )
             self._write(config / "ssh_host_ed25519_key", host[number].export_private_key().decode())
             self._write(config / "id_ed25519", client[number].export_private_key().decode())
-            self._write(config / "known_hosts", "".join(
-                f"{a} {host[n].export_public_key().decode()}" for n, a in self.addresses.items()))
-            self._write(config / "authorized_nodes", "".join(
-                client[n].export_public_key().decode() for n in self.addresses))
+            self._write(
+                config / "known_hosts",
+                "".join(f"{a} {host[n].export_public_key().decode()}" for n, a in self.addresses.items()),
+            )
+            self._write(
+                config / "authorized_nodes",
+                "".join(client[n].export_public_key().decode() for n in self.addresses),
+            )
 
     @staticmethod
     def _write(path: Path, text: str) -> None:
@@ -387,6 +414,11 @@ class Asker:
 
 def _key() -> asyncssh.SSHKey:
     return asyncssh.generate_private_key("ssh-ed25519")
+
+
+def there(path: str) -> bool:
+    """Whether a file is there."""
+    return os.path.exists(path)
 
 
 def short_directory() -> Path:

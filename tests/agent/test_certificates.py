@@ -52,8 +52,13 @@ def shake(server: ssl.SSLContext, client: ssl.SSLContext) -> bytes:
 
 def test_two_that_know_each_other(tmp_path: Path) -> None:
     home, guest = make_identity("deputy"), make_identity("guest")
-    assert shake(context(True, guest, home.certificate, tmp_path),
-                 context(False, home, guest.certificate, tmp_path)) == b"hello"
+    assert (
+        shake(
+            context(True, guest, home.certificate, tmp_path),
+            context(False, home, guest.certificate, tmp_path),
+        )
+        == b"hello"
+    )
 
 
 @pytest.mark.parametrize("liar", ["server", "client"])

@@ -45,7 +45,10 @@ def speaking(path: Path, *pieces: bytes) -> Iterator[None]:
 
 def test_an_answer_in_small_pieces(short: Path) -> None:
     data = HELLO + api.line_of(api.Notice(7, api.SwitchChanged(1, 3))) + DONE
-    with speaking(short / "s", *(data[at:at + 3] for at in range(0, len(data), 3))), Client(short / "s") as agent:
+    with (
+        speaking(short / "s", *(data[at : at + 3] for at in range(0, len(data), 3))),
+        Client(short / "s") as agent,
+    ):
         assert agent.hello.name == "mCii"
         assert agent.call(api.Subscribe(), api.Done) == api.Done()
 
@@ -57,7 +60,7 @@ def test_events(short: Path) -> None:
 
 
 def test_nobody_there(short: Path) -> None:
-    with pytest.raises(NoAgent, match="none.sock"):
+    with pytest.raises(NoAgent, match=r"none\.sock"):
         Client(short / "none.sock")
     with socket.socket(socket.AF_UNIX) as stale:
         stale.bind(str(short / "stale.sock"))

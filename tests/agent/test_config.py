@@ -19,7 +19,9 @@ def settings(tmp_path: Path, text: str) -> Settings:
 
 
 def test_all_keys(tmp_path: Path) -> None:
-    found = settings(tmp_path, """
+    found = settings(
+        tmp_path,
+        """
         # as on a Gentoo of 2004
         AUTODISC=1
         MYOMID=7          # this node
@@ -30,9 +32,11 @@ def test_all_keys(tmp_path: Path) -> None:
         MEMRESERVE=64
         CONNECTTIMEOUT=1.5
         MIGRATE=
-    """)
-    assert found == Settings(7, 12000, True, 4661, "0.0.0.0", "ssh", 64 << 20, 1.5,
-                             {"AUTODISC": "1", "MIGRATE": ""})
+    """,
+    )
+    assert found == Settings(
+        7, 12000, True, 4661, "0.0.0.0", "ssh", 64 << 20, 1.5, {"AUTODISC": "1", "MIGRATE": ""}
+    )
 
 
 def test_no_file_is_no_fault(tmp_path: Path) -> None:
@@ -54,7 +58,7 @@ def test_no_file_is_no_fault(tmp_path: Path) -> None:
     ("BLOCK='yes", "line 1: No closing quotation"),
 ])  # fmt: skip
 def test_what_cannot_be(tmp_path: Path, text: str, words: str) -> None:
-    with pytest.raises(BadConfiguration, match="openmosix.config") as caught:
+    with pytest.raises(BadConfiguration, match=r"openmosix\.config") as caught:
         settings(tmp_path, text)
     assert words in str(caught.value)
 
@@ -102,6 +106,7 @@ def test_the_command_line_goes_before_the_file(tmp_path: Path) -> None:
 
 
 # --------------------------------------------------------------------------------------------- paths
+
 
 def test_the_environment_goes_before_all(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENMOSIX_CONFIG", "/a")

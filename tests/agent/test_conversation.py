@@ -225,7 +225,7 @@ def test_any_bytes_in_any_pieces_end_no_agent(lines: list[bytes], size: int) -> 
         wire = Wire(FakeAgent()).greet()
         data = b"\n".join(lines)
         for start in range(0, len(data), size):
-            wire.talk.feed(data[start:start + size])
+            wire.talk.feed(data[start : start + size])
         wire.talk.lost()
         await wire.settle()
 
@@ -237,9 +237,10 @@ def test_lines_may_arrive_in_any_pieces(size: int) -> None:
     async def feed() -> None:
         wire = Wire(FakeAgent())
         data = api.line_of(api.Hello(api.VERSION)) + b"".join(
-            api.line_of(api.Call(number, api.Whois("ä"))) for number in range(5))
+            api.line_of(api.Call(number, api.Whois("ä"))) for number in range(5)
+        )
         for start in range(0, len(data), size):
-            wire.talk.feed(data[start:start + size])
+            wire.talk.feed(data[start : start + size])
         await wire.settle()
         assert wire.sent[1:] == [api.Answer(number, api.Done()) for number in range(5)]
 

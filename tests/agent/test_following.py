@@ -20,8 +20,8 @@ ON = Goal(4711, 2, 3, 1, "ixchel")
 BACK = Goal(4711, 2, 1, 1, "mCii")
 
 
-def state(phase: Phase, node: int = 1, **more: Any) -> State:
-    return State("deputy", "m", 4711, 4711, 0, 1, node, phase, Statistics(), **more)
+def state(phase: Phase, node: int = 1, role: Any = "deputy", **more: Any) -> State:
+    return State(role, "m", 4711, 4711, 0, 1, node, phase, Statistics(), **more)
 
 
 def outcome(goal: Goal, *states: State | None) -> str:
@@ -58,6 +58,9 @@ def outcome(goal: Goal, *states: State | None) -> str:
     (BACK, [state("home")], "arrived"),
     (BACK, [state("coming", 2), state("away", 2, reason="home is full")], "RestoreFailed"),
     (BACK, [state("coming", 2), None], "LinkLost"),
+    (BACK, [state("coming", 2, "guest"), state("ended", 2, "guest")], "arrived"),
+    (BACK, [state("coming", 2, "guest"), state("ended", 2, "guest", exit="killed 9")], "ProcessEnded"),
+    (BACK, [state("ended", 2, "guest")], "ProcessEnded"),
 ])  # fmt: skip
 def test_judgement(goal: Goal, states: list[State | None], expected: str) -> None:
     assert outcome(goal, *states) == expected

@@ -18,8 +18,18 @@ MB = 1 << 20
 
 
 def wanted(cluster: Cluster, name: str = "1-4711-a", size: int = MB, home: int = 1) -> api.PrepareGuest:
-    return api.PrepareGuest(name, 4711, os.getuid(), pwd.getpwuid(os.getuid()).pw_name, os.getgid(), home, "mCii",
-                            cluster.agents[2].guests.platform, size, "a certificate")
+    return api.PrepareGuest(
+        name,
+        4711,
+        os.getuid(),
+        pwd.getpwuid(os.getuid()).pw_name,
+        os.getgid(),
+        home,
+        "mCii",
+        cluster.agents[2].guests.platform,
+        size,
+        "a certificate",
+    )
 
 
 async def test_memory_is_promised_once(pair: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:

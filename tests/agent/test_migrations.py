@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from pathlib import Path
 
 import pytest
 
@@ -15,10 +14,12 @@ from omtools.errors import (
     KernelDiffers,
     KeyNotAuthorised,
     MigrationRunning,
+    MigrationStalled,
     NodeDown,
     NodeFull,
     NodeRefuses,
     NoSuchProcess,
+    NotAllowed,
     NotYourProcess,
     OmError,
     RestoreFailed,
@@ -27,7 +28,7 @@ from omtools.errors import (
 )
 from omtools.image.platform import Platform
 
-from .support import Cluster
+from .support import Cluster, there
 
 PID = 4711
 
@@ -35,7 +36,8 @@ PID = 4711
 async def empty(cluster: Cluster) -> bool:
     """Wait until no keeper is left."""
     async with asyncio.timeout(5):
-        while cluster.engine.keepers:  # noqa: ASYNC110 - the fakes end by themselves
+        # The fakes end by themselves, and the agents hear of it.
+        while cluster.engine.keepers or any(agent.keepers.all() for agent in cluster.agents.values()):  # noqa: ASYNC110
             await asyncio.sleep(0.005)
     return True
 
@@ -43,7 +45,8 @@ async def empty(cluster: Cluster) -> bool:
 async def test_there_and_back(pair: Cluster) -> None:
     async with pair.asking(1) as asker:
         moved = await asker.ask(api.Migrate(PID, "metrakilate"))
-        assert moved == api.Moved(PID, 1, 2, 10_000_000, 12.5, 20.0, 800.0)
+        assert 0 < moved.total_ms < 10_000
+        assert moved == api.Moved(PID, 1, 2, 10_000_000, 12.5, moved.total_ms, 800.0)
         (info,) = (await asker.ask(api.Processes())).processes
         assert (info.pid, info.where, info.role, info.phase) == (PID, 2, "deputy", "away")
         report = await asker.ask(api.NodeInfo("2"))
@@ -70,6 +73,17 @@ async def test_a_guest_is_sent_home_by_its_host(pair: Cluster) -> None:
         assert (info.role, info.pid, info.home, info.where) == ("guest", PID, 1, 2)
         moved = await there.ask(api.Migrate(info.local_pid, "home"))
         assert (moved.pid, moved.source, moved.target) == (info.local_pid, 2, 1)
+        assert moved.frozen_ms == 12.5  # its home has the figures
+
+
+async def test_a_guest_is_sent_home_although_its_homes_agent_is_down(pair: Cluster) -> None:
+    async with pair.asking(1) as at_home:
+        await at_home.ask(api.Migrate(PID, "2"))
+    await pair.stop(1)
+    async with pair.asking(2) as there:
+        (info,) = (await there.ask(api.Processes())).processes
+        moved = await there.ask(api.Migrate(info.local_pid, "home"))
+        assert (moved.source, moved.target) == (2, 1)
 
 
 async def test_on_to_a_third_node_and_back_again(three: Cluster) -> None:
@@ -294,11 +308,12 @@ async def test_a_keeper_killed_on_the_way(pair: Cluster) -> None:
         await keeper.end(killed=True)
         with pytest.raises(OmError, match="keeper"):
             await waiting
-        assert not Path(keeper.order.control).exists()
+        assert not there(keeper.order.control)
         assert (await asker.ask(api.Processes())).processes == []
 
 
 # ------------------------------------------------------------------------------------ whose process
+
 
 async def test_a_user_never_touches_anothers(pair: Cluster) -> None:
     """Asked of the agent itself: the test cannot be two users."""
@@ -319,7 +334,7 @@ async def test_a_user_never_touches_anothers(pair: Cluster) -> None:
     assert (await migrations.migrate(5000, "home", root)).target == 1
 
 
-async def test_a_user_cannot_act_for_another(pair: Cluster) -> None:
+def test_a_user_cannot_act_for_another() -> None:
     """The uid in a call is believed of agents only."""
     caller = Caller("user", 54321)
     assert caller.acting_for(0) == caller
@@ -331,3 +346,53 @@ async def test_only_agents_prepare_guests(pair: Cluster) -> None:
     async with pair.asking(2) as asker:
         with pytest.raises(OmError, match="only agents"):
             await asker.ask(request)
+
+
+async def test_peers_act_for_somebody_and_not_for_themselves(pair: Cluster) -> None:
+    here, there = pair.agents[2], pair.agents[2].configuration.map.number(1)
+    for uid in (None, 54321):
+        with pytest.raises(NotYourProcess):
+            await here.peers.call(there, api.Migrate(PID, "2"), api.Moved, uid=uid)
+    with pytest.raises(NotAllowed):
+        await here.peers.call(there, api.Switch("block", True), api.Done, uid=0)
+    moved = await here.peers.call(there, api.Migrate(PID, "2"), api.Moved, uid=os.getuid())
+    assert moved.target == 2
+
+
+async def test_a_keeper_that_says_nothing(pair: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("omtools.agent.following._STAGE_PATIENCE", 0.05)
+    pair.engine.stuck = True
+    async with pair.asking(1) as asker:
+        with pytest.raises(MigrationStalled, match="linking"):
+            await asker.ask(api.Migrate(PID, "2"))
+        with pytest.raises(MigrationRunning):  # its keeper may still get on with it
+            await asker.ask(api.Migrate(PID, "2"))
+
+
+async def test_the_agent_is_killed_while_a_process_moves(pair: Cluster) -> None:
+    """Another one finds the keeper where it is, and it arrives."""
+    pair.engine.stuck = True
+    async with pair.asking(1) as asker, pair.asking(1) as events:
+        await events.ask(api.Subscribe())
+        waiting = asyncio.create_task(asker.ask(api.Migrate(PID, "2")))
+        await events.event(lambda event: event.process.role == "deputy")
+        await pair.stop(1)
+        with pytest.raises(EOFError):
+            await waiting
+    await pair.start(1)
+    async with pair.asking(1) as asker, pair.asking(1) as events:
+        await events.ask(api.Subscribe())
+        pair.engine.only("deputy").say("away", node=2)
+        await events.event(lambda event: event.process.phase == "away")
+        assert (await asker.ask(api.Migrate(PID, "home"))).source == 2
+
+
+async def test_there_and_back_many_times(pair: Cluster) -> None:
+    async with pair.asking(1) as asker:
+        for _time in range(50):
+            await asker.ask(api.Migrate(PID, "2"))
+            await asker.ask(api.Migrate(PID, "home"))
+    assert await empty(pair)
+    assert len(pair.agents[1].peers._links) == 1
+    assert not pair.agents[2].guests._expected
+    assert not pair.agents[1].migrations._gids

@@ -13,7 +13,7 @@ from omtools.agent.config import load_configuration
 from omtools.agent.memo import Memo
 from omtools.errors import AgentRunning, BadConfiguration, MigrationRunning, NoSuchProcess, NotYourProcess
 
-from .support import Cluster
+from .support import Cluster, there
 
 PID = 4711
 
@@ -38,10 +38,10 @@ async def test_a_killed_keepers_socket_is_removed(pair: Cluster) -> None:
     await pair.stop(1)
     keeper = pair.engine.only("deputy")
     await keeper.end(killed=True)
-    control = Path(keeper.order.control)
-    assert control.exists()
+    control = keeper.order.control
+    assert there(control)
     await pair.start(1)
-    assert not control.exists()
+    assert not there(control)
     async with pair.asking(1) as asker:
         assert (await asker.ask(api.Processes())).processes == []
 
@@ -54,11 +54,12 @@ async def test_a_keeper_that_dies_under_the_agent(pair: Cluster) -> None:
         await keeper.end(killed=True)
         gone = await events.event(lambda event: event.gone)
         assert gone.process.pid == PID
-        assert not Path(keeper.order.control).exists()
+        assert not there(keeper.order.control)
 
 
-async def test_what_does_not_speak_the_protocol_is_left_alone(pair: Cluster,
-                                                             monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_does_not_speak_the_protocol_is_left_alone(
+    pair: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("omtools.agent.keepers._FIRST_WORD", 0.1)
     await pair.stop(1)
     keepers = pair.run(1) / "keepers"
@@ -72,8 +73,10 @@ async def test_what_does_not_speak_the_protocol_is_left_alone(pair: Cluster,
     async def silent(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writers.append(writer)
 
-    servers = [await asyncio.start_unix_server(babble, keepers / "guest-1-7-0123456789ab.sock"),
-               await asyncio.start_unix_server(silent, keepers / "deputy-1-8-0123456789ab.sock")]
+    servers = [
+        await asyncio.start_unix_server(babble, keepers / "guest-1-7-0123456789ab.sock"),
+        await asyncio.start_unix_server(silent, keepers / "deputy-1-8-0123456789ab.sock"),
+    ]
     await pair.start(1)
     async with pair.asking(1) as asker:
         assert (await asker.ask(api.Processes(all=True))).processes == []

@@ -11,8 +11,9 @@ import asyncssh
 import pytest
 
 from omtools.agent import api
+from omtools.agent.client import Client
 from omtools.agent.peers import Link, connect
-from omtools.errors import AgentVersion, KeyNotAuthorised, NodeDown, NotAllowed, OmError
+from omtools.errors import AgentVersion, KeyNotAuthorised, NodeDown, NotAllowed, NotYourProcess, OmError
 
 from .support import Asker, Cluster
 
@@ -66,6 +67,7 @@ async def test_switches_are_told_to_subscribers(pair: Cluster) -> None:
 
 # ----------------------------------------------------------------------------------------------- SSH
 
+
 async def test_people_log_in_with_their_name(pair: Cluster) -> None:
     key = _new_person(pair, 2)
     link = await _connect(pair, 2, ME, key)
@@ -88,7 +90,7 @@ async def test_a_persons_key_is_no_agents_key(pair: Cluster) -> None:
         await _connect(pair, 2, ME, pair.agents[1].keys.client)
 
 
-@pytest.mark.parametrize("name", ["nobody", "no-such-user", "../../root", "", "x" * 1000])
+@pytest.mark.parametrize("name", ["daemon", "no-such-user", "../../root", "", "x" * 1000])
 async def test_strangers(pair: Cluster, name: str) -> None:
     key = _new_person(pair, 2)
     with pytest.raises((KeyNotAuthorised, NodeDown)):
@@ -117,8 +119,16 @@ async def test_no_shell_no_command_no_forwarding(pair: Cluster) -> None:
 
 async def test_passwords_are_no_way_in(pair: Cluster) -> None:
     with pytest.raises(asyncssh.PermissionDenied):
-        await asyncssh.connect(pair.addresses[2], pair.port, username=ME, password="", known_hosts=None,
-                               client_keys=None, agent_path=None, config=None)
+        await asyncssh.connect(
+            pair.addresses[2],
+            pair.port,
+            username=ME,
+            password="",
+            known_hosts=None,
+            client_keys=None,
+            agent_path=None,
+            config=None,
+        )
 
 
 async def test_rubbish_instead_of_ssh(pair: Cluster) -> None:
@@ -142,7 +152,7 @@ async def test_an_idle_agent_uses_next_to_nothing(pair: Cluster) -> None:
     async with pair.asking(1) as asker:
         await asker.ask(api.NodeInfo("2"))
         begun = time.process_time()
-        await asyncio.sleep(3)  # noqa: ASYNC251 - nothing happens, that is the point
+        await asyncio.sleep(3)
         used = time.process_time() - begun
     assert used < 3 * 2 * 0.005  # two agents live in this process
 
@@ -155,8 +165,49 @@ def _new_person(cluster: Cluster, number: int) -> asyncssh.SSHKey:
 
 async def _connect(cluster: Cluster, number: int, user: str, key: asyncssh.SSHKey) -> Link:
     node = cluster.agents[1].configuration.map.number(number)
-    return await connect(node, cluster.port, user, [key], cluster.config(1) / "known_hosts", 10)
+    known = cluster.config(1) / "known_hosts"
+    return await connect(node, cluster.port, user=user, client_keys=[key], known_hosts=known, patience=10)
 
 
 def _prepare(cluster: Cluster) -> api.PrepareGuest:
     return api.PrepareGuest("1-1-a", 1, 0, "", 0, 1, "h", cluster.agents[1].guests.platform, 0, "")
+
+
+# -------------------------------------------------------------------------- another user of this node
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root can act as somebody else")
+async def test_another_user_may_ask_and_not_command(pair: Cluster) -> None:
+    pair.directory.chmod(0o755)
+    (pair.directory / "1").chmod(0o755)
+    pair.engine.owners[5000] = 65534
+    asked: list[tuple[api.Request, type, type[OmError] | None]] = [
+        (api.NodeInfo(), api.NodeReport, None),
+        (api.Migrate(5000, "2"), api.Moved, None),
+        (api.Migrate(4711, "2"), api.Moved, NotYourProcess),
+        (api.Switch("block", True), api.Done, NotAllowed),
+        (api.Lock(1, True), api.Done, NotYourProcess),
+        (_prepare(pair), api.GuestReady, NotAllowed),
+    ]
+    for request, result, expected in asked:
+        told = await asyncio.to_thread(_as_nobody, pair.run(1) / "agent.sock", request, result)
+        assert told == (expected.exit_status if expected else 0), request
+
+
+def _as_nobody(path: Path, request: api.Request, result: type) -> int:
+    """Ask as user 65534; returns the error's exit status."""
+    pid = os.fork()
+    if pid == 0:
+        status = 99
+        try:
+            os.setgroups([])
+            os.setresgid(65534, 65534, 65534)
+            os.setresuid(65534, 65534, 65534)
+            with Client(path) as agent:
+                agent.call(request, result)
+            status = 0
+        except OmError as error:
+            status = error.exit_status
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -19,7 +20,7 @@ PID = 4711
 async def tunnelled(short: Path) -> AsyncIterator[Cluster]:
     """Three nodes that meet through SSH only."""
     cluster = Cluster(short, 3, "LINK=ssh\n")
-    cluster.engine.owners[PID] = 0
+    cluster.engine.owners[PID] = os.getuid()
     await cluster.start()
     yield cluster
     await cluster.end()
@@ -106,5 +107,3 @@ async def test_tunnels_lead_only_to_guests_keepers(pair: Cluster) -> None:
         writer.close()
     finally:
         bystander.close()
-
-

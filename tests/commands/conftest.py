@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-
 from agent.support import Cluster, short_directory
 
 FAKE = Path(__file__).with_name("fake_omagentd.py")
@@ -26,8 +25,13 @@ class Nodes:
 
     def environment(self, number: int) -> dict[str, str]:
         """The environment of somebody who works on that node."""
-        return {**os.environ, "OPENMOSIX_RUN": str(self.cluster.run(number)), "PYTHONPATH": str(ROOT),
-                "OPENMOSIX_CONFIG": str(self.cluster.config(number)), "LC_ALL": "C.UTF-8"}
+        return {
+            **os.environ,
+            "OPENMOSIX_RUN": str(self.cluster.run(number)),
+            "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]),
+            "OPENMOSIX_CONFIG": str(self.cluster.config(number)),
+            "LC_ALL": "C.UTF-8",
+        }
 
     def start(self, number: int) -> None:
         """Start an agent and wait until it serves."""
@@ -35,7 +39,9 @@ class Nodes:
         log = self.cluster.directory / f"{number}.log"
         self.agents[number] = subprocess.Popen(
             [sys.executable, str(FAKE), "--ready-fd", str(says), "--log", str(log)],
-            env=self.environment(number), pass_fds=[says])
+            env=self.environment(number),
+            pass_fds=[says],
+        )
         os.close(says)
         with os.fdopen(hears, "rb") as pipe:
             assert pipe.read() == b"ready\n"
@@ -48,8 +54,14 @@ class Nodes:
 
     def run(self, command: str, *arguments: str, node: int = 1) -> subprocess.CompletedProcess[str]:
         """Run one of the commands on a node."""
-        return subprocess.run([sys.executable, "-m", f"omtools.commands.{command}", *arguments], text=True,
-                              env=self.environment(node), capture_output=True, timeout=30, check=False)
+        return subprocess.run(
+            [sys.executable, "-m", f"omtools.commands.{command}", *arguments],
+            text=True,
+            env=self.environment(node),
+            capture_output=True,
+            timeout=30,
+            check=False,
+        )
 
 
 @pytest.fixture

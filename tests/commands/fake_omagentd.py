@@ -8,9 +8,10 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
 from agent.support import FakeEngine  # noqa: E402
+
 from omtools.agent import agent  # noqa: E402
 from omtools.commands.omagentd import main  # noqa: E402
 
 if __name__ == "__main__":
-    agent.RealEngine = lambda: FakeEngine(real=True)  # type: ignore[assignment,misc]
+    vars(agent)["RealEngine"] = lambda: FakeEngine(real=True)
     sys.exit(main())

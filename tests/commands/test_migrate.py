@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 
@@ -12,11 +13,23 @@ from .conftest import Nodes
 def test_there_and_back(nodes: Nodes, sleeper: int) -> None:
     done = nodes.run("migrate", str(sleeper), "metrakilate")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == (f"Process {sleeper} moved from mCii to metrakilate: 10.0 MB, frozen 12 ms, "
-                           "20 ms in all, 800 MB/s.\n")
+    assert re.fullmatch(
+        f"Process {sleeper} moved from mCii to metrakilate: 10.0 MB, frozen 12 ms, "
+        r"\d+ ms in all, 800 MB/s.\n",
+        done.stdout,
+    )
     done = nodes.run("migrate", str(sleeper), "home", "--json")
-    assert json.loads(done.stdout) == {"type": "moved", "pid": sleeper, "from": 2, "to": 1, "bytes": 10_000_000,
-                                       "frozen_ms": 12.5, "total_ms": 20.0, "mb_per_s": 800.0}
+    told = json.loads(done.stdout)
+    assert told.pop("total_ms") > 0
+    assert told == {
+        "type": "moved",
+        "pid": sleeper,
+        "from": 2,
+        "to": 1,
+        "bytes": 10_000_000,
+        "frozen_ms": 12.5,
+        "mb_per_s": 800.0,
+    }
 
 
 @pytest.mark.parametrize(("arguments", "status", "words"), [
@@ -33,8 +46,9 @@ def test_there_and_back(nodes: Nodes, sleeper: int) -> None:
     ([], 2, "--help"),
     (["SLEEPER", "2", "--fast"], 2, "--help"),
 ])  # fmt: skip
-def test_errors_are_one_sentence_and_a_status(nodes: Nodes, sleeper: int, arguments: list[str], status: int,
-                                              words: str) -> None:
+def test_errors_are_one_sentence_and_a_status(
+    nodes: Nodes, sleeper: int, arguments: list[str], status: int, words: str
+) -> None:
     done = nodes.run("migrate", *(word.replace("SLEEPER", str(sleeper)) for word in arguments))
     assert done.returncode == status
     assert done.stdout == ""

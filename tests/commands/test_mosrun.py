@@ -17,8 +17,13 @@ from .conftest import Nodes
 
 
 def start(nodes: Nodes, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, "-m", "omtools.commands.mosrun", *arguments], text=True,
-                            env=nodes.environment(1), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return subprocess.Popen(
+        [sys.executable, "-m", "omtools.commands.mosrun", *arguments],
+        text=True,
+        env=nodes.environment(1),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
 
 
 def status(nodes: Nodes, *arguments: str) -> int:
@@ -126,13 +131,20 @@ def test_options_end_where_the_command_begins() -> None:
     assert wish.force
     assert wish.command == ["ls", "-l", "-h"]
     assert parse(["-j1-3,7", "ls"]).nodes == ["1", "2", "3", "7"]
-    assert (parse(["ls"]).locked, parse(["-h", "ls"]).locked, parse(["-2", "-k", "ls"]).locked) == (None, True, None)
+    assert (parse(["ls"]).locked, parse(["-h", "ls"]).locked, parse(["-2", "-k", "ls"]).locked) == (
+        None,
+        True,
+        None,
+    )
 
 
 def test_a_pipe_ends_with_the_command_and_not_with_the_helper(nodes: Nodes) -> None:
     reads, writes = os.pipe()
-    process = subprocess.Popen([sys.executable, "-m", "omtools.commands.mosrun", "-2", "true"],
-                               env=nodes.environment(1), pass_fds=[writes])
+    process = subprocess.Popen(
+        [sys.executable, "-m", "omtools.commands.mosrun", "-2", "true"],
+        env=nodes.environment(1),
+        pass_fds=[writes],
+    )
     os.close(writes)
     assert process.wait(20) == 0
     assert os.read(reads, 1) == b""

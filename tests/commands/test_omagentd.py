@@ -13,8 +13,14 @@ from .conftest import FAKE, Nodes
 
 
 def omagentd(nodes: Nodes, *arguments: str, number: int = 1) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, str(FAKE), *arguments], env=nodes.environment(number), text=True,
-                          capture_output=True, timeout=30, check=False)
+    return subprocess.run(
+        [sys.executable, str(FAKE), *arguments],
+        env=nodes.environment(number),
+        text=True,
+        capture_output=True,
+        timeout=30,
+        check=False,
+    )
 
 
 def test_it_ends_cleanly(nodes: Nodes) -> None:
@@ -68,8 +74,9 @@ def test_as_a_daemon(nodes: Nodes) -> None:
     ("openmosix.config", "MYOMID=9\n", 20, "no node 9"),
     ("ssh_host_ed25519_key", "rubbish", 35, "ssh_host_ed25519_key"),
 ])  # fmt: skip
-def test_a_broken_configuration_is_one_sentence(nodes: Nodes, file: str, content: str | None, status: int,
-                                                words: str) -> None:
+def test_a_broken_configuration_is_one_sentence(
+    nodes: Nodes, file: str, content: str | None, status: int, words: str
+) -> None:
     nodes.stop(1)
     path = nodes.cluster.config(1) / file
     path.unlink()
@@ -94,8 +101,23 @@ def test_directories_by_option(nodes: Nodes, short: Path) -> None:
     nodes.stop(1)
     shutil.copytree(nodes.cluster.config(1), short / "etc")
     hears, says = os.pipe()
-    agent = subprocess.Popen([sys.executable, str(FAKE), "--config", "etc", "--run", "run", "--node", "1",
-                              "--ready-fd", str(says)], pass_fds=[says], cwd=short, stderr=subprocess.PIPE)
+    agent = subprocess.Popen(
+        [
+            sys.executable,
+            str(FAKE),
+            "--config",
+            "etc",
+            "--run",
+            "run",
+            "--node",
+            "1",
+            "--ready-fd",
+            str(says),
+        ],
+        pass_fds=[says],
+        cwd=short,
+        stderr=subprocess.PIPE,
+    )
     os.close(says)
     assert os.read(hears, 6) == b"ready\n"
     os.close(hears)

@@ -34,14 +34,20 @@ def test_a_question_to_the_local_agent_costs_less_than_importing_asyncssh(nodes:
 def test_commands_load_nothing_heavy(name: str) -> None:
     heavy = ("asyncssh", "asyncio", "cryptography", "rich", "argparse", "ssl")
     code = f"import sys; import omtools.commands.{name}; print([m for m in {heavy!r} if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=dict(os.environ))
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=dict(os.environ)
+    )
     assert done.stdout == "[]\n"
 
 
 def test_a_closed_pipe_is_no_fault(nodes: Nodes) -> None:
     reads, writes = os.pipe()
-    process = subprocess.Popen([sys.executable, "-m", "omtools.commands.mosctl", "status"], stdout=writes,
-                               stderr=subprocess.PIPE, env=nodes.environment(1))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "omtools.commands.mosctl", "status"],
+        stdout=writes,
+        stderr=subprocess.PIPE,
+        env=nodes.environment(1),
+    )
     os.close(reads)
     os.close(writes)
     _out, errors = process.communicate(timeout=20)

@@ -9,6 +9,7 @@ from omtools.i18n import N_
 from omtools.migration.calls.model import Refusal
 from omtools.migration.calls.shapes import Field, InBytes, InOutBytes, OutBytes, Text
 from omtools.migration.calls.spec import Do, Spec, Switch, at_once, forward, word
+from omtools.migration.calls.structures import Interfaces
 from omtools.migration.calls.terminals import TERMINALS
 
 _PLAIN = at_once()
@@ -150,6 +151,7 @@ _SOCKETS: dict[int, Spec] = {
         updates(_IFREQ),
     ),
     **dict.fromkeys((0x8953, 0x8954, 0x8955), updates(68)),  # SIOCDARP, GARP, SARP: struct arpreq
+    0x8912: at_once(Interfaces(2)),  # SIOCGIFCONF
     # linux/if_tun.h: TUNSETIFF and TUNGETIFF take a struct ifreq, whatever their numbers say
     0x400454CA: updates(_IFREQ),
     0x800454D2: updates(_IFREQ),

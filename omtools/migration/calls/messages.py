@@ -135,7 +135,7 @@ class Messages(NamedTuple):
 def _send(b: Build, header: bytes) -> bytes:
     """Everything a header to be sent points to, into the arena; returns the deputy's header."""
     name, namelen, pad, iov, iovlen, control, controllen, flags, length = HEADER.unpack(header)
-    if namelen < 0:
+    if name and namelen < 0:
         raise Decided(Answer(-EINVAL))
     if name and namelen:
         name = b.base + b.put(b.memory.read(name, min(namelen, SOCKADDR_STORAGE)))
@@ -161,7 +161,7 @@ def _receive_rest(b: Build, header: bytes, says: int, at: int) -> bytes:
     `says` is the out with the header(s), `at` this header's offset in it.
     """
     name, namelen, pad, iov, iovlen, control, controllen, flags, length = HEADER.unpack(header)
-    if namelen < 0:
+    if name and namelen < 0:
         raise Decided(Answer(-EINVAL))
     if name and namelen:
         room = min(namelen, SOCKADDR_STORAGE)

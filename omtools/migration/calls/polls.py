@@ -84,6 +84,22 @@ class MaskArgument(NamedTuple):
         return mask
 
 
+_MASKS = {270: 5, 271: 3, 281: 4, 441: 4}  # pselect6, ppoll, epoll_pwait, epoll_pwait2
+
+
+def mask_meanwhile(nr: int, args: tuple[int, ...], memory: Memory) -> tuple[int, int] | None:
+    """Address and value of the mask of blocked signals that this call puts in place while it waits."""
+    argument = _MASKS.get(nr)
+    if argument is None or not (address := args[argument]):
+        return None
+    try:
+        if argument == 5:
+            address = int.from_bytes(memory.read(address, 8), "little")
+        return (address, int.from_bytes(memory.read(address, 8), "little")) if address else None
+    except Fault:
+        return None
+
+
 class Events(NamedTuple):
     """The events that epoll_wait fills: argument 1, room for them in argument 2."""
 

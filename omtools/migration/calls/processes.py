@@ -154,13 +154,17 @@ SCHEDULING: dict[int, tuple[str, Spec]] = {
     252: ("ioprio_get", at_once()),
 }
 
-_SET_LIMIT = at_once(InBytes(2, RLIMIT), OutBytes(3, RLIMIT), mirror=True)
+# With pid 0 it is the process's own limit, which counts on both sides. Another number may be its own or
+# not, which only the kernel at home can tell: rare enough to be done there.
+_SET_LIMIT = Switch(
+    word(0),
+    {0: at_once(InBytes(2, RLIMIT), OutBytes(3, RLIMIT), mirror=True)},
+    Refusal(N_("it sets a limit of process {number} (prlimit64)")),
+)
 
 SYSTEM: dict[int, tuple[str, Spec]] = {
     97: ("getrlimit", at_once(OutBytes(1, RLIMIT))),
     160: ("setrlimit", at_once(InBytes(1, RLIMIT), mirror=True)),
-    # Which process argument 0 names only the keeper can tell; for another one the guest's kernel says
-    # ESRCH to the mirrored call, as it knows no other.
     302: ("prlimit64", Switch(pointer(2), {0: at_once(OutBytes(3, RLIMIT))}, _SET_LIMIT)),
     63: ("uname", at_once(OutBytes(0, UTSNAME))),
     99: ("sysinfo", at_once(OutBytes(0, SYSINFO))),

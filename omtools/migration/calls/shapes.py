@@ -8,6 +8,7 @@ A NULL pointer stays NULL, one to kernel space stays as it is: the deputy's kern
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from errno import EINVAL, ENAMETOOLONG, ERANGE
 from typing import NamedTuple, Protocol
 
@@ -309,7 +310,13 @@ class ValueResult(NamedTuple):
             if room <= 0:
                 b.args[arg] = b.base
                 return
-            offset = b.put(b.memory.read(address, room)) if room <= preload else b.reserve(room)
+            offset = -1
+            if room <= preload:
+                # The int may promise more room than there is: the kernel minds only what it fills.
+                with suppress(Fault):
+                    offset = b.put(b.memory.read(address, room))
+            if offset < 0:
+                offset = b.reserve(room)
             b.args[arg] = b.base + offset
             b.sized.append((b.out(offset, room, OutRule.FULL, ((address, room),)), says, 0))
 

@@ -1,11 +1,11 @@
-"""Shapes of single calls: setxattrat and getxattrat, waitid, mq_notify."""
+"""Shapes of single calls: setxattrat and getxattrat, waitid, mq_notify, ioctl's SIOCGIFCONF."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 from omtools.i18n import N_, _
-from omtools.migration.calls.build import TASK_SIZE, Build, Decided, Step
+from omtools.migration.calls.build import TASK_SIZE, Build, Decided, Step, signed32
 from omtools.migration.calls.model import ComeHome, OutRule
 from omtools.migration.calls.shapes import XATTR_SIZE_MAX
 
@@ -100,3 +100,33 @@ class Notification(NamedTuple):
             b.args[arg] = b.base + b.put(data)
 
         return event
+
+
+class Interfaces(NamedTuple):
+    """struct ifconf (include/uapi/linux/if.h): int ifc_len, in and out, and at 8 where the list goes."""
+
+    arg: int
+
+    def step(self) -> Step:
+        """See Shape."""
+        arg = self.arg
+
+        def interfaces(b: Build) -> None:
+            address = b.raw[arg]
+            if not address:
+                return
+            data = b.memory.read(address, 16)
+            room = signed32(int.from_bytes(data[:4], "little"))
+            where = int.from_bytes(data[8:], "little")
+            at = b.reserve(16)
+            says = b.out(at, 16, OutRule.FULL, ((address, 4), (0, 12)))
+            if 0 < where < TASK_SIZE and room > 0:
+                offset = b.reserve(room)
+                b.sized.append((b.out(offset, room, OutRule.FULL, ((where, room),)), says, 0))
+                where = b.base + offset
+            end, b.end = b.end, at
+            b.put(data[:8] + where.to_bytes(8, "little"))
+            b.end = end
+            b.args[arg] = b.base + at
+
+        return interfaces

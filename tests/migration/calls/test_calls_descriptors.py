@@ -252,6 +252,11 @@ def requests(kernel: Kernel, folder: Path) -> Seen:
         (network.fileno(), 0x8933, None),
     ):
         seen += [kernel("ioctl", fd_, request, argument), number.bytes, interface.bytes, extents.bytes[32:]]
+    # SIOCGIFCONF: how long the list would be, the list, and only a part of it
+    found = Room(400)
+    for size, room in ((0, None), (400, found), (-1, found), (40, found), (20, found)):
+        request_ = Room(struct.pack("<iiQ", size, 7, room.address if room else 0))
+        seen += [kernel("ioctl", network.fileno(), 0x8912, request_), request_.bytes[:8], found.bytes]
     network.close()
     for each in (reading, writing, fd):
         os.close(each)

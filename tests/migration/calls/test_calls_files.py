@@ -119,6 +119,21 @@ def files_names(kernel: Kernel, folder: Path) -> Seen:
         ("readlinkat", at, b"t", room, 64),
         ("readlinkat", at, b"t", room, 0),
         ("readlinkat", at, b"f", room, 64),
+    ):
+        seen += [kernel(call[0], *call[1:]), room.bytes]
+    os.close(at)
+    return [*seen, sorted(os.listdir(folder))]
+
+
+@scenario
+def files_changes(kernel: Kernel, folder: Path) -> Seen:
+    for letter in "fgh":
+        (folder / letter).touch()
+    (folder / "d").mkdir()
+    (folder / "e").mkdir()
+    at = os.open(folder, os.O_RDONLY)
+    seen: Seen = []
+    for call in (
         ("rename", bytes(folder / "g"), bytes(folder / "i")),
         ("renameat", at, b"i", at, b"j"),
         ("renameat2", at, b"j", at, b"h", 1),
@@ -150,7 +165,7 @@ def files_names(kernel: Kernel, folder: Path) -> Seen:
         ("unlink", 0xFFFF_8000_0000_0000),
         ("unlink", 16),
     ):
-        seen += [kernel(call[0], *call[1:]), room.bytes]
+        seen.append(kernel(call[0], *call[1:]))
     os.close(at)
     return [*seen, sorted(os.listdir(folder))]
 

@@ -99,6 +99,7 @@ def test_what_comes_back_lands_where_it_may(
 
 
 @given(nr=NR, args=ARGS)
+@settings(deadline=None)
 def test_without_memory_the_process_gets_efault_or_the_kernels_word(nr: int, args: tuple[int, ...]) -> None:
     decided = plan(nr, args, Nowhere(), ARENA)
     if isinstance(decided, Answer):
@@ -108,6 +109,7 @@ def test_without_memory_the_process_gets_efault_or_the_kernels_word(nr: int, arg
 
 
 @given(nr=NR, args=ARGS, memory=MEMORY, left=st.integers(-(2**40), 2**62))
+@settings(deadline=None)
 def test_a_shorter_timeout_changes_nothing_else(
     nr: int, args: tuple[int, ...], memory: Everywhere, left: int
 ) -> None:

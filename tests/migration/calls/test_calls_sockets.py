@@ -147,6 +147,8 @@ def sockets_many_messages(kernel: Kernel, _folder: Path) -> Seen:
     after = [headers.bytes[64 * i : 64 * i + 8] for i in range(6)]
     assert before == after, "the pointers are the process's own"
     seen += [kernel("recvmmsg", b.fileno(), headers, 6, socket.MSG_DONTWAIT, None)]
+    seen += [headers.bytes[64 * i + 56 : 64 * i + 64] for i in range(6)]
+    seen += [room.bytes for pair in rooms for room in pair]
     seen += [kernel("recvmmsg", b.fileno(), None, 0, 0, None), kernel("sendmmsg", 999, headers, 2, 0)]
     a.close()
     b.close()

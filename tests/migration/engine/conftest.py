@@ -16,3 +16,9 @@ async def nest(tmp_path: Path) -> AsyncIterator[Nest]:
     """Two nodes' keepers on this machine."""
     async with make_nest(tmp_path / "run") as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where test programs are compiled, once for all tests of this worker."""
+    return tmp_path_factory.mktemp("programs")

@@ -12,8 +12,8 @@ COUNTER = r"""
 #include <stdio.h>
 int main(void) {
     unsigned long x = 1;
-    for (int i = 0; i < 300; i++) {
-        for (long j = 0; j < 3000000; j++) x = x * 6364136223846793005UL + 1442695040888963407UL;
+    for (int i = 0; i < 150; i++) {
+        for (long j = 0; j < 20000000; j++) x = x * 6364136223846793005UL + 1442695040888963407UL;
         printf("%d %lu\n", i, x);
         fflush(stdout);
     }
@@ -24,8 +24,8 @@ int main(void) {
 PYTHON = """
 import hashlib, math
 digest = hashlib.sha256()
-for i in range(120):
-    value = sum(math.sin(k * i) for k in range(5000))
+for i in range(200):
+    value = sum(math.sin(k * i) for k in range(50000))
     digest.update(repr(value).encode())
     print(i, repr(value), digest.hexdigest(), flush=True)
 """

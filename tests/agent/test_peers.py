@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from omtools.agent import api
+from omtools.errors import NodeDown
+
+from .support import Cluster
+
+
+async def test_two_who_want_the_same_node_share_a_connection(pair: Cluster) -> None:
+    peers, node = pair.agents[1].peers, pair.agents[1].configuration.map.number(2)
+    first, second = await asyncio.gather(peers.link(node), peers.link(node))
+    assert first is second
+
+
+async def test_a_slow_answer_cuts_nothing_off(pair: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    peers, node = pair.agents[1].peers, pair.agents[1].configuration.map.number(2)
+    gate = asyncio.Event()
+
+    async def slow(request: api.NodeInfo) -> api.NodeReport:  # noqa: ARG001
+        await gate.wait()
+        return api.NodeReport(2, "metrakilate", "there")
+
+    monkeypatch.setattr(pair.agents[2], "_node_info", slow)
+    patient = asyncio.create_task(peers.call(node, api.NodeInfo(), api.NodeReport))
+    with pytest.raises(NodeDown, match="in time"):
+        await peers.call(node, api.NodeInfo(), api.NodeReport, patience=0.05)
+    first = peers._doubtful[0]
+    assert not first.over
+    assert await peers.link(node) is not first
+    gate.set()
+    assert (await patient).address == "there"
+
+
+async def test_calls_under_way_fail_when_the_peer_ends(
+    pair: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peers, node = pair.agents[1].peers, pair.agents[1].configuration.map.number(2)
+    begun = asyncio.Event()
+
+    async def never(request: api.NodeInfo) -> api.NodeReport:  # noqa: ARG001
+        begun.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    monkeypatch.setattr(pair.agents[2], "_node_info", never)
+    waiting = asyncio.create_task(peers.call(node, api.NodeInfo(), api.NodeReport))
+    await begun.wait()
+    await pair.stop(2)
+    with pytest.raises(NodeDown):
+        await waiting
+    assert peers._links[2].over
+
+
+async def test_a_session_takes_events_and_nonsense(pair: Cluster) -> None:
+    agent = pair.agents[1]
+    link = await agent.peers.link(agent.configuration.map.number(2))
+    events: asyncio.Queue[api.Event] = asyncio.Queue()
+    await link.session.call(api.Subscribe(), api.Done, on_event=events.put_nowait)
+    async with pair.asking(2) as asker:
+        await asker.ask(api.Switch("block", True))
+    assert await events.get() == api.SwitchChanged(2, 19)
+    link.session.data_received(b"{]\n", None)
+    link.session.data_received(api.line_of(api.Answer(99, api.Done())), None)
+    assert (await link.session.call(api.Whois(), api.NodeName)).number == 2
+    link.session.data_received(b"x" * (api.MAX_LINE + 1), None)
+    assert link.over

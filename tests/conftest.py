@@ -1,0 +1,90 @@
+"""For all tests: whoever leaves a process, a descriptor or a mount behind has failed."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import select
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+_DYING_MS = 2000  # for a process whose end was asked for and has not been seen yet
+
+
+class Belongings(NamedTuple):
+    """What this process has."""
+
+    children: frozenset[int]
+    descriptors: frozenset[tuple[int, str]]
+    mounts: frozenset[str]
+
+
+def _children() -> frozenset[int]:
+    found: set[int] = set()
+    for thread in os.listdir("/proc/self/task"):
+        with contextlib.suppress(OSError):  # the thread has ended meanwhile
+            found.update(map(int, Path(f"/proc/self/task/{thread}/children").read_text().split()))
+    return frozenset(found)
+
+
+def _descriptors() -> frozenset[tuple[int, str]]:
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):  # the listing's own
+            found.append((int(name), os.readlink(f"/proc/self/fd/{name}")))
+    return frozenset(found)
+
+
+def _belongings() -> Belongings:
+    mounts = Path("/proc/self/mountinfo").read_bytes().decode(errors="replace").split("\n")
+    return Belongings(_children(), _descriptors(), frozenset(mounts))
+
+
+def _left(before: Belongings) -> Belongings:
+    now = _belongings()
+    return Belongings(
+        now.children - before.children, now.descriptors - before.descriptors, now.mounts - before.mounts
+    )
+
+
+def _await_end(pids: frozenset[int]) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            pidfd = os.pidfd_open(pid)
+            poller = select.poll()
+            poller.register(pidfd, select.POLLIN)
+            poller.poll(_DYING_MS)
+            os.close(pidfd)
+
+
+def _end(pids: frozenset[int]) -> None:
+    """So that the next test does not inherit them."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, 0)
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    """After every test there are no children, descriptors and mounts that were not there before it.
+
+    Only what belongs to this very process is looked at, so tests may run side by side (pytest-xdist).
+    """
+    before = _belongings()
+    yield
+    if not any(_left(before)):
+        return
+    gc.collect()  # what only waits for its collection is no leak
+    _await_end(_children() - before.children)
+    children, descriptors, mounts = _left(before)
+    _end(_children() - before.children)
+    assert not children, f"processes left behind: {sorted(children)}"
+    assert not descriptors, f"descriptors left open: {sorted(descriptors)}"
+    assert not mounts, f"mounts left: {sorted(mounts)}"
