@@ -24,8 +24,8 @@ venv: $(STAMP)
 $(STAMP): pyproject.toml | system
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing the Python packages into $(VENV) …"
-	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]' 2>&1 | grep -v 'is ignored: it is neither a file nor a directory' || true
-	@$(BIN)/python -c 'import omtools, asyncssh, msgspec, rich, pytest, hypothesis'
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]' >$(VENV)/install.log 2>&1 \
+	  || { cat $(VENV)/install.log >&2; exit 1; }
 	@touch $@
 
 demo: $(STAMP)

@@ -229,7 +229,7 @@ class HostKeyWrong(OmError):
 
     exit_status = 26
     template = N_("Node {node} at {address} shows a host key that is not the one in {known_hosts}.")
-    remedy = N_("If it was reinstalled, replace its line there; if not, something else answers at that address.")
+    remedy = N_("If it was reinstalled, replace its line there; if not, something else answers there.")
 
 
 class KeyNotAuthorised(OmError):

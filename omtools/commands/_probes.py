@@ -31,7 +31,7 @@ PATIENCE = 10.0
 KERNEL_FLOOR = (5, 14)
 
 
-class Missing(Exception):  # noqa: N818 - not an error of ours: it is the answer
+class Missing(Exception):
     """What was looked for is not there; the text says what is there instead."""
 
 

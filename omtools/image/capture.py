@@ -113,7 +113,7 @@ def take_image(
         vdso=vdso,
         scratch=(scratch.base, scratch.size),
         arena=(0, 0),
-        pending=[*ptrace.pending_signals(pid, shared=True), *ptrace.pending_signals(pid, shared=False)],
+        pending=[*ptrace.pending_signals(pid, shared=False), *ptrace.pending_signals(pid, shared=True)],
         limits={number: resource.prlimit(pid, number) for number in _LIMITS},
         command=Path(f"/proc/{pid}/comm").read_bytes().rstrip(b"\n"),
         monotonic_ns=now[0],

@@ -289,8 +289,9 @@ def borrowed_code(tracee: Tracee, registers: Registers, mask: int) -> Iterator[S
 def orphan_safe(
     tracee: Tracee, gadget: SafeGadget, scratch: Scratch, registers: Registers, mask: int
 ) -> Iterator[bytes]:
-    """Yields SIGTRAP's struct sigaction: while this lasts, a batch in the scratch area survives the death of its tracer too.
+    """While this lasts, a batch in the scratch area survives the death of its tracer too.
 
+    Yields what SIGTRAP's struct sigaction was.
     Its int3 is then a real SIGTRAP: its handler, for this while, is code in the scratch area that puts
     everything back.
     """

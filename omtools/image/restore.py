@@ -191,6 +191,8 @@ def finish(tracee: Tracee, scratch: Scratch, registers: Registers, image: Image)
         calls.append(("personality", (SYS_PERSONALITY, image.personality)))
     for siginfo in image.pending:
         number = int.from_bytes(siginfo[:4], "little")
+        if number == signal.SIGTRAP:
+            continue  # see `send_traps`
         calls.append(("", (SYS_RT_TGSIGQUEUEINFO, image.pid, image.pid, number, put(siginfo))))
     if image.rseq[0]:
         calls.append(("rseq", (SYS_RSEQ, image.rseq[0], image.rseq[1], 0, image.rseq[2])))
@@ -264,3 +266,11 @@ def start_state(tracee: Tracee, image: Image, registers: Registers) -> None:
     ptrace.set_sigmask(tracee.pid, image.mask)
     ptrace.set_registers(tracee.pid, registers)
 
+
+def send_traps(pid: int, image: Image) -> None:
+    """Send the pending SIGTRAPs, when no call is injected any more: it could not tell them from its own."""
+    if any(siginfo[:4] == _SIGTRAP for siginfo in image.pending):
+        os.kill(pid, signal.SIGTRAP)
+
+
+_SIGTRAP = int(signal.SIGTRAP).to_bytes(4, "little")

@@ -1,6 +1,6 @@
 """Building a lab out of namespaces: the hub, the nodes, their agents.
 
-    omlab up ── hub       user (not as root), pid and network namespace; the bridge; process 1 of all
+    omlab up ── hub       user (not for root), pid and network namespace; the bridge; process 1 of all
                  ├─ mCii         own pid, mount, uts, ipc, network namespace; process 1 of the node
                  │   ├─ agent …
                  ├─ metrakilate
@@ -37,6 +37,7 @@ from omtools.lab.settings import (
     agent_environment,
 )
 from omtools.lab.state import Being, LabState, NodeState
+from omtools.linux import proc
 from omtools.linux.namespaces import (
     Clone,
     IdRange,
@@ -56,15 +57,24 @@ def _init_plan(directory: Path, name: str) -> list[str]:
     return [sys.executable, "-I", "-S", _INIT, name, str(directory)]
 
 
+# linux/capability.h: CAP_NET_ADMIN 12, CAP_SYS_PTRACE 19, CAP_SYS_ADMIN 21
+_CAPABILITIES = 1 << 12 | 1 << 19 | 1 << 21
+
+
+def _is_capable() -> bool:
+    """Whether we may make namespaces as we are; root in a container often may not."""
+    return int(proc.status(os.getpid())["CapEff"], 16) & _CAPABILITIES == _CAPABILITIES
+
+
 def bear_hub(directory: Path) -> Newborn:
     """Make the lab's process 1, its user namespace and its network with the bridge."""
     uid, gid = os.geteuid(), os.getegid()
     flags = Clone.NEWPID | Clone.NEWNET
-    if uid != 0:
+    if not _is_capable():
         flags |= Clone.NEWUSER
 
     def prepare() -> None:
-        if uid != 0:
+        if flags & Clone.NEWUSER:
             write_id_maps([IdRange(0, uid)], [IdRange(0, gid)])
         with Netlink() as net:
             net.add_bridge(BRIDGE)

@@ -88,7 +88,7 @@ def jobs() -> list[Job]:
     ]
 
 
-class Failed(Exception):  # noqa: N818 - the demonstration's own end, not an error of the library
+class Failed(Exception):
     """The demonstration cannot go on; the text says why."""
 
 

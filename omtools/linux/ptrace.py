@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import signal
+import time
 from dataclasses import dataclass
 from enum import Enum
 
@@ -29,6 +31,8 @@ _EVENT_STOP = 128  # PTRACE_EVENT_STOP
 _EVENT_EXEC = 4
 _NT_X86_XSTATE = 0x202  # <linux/elf.h>
 _WALL = 0x40000000  # __WALL, <linux/wait.h>
+
+_ENDS_WITHIN = 5.0  # seconds
 
 SIGINFO_SIZE = 128  # siginfo_t, <asm-generic/siginfo.h>
 SIGSET_SIZE = 8  # the kernel's sigset_t
@@ -103,6 +107,19 @@ def poll(pid: int) -> Stop | None:
     """The tracee's stop or end if there is one to report, or None."""
     reported, status = os.waitpid(pid, _WALL | os.WNOHANG)
     return decode(status) if reported else None
+
+
+def wait_for_end(pid: int) -> Stop:
+    """The end of a tracee for which a request said ESRCH; raises ProcessLookupError if it does not end."""
+    limit = time.monotonic() + _ENDS_WITHIN
+    try:
+        while (stop := poll(pid)) is None or not stop.over:
+            if time.monotonic() > limit:
+                raise ProcessLookupError(errno.ESRCH, os.strerror(errno.ESRCH), str(pid))
+            time.sleep(0.001)
+    except ChildProcessError:  # its end was reported already
+        return Stop(StopKind.KILLED, signal.SIGKILL, signal.SIGKILL)
+    return stop
 
 
 def seize(pid: int, options: int = 0) -> None:

@@ -165,12 +165,9 @@ def orphan_safe_call(frame: int) -> bytes:
 def rescue_code(frame: int, old_action: int) -> bytes:
     """A SIGTRAP handler for an orphan in an int3: SIGTRAP's old action again, then back as above."""
     return (
-        b"\xb8\x0d\0\0\0"  # mov eax, 13 (rt_sigaction)
-        b"\xbf\x05\0\0\0"  # mov edi, 5 (SIGTRAP)
-        + b"\x48\xbe" + struct.pack("<Q", old_action)  # mov rsi, imm64
-        + b"\x31\xd2"  # xor edx, edx
-        b"\x41\xba\x08\0\0\0"  # mov r10d, 8
-        b"\x0f\x05"  # syscall
+        b"\xb8\x0d\0\0\0\xbf\x05\0\0\0"  # mov eax, 13 (rt_sigaction); mov edi, 5 (SIGTRAP)
+         b"\x48\xbe" + struct.pack("<Q", old_action)  # mov rsi, imm64
+        + b"\x31\xd2\x41\xba\x08\0\0\0\x0f\x05"  # xor edx, edx; mov r10d, 8; syscall
         + _sigreturn(frame)
     )  # fmt: skip
 

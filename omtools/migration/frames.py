@@ -42,7 +42,7 @@ class Kind(IntEnum):
     EXPELLED = 23    # ← the host wants it out: recall it
 
 
-_CALL = struct.Struct("<i6QIBB")
+_CALL = struct.Struct("<i6QIBH")  # number, arguments, bytes of the arena, flags, count of ranges
 _OUT = struct.Struct("<IIB")
 _MAY_BLOCK, _OPENS, _NEEDS_MASK = 1, 2, 4
 _MASK = struct.Struct("<Q")

@@ -132,7 +132,12 @@ class GuestKeeper:
         finally:
             listener.close()
         while self.machine.state not in GuestSide.final:
-            self._step(self._events.popleft() if self._events else self._wait())
+            try:
+                self._step(self._events.popleft() if self._events else self._wait())
+            except ProcessLookupError:
+                if self._remote is None:
+                    raise
+                self._stop(ptrace.wait_for_end(self._remote.pid))  # killed in the midst of it
         self._report()
 
     def _prepare(self, link: Link) -> None:
@@ -482,11 +487,9 @@ class GuestKeeper:
         remote = self._remote
         assert remote is not None
         while not self._stopped:
-            try:
-                stop = remote.interrupt()
-            except ProcessEnded:
-                self._exit = ("killed", 9)
-                self._events.append(Event.EXITED)
+            stop = remote.interrupt()
+            if stop.over:
+                self._stop(stop)
                 return False
             self._stopped = True
             if self._flight is not None:
@@ -598,6 +601,8 @@ class GuestKeeper:
         except OmError as error:
             self._error = error
             self._events.append(Event.CANNOT)
+        except OSError as error:  # it has died while its pages were sent: home hears of nothing else
+            self._lost(LinkBroken(str(error)))
 
     def _destroy(self) -> None:
         if self._remote is not None:

@@ -32,7 +32,11 @@ def greet(link: Link, hello: Hello) -> None:
     link.send(Kind.HELLO, msgspec.msgpack.encode(hello))
     kind, _serial, body = link.receive()
     if kind is Kind.REFUSED:
-        raise OmError.from_wire(msgspec.msgpack.decode(body))
+        try:
+            refusal = OmError.from_wire(msgspec.msgpack.decode(body, type=dict[str, str | int]))
+        except msgspec.DecodeError as error:
+            raise LinkBroken(str(error)) from error
+        raise refusal
     if kind is not Kind.HELLO:
         raise LinkBroken(f"{kind.name} in place of a greeting")
 

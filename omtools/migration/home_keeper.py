@@ -111,7 +111,10 @@ class HomeKeeper:
         """From the order to a final state."""
         self._connect()
         while self.machine.state not in HomeSide.final:
-            self._step(self._events.popleft() if self._events else self._wait())
+            try:
+                self._step(self._events.popleft() if self._events else self._wait())
+            except ProcessLookupError:
+                self._stopped(ptrace.wait_for_end(self.order.pid))  # killed in the midst of it
         self._report()
 
     def _step(self, event: Event | None) -> None:
@@ -422,8 +425,10 @@ class HomeKeeper:
             self._fail(error)
             self._events.append(Event.CANNOT)
         except OSError as error:
-            self._fail(RestoreFailed(node=self.order.home, why=str(error)))
-            self._events.append(Event.CANNOT)
+            self._reap()
+            if Event.DIED not in self._events:
+                self._fail(RestoreFailed(node=self.order.home, why=str(error)))
+                self._events.append(Event.CANNOT)
         else:
             self._events.append(Event.SENT)
 

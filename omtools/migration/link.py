@@ -21,7 +21,7 @@ _UNACKNOWLEDGED_MS = 20_000
 _CONNECT_SECONDS = 5.0
 
 
-class LinkBroken(Exception):  # noqa: N818 - a state of the link more than an error
+class LinkBroken(Exception):
     """The other side is gone, or says what it should not."""
 
 
@@ -65,9 +65,7 @@ def connect(endpoint: Endpoint, credentials: Credentials) -> Link:
     """Reach the keeper that listens there; raises LinkBroken."""
     try:
         if endpoint.tunnel:
-            raw = socket.socket(socket.AF_UNIX)
-            raw.settimeout(_CONNECT_SECONDS)
-            raw.connect(endpoint.tunnel)
+            raw = _connect_unix(endpoint.tunnel)
         else:
             raw = socket.create_connection((endpoint.address, endpoint.port), timeout=_CONNECT_SECONDS)
         secured = _context(credentials, server=False).wrap_socket(raw)
@@ -75,6 +73,17 @@ def connect(endpoint: Endpoint, credentials: Credentials) -> Link:
         raise LinkBroken(str(error)) from error
     _tune(secured)
     return Link(secured)
+
+
+def _connect_unix(path: str) -> socket.socket:
+    raw = socket.socket(socket.AF_UNIX)
+    raw.settimeout(_CONNECT_SECONDS)
+    try:
+        raw.connect(path)
+    except OSError:
+        raw.close()
+        raise
+    return raw
 
 
 def accept(listener: socket.socket, credentials: Credentials, patience: float) -> Link:

@@ -196,7 +196,7 @@ GUEST_TABLE: GuestTable = {
 }
 
 
-class Unexpected(Exception):  # noqa: N818 - says what the event was
+class Unexpected(Exception):
     """An event that has no row in the table: the other side is out of step, the link counts as broken."""
 
 

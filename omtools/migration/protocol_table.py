@@ -46,7 +46,7 @@ def _table(table: Mapping[tuple[S, Event], tuple[S, tuple[Action, ...]]], final:
 
 
 def _steps(actions: tuple[Action, ...]) -> str:
-    return "; ".join(action.value for action in actions) or "–"
+    return "; ".join(action.value for action in actions) or "nothing"
 
 
 def render(document: str) -> str:

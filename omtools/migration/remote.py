@@ -5,6 +5,7 @@ This is what is done to it; when, is decided in `guest_keeper`.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import struct
@@ -12,7 +13,7 @@ import time
 
 import msgspec
 
-from omtools.errors import ProcessEnded, RestoreFailed
+from omtools.errors import RestoreFailed
 from omtools.image.cage import Cage
 from omtools.image.capture import INJECTED_AWAY, Before, take_image
 from omtools.image.injection import SCRATCH_SIZE, Scratch, normalise, private_scratch
@@ -23,6 +24,7 @@ from omtools.image.restore import (
     finish,
     limit_guest,
     map_guest,
+    send_traps,
     start_state,
 )
 from omtools.linux import proc, ptrace, seccomp
@@ -91,6 +93,7 @@ class Remote:
             finish(self.tracee, self._scratch, registers, image)
             self._confine(registers)
         start_state(self.tracee, image, final_registers(self.tracee, image, self._home_ns()))
+        send_traps(self.pid, image)
         self._cpu_away = image.cpu_away
         return amount
 
@@ -182,12 +185,11 @@ class Remote:
         return here - sum(self._cpu_before) + sum(self._cpu_away)
 
     def interrupt(self) -> Stop:
-        """Ask for a stop and wait for the first: EVENT, or the delivery of a signal that was faster."""
-        ptrace.interrupt(self.pid)
+        """Ask for a stop and wait for the first: EVENT, or what was faster: a signal's delivery, its end."""
+        with contextlib.suppress(ProcessLookupError):  # it has died and waits to be reaped
+            ptrace.interrupt(self.pid)
         stop = ptrace.wait(self.pid)
-        if stop.over:
-            raise ProcessEnded(pid=self._home_pid)
-        if stop.kind is not StopKind.SIGNAL:
+        if not stop.over and stop.kind is not StopKind.SIGNAL:
             self.undo_interruption()
         return stop
 
@@ -200,6 +202,9 @@ class Remote:
     def queue_signal(self, siginfo: bytes) -> None:
         """Send the stopped guest a signal with this siginfo_t, as if from itself."""
         number = int.from_bytes(siginfo[:4], "little")
+        if number == signal.SIGTRAP:
+            os.kill(self.pid, number)  # injected calls could not tell it from their own
+            return
         with self.tracee.borrowed() as (registers, _mask):
             self.tracee.memory.write(self._scratch.data, siginfo)
             call = (SYS_RT_TGSIGQUEUEINFO, self._home_pid, self._home_pid, number, self._scratch.data)

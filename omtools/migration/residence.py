@@ -21,7 +21,7 @@ from omtools.image.injection import (
     shared_scratch,
 )
 from omtools.image.model import Image
-from omtools.image.restore import empty_deputy, final_registers, finish, map_home, start_state
+from omtools.image.restore import empty_deputy, final_registers, finish, map_home, send_traps, start_state
 from omtools.image.survey import survey
 from omtools.linux import proc, ptrace
 from omtools.linux.ptrace import StopKind
@@ -143,4 +143,5 @@ def settle(deputy: Deputy, image: Image) -> None:
     remove_scratch(deputy.tracee, deputy.arena.scratch)
     deputy.arena.close()
     ptrace.set_options(deputy.pid, 0)
+    send_traps(deputy.pid, image)
     ptrace.detach(deputy.pid)

@@ -24,9 +24,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "migration"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from engine.nest import Nest, compiled, nest, program
+from migration.engine.nest import Nest, compiled, nest, program
 
 from omtools.agent.certificates import make_identity
 from omtools.migration.frames import Kind

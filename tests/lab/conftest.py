@@ -6,7 +6,8 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from labs import Omlab, labs_of
+
+from lab.labs import Omlab, labs_of
 
 
 @pytest.fixture(params=["root", "nobody"] if os.geteuid() == 0 else ["self"])

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from labs import CHECKOUT, Omlab, until
 
+from lab.labs import CHECKOUT, Omlab, until
 from omtools.lab import demo
 
 

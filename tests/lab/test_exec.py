@@ -11,7 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
-from labs import Omlab, until
+
+from lab.labs import Omlab, until
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import subprocess
 import sys
 
 import pytest
-from labs import HERE, Omlab
 
+from lab.labs import HERE, Omlab
 from omtools.errors import LabError, LabNoSuchNode, LabNotUp
 from omtools.lab import build, settings
 from omtools.lab.lab import Lab

@@ -4,7 +4,8 @@ import subprocess
 import sys
 
 import pytest
-from labs import HERE, NOBODY, Omlab, until
+
+from lab.labs import HERE, NOBODY, Omlab, until
 
 FORBID = (
     "import os, sys; from pathlib import Path; from omtools.linux.namespaces import *;"

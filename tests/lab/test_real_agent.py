@@ -8,8 +8,8 @@ import sys
 import time
 
 import pytest
-from labs import Omlab
 
+from lab.labs import Omlab
 from omtools.lab.state import Being
 
 MODULE = (sys.executable, "-m")

@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
-from labs import Omlab, until
 
+from lab.labs import Omlab, until
 from omtools.lab.state import Being
 
 
@@ -245,3 +245,20 @@ def test_from_inside_a_node_it_touches_nothing(omlab: Omlab) -> None:
             continue  # in there XDG_RUNTIME_DIR is not set, so it finds no lab at all
         assert done.returncode in (0, 40)
     assert omlab("status").returncode == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to give up being it")
+def test_a_root_without_capabilities_is_treated_as_an_ordinary_user(my_omlab: Omlab) -> None:
+    lost = ["setpriv", "--bounding-set=-sys_admin,-net_admin"]
+    program = [*lost, sys.executable, "-m", "omtools.commands.omlab"]
+
+    def run(*args: str) -> subprocess.CompletedProcess[str]:
+        argv = my_omlab.argv(*args, program=program)
+        return subprocess.run(argv, env=my_omlab.environment, capture_output=True, text=True, check=False)
+
+    assert run("up").returncode == 0
+    assert my_omlab.status()["mode"] == "namespaces"
+    done = run("exec", "mCii", "--", "readlink", "/proc/self/ns/user")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() != os.readlink("/proc/self/ns/user")
+    assert run("down").returncode == 0

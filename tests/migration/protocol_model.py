@@ -1,4 +1,4 @@
-"""A world around the two state machines: keepers, links, copies of one process, and everything that may go wrong.
+"""A world around the two state machines: keepers, links, copies of a process, and all that may go wrong.
 
 A world is a value. `moves` lists what may happen next, each with the world it leads to; so one model serves
 a search through all that can happen (within bounds) and a random walk without bounds. `Broken` is raised

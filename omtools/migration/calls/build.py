@@ -15,7 +15,7 @@ TASK_SIZE = 0x7FFF_FFFF_F000
 Landing = tuple[tuple[int, int], ...]
 
 
-class Decided(Exception):  # noqa: N818 - not an error: the plan is known before all shapes were walked
+class Decided(Exception):
     """A shape found that the call is not forwarded at all."""
 
     def __init__(self, plan: Plan) -> None:

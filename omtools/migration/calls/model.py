@@ -13,7 +13,7 @@ from enum import Enum, IntEnum
 from typing import Protocol
 
 
-class Fault(Exception):  # noqa: N818 - the kernel's word for it
+class Fault(Exception):
     """The process passed a pointer to memory it does not have (EFAULT)."""
 
 

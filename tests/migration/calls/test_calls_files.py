@@ -7,7 +7,7 @@ import struct
 from pathlib import Path
 
 import pytest
-from calls_loopback import Kernel, Loopback, Room, Scenario, Seen, compare, iovec, words
+from migration.calls.calls_loopback import Kernel, Loopback, Room, Scenario, Seen, compare, iovec, words
 
 SCENARIOS: list[Scenario] = []
 AT_FDCWD = -100

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from itertools import pairwise
 
-from calls_fakes import ARENA, HERE, MASK, Everywhere, Nowhere
+from migration.calls.calls_fakes import ARENA, HERE, MASK, Everywhere, Nowhere
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from calls_fakes import ARENA, MASK, NUMBERS, Everywhere, Nowhere, planned
+from migration.calls.calls_fakes import ARENA, MASK, NUMBERS, Everywhere, Nowhere, planned
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

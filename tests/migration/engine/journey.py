@@ -169,7 +169,7 @@ async def compare(
                         await traveller.go([todo.pop(0)])
                     tell(process)
             said.append("\n".join((*lines, f"status {await ended(process)}")))
-    assert said[1] == said[0]
+    assert said[1] == said[0], f"undisturbed:\n{said[0]}\n\nmoved:\n{said[1]}"
     return said[0]
 
 

@@ -25,6 +25,7 @@ from omtools.migration.orders import (
     Phase,
     State,
 )
+from .wire import Wire
 
 FINAL: tuple[Phase, ...] = ("home", "ended", "failed")
 PATIENCE = 30.0
@@ -84,6 +85,8 @@ class Nest:
         self.run = run
         self._count = 0
         self._keepers: list[Keeper] = []
+        self.wires: list[Wire] = []
+        self.wired = False  # the next links go by way of a Wire
 
     async def _guest(self, pid: int, node: int) -> tuple[Endpoint, Credentials, Keeper]:
         self._count += 1
@@ -97,7 +100,12 @@ class Nest:
         )  # fmt: skip
         launched = await launch(self.run, order)
         credentials = Credentials(here.certificate, here.key, there.certificate)
-        return Endpoint("127.0.0.1", launched.port), credentials, await self.connect(order.control)
+        port = launched.port
+        if self.wired:
+            self.wires.append(Wire())
+            await self.wires[-1].start(port)
+            port = self.wires[-1].port
+        return Endpoint("127.0.0.1", port), credentials, await self.connect(order.control)
 
     async def connect(self, control: str) -> Keeper:
         """Follow a keeper."""
@@ -105,8 +113,12 @@ class Nest:
         return self._keepers[-1]
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Close the connections, to keepers that are ending not before their last word."""
+        for wire in self.wires:
+            await wire.close()
         for keeper in self._keepers:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(keeper.reader.read(), 5)
             keeper.writer.close()
             with contextlib.suppress(OSError):
                 await keeper.writer.wait_closed()
@@ -165,7 +177,7 @@ async def nest(run: Path) -> AsyncIterator[Nest]:
         yield made
     finally:
         await made.close()
-        template = [pid for pid in _alive(run) if os.getpgid(pid) == pid and _is_template(run, pid)]
+        template = [pid for pid in _alive(run) if _is_template(run, pid)]
         left = await _settled(run, set(template))
         for pid in {*left, *template}:
             with contextlib.suppress(ProcessLookupError):
@@ -175,8 +187,11 @@ async def nest(run: Path) -> AsyncIterator[Nest]:
 
 def _is_template(run: Path, pid: int) -> bool:
     """The first of its family: keepers are its children."""
-    parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    return parent not in _alive(run)
+    try:
+        parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        return os.getpgid(pid) == pid and parent not in _alive(run)
+    except OSError:
+        return False  # it has just ended
 
 
 async def _settled(run: Path, expected: set[int]) -> set[int]:
