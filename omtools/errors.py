@@ -51,6 +51,13 @@ from typing import ClassVar
 from omtools.i18n import N_, _
 
 
+class _Fields(dict[str, str | int]):
+    """Fields of an error; what another version did not send is a question mark."""
+
+    def __missing__(self, name: str) -> str:
+        return "?"
+
+
 class OmError(Exception):
     """One sentence for the user, a unique exit status, and what to do about it."""
 
@@ -62,13 +69,14 @@ class OmError(Exception):
     def __init_subclass__(cls) -> None:
         OmError.registry[cls.__name__] = cls
 
-    def __init__(self, **fields: str | int) -> None:
+    def __init__(self, /, **fields: str | int) -> None:
         self.fields = fields
         super().__init__(fields)
 
     def __str__(self) -> str:
-        sentence = _(self.template).format(**self.fields)
-        return f"{sentence} {_(self.remedy).format(**self.fields)}" if self.remedy else sentence
+        fields = _Fields(self.fields)
+        sentence = _(self.template).format_map(fields)
+        return f"{sentence} {_(self.remedy).format_map(fields)}" if self.remedy else sentence
 
     def to_wire(self) -> dict[str, str | int]:
         """Name and fields, for another process to raise again."""

@@ -145,7 +145,7 @@ class Agent:
             case api.Migrate():
                 return await self._migrate(request, caller)
             case api.Processes():
-                return self._processes(request, caller)
+                return await self._processes(request, caller)
             case api.NodeInfo():
                 return await self._node_info(request)
             case api.Whois():
@@ -186,7 +186,8 @@ class Agent:
         ):
             log.failed("a migration failed", error)
 
-    def _processes(self, request: api.Processes, caller: Caller) -> api.ProcessList:
+    async def _processes(self, request: api.Processes, caller: Caller) -> api.ProcessList:
+        await asyncio.gather(*(keeper.refresh() for keeper in self.keepers.all() if not keeper.final))
         found = [
             self._info(keeper.state)
             for keeper in self.keepers.all()

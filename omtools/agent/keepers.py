@@ -19,12 +19,13 @@ import msgspec
 from omtools.agent import log
 from omtools.errors import LinkLost
 from omtools.i18n import _
-from omtools.migration.orders import Command, DeputyOrder, GuestOrder, State, Statistics
+from omtools.migration.orders import Ask, Command, DeputyOrder, GuestOrder, State, Statistics
 
 FINAL = frozenset({"home", "ended", "failed"})
 
 _LINE_LIMIT = 1 << 20
 _LISTENS_WITHIN = 2.0  # seconds for a keeper just launched
+_FRESH_WITHIN = 0.5  # seconds for a keeper to repeat its state; one that copies pages answers later
 _FIRST_WORD = 2.0  # seconds that a starting agent waits for the keepers it found to speak
 # What `Keepers.path` makes: role, migration (home, pid, random), leg.
 _NAME = re.compile(r"(deputy|guest)-((\d{1,5})-(\d{1,7})-[0-9a-f]{12})(\.\d+)?\.sock")
@@ -69,6 +70,12 @@ class Keeper:
         if self.gone:
             raise LinkLost(node=self.state.node, why=_("the keeper of the process has ended"))
         self._writer.write(msgspec.json.encode(command) + b"\n")
+
+    async def refresh(self) -> None:
+        """Have its figures fresh, if it answers at once."""
+        with contextlib.suppress(LinkLost, TimeoutError), self.follow() as states:
+            self.tell(Ask())
+            await states.next(_FRESH_WITHIN)
 
     def follow(self) -> Followed:
         """Its states from now on, none left out."""

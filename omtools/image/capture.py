@@ -79,9 +79,7 @@ def take_image(
     """The image of a stopped process whose registers are borrowed and whose signal mask was `mask`.
 
     `pid` is the process's pid at home, if that is not the tracee's; `resume` is what is left of a timeout,
-    where the caller knows.
-
-    Raises CannotMigrate with the reason when something ties it to its home.
+    where the caller knows. Raises CannotMigrate with the reason when something ties it to its home.
     """
     home_pid, pid = pid or tracee.pid, tracee.pid
     if registers.cs != CS_64BIT:
@@ -89,7 +87,6 @@ def take_image(
     now = time.clock_gettime_ns(time.CLOCK_MONOTONIC), time.clock_gettime_ns(time.CLOCK_BOOTTIME)
     regions, vdso = _regions(pid, scratch)
     asked = _ask_inside(tracee, registers, scratch, away=home_pid != pid)
-    stat = proc.stat(pid)
     rseq = ptrace.get_rseq(pid)
     resume = resume or _resume(tracee, registers, before, now[0])
     if resume:
@@ -104,10 +101,7 @@ def take_image(
         robust=asked.robust,
         rseq=(rseq.address, rseq.size, rseq.signature),
         tid_address=asked.tid_address,
-        layout=Layout(
-            stat.start_code, stat.end_code, stat.start_data, stat.end_data, stat.start_brk, asked.brk,
-            stat.start_stack, stat.arg_start, stat.arg_end, stat.env_start, stat.env_end,
-        ),
+        layout=_layout(proc.stat(pid), asked.brk),
         auxv=proc.auxv(pid),
         regions=regions,
         vdso=vdso,
@@ -121,6 +115,13 @@ def take_image(
         cpu_away=(0.0, 0.0),
         resume=resume,
         personality=asked.personality,
+    )
+
+
+def _layout(stat: proc.Stat, brk: int) -> Layout:
+    return Layout(
+        stat.start_code, stat.end_code, stat.start_data, stat.end_data, stat.start_brk, brk,
+        stat.start_stack, stat.arg_start, stat.arg_end, stat.env_start, stat.env_end,
     )  # fmt: skip
 
 

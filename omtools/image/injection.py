@@ -130,6 +130,10 @@ class Tracee:
         try:
             yield registers, mask
         finally:
+            self._give_back(registers, mask)
+
+    def _give_back(self, registers: Registers, mask: int) -> None:
+        try:
             # The mask first: an orphan between the two would put both back by itself, see `orphan_safe`.
             ptrace.set_sigmask(self.pid, mask)
             ptrace.set_registers(self.pid, registers)
@@ -137,6 +141,8 @@ class Tracee:
             ptrace.interrupt(self.pid)
             ptrace.cont(self.pid)
             self._settle()
+        except ProcessLookupError:
+            raise ProcessEnded(pid=self.pid) from None
 
     def _load(self, frame: Registers) -> None:
         """Set borrowed registers, and block signals once they are set."""

@@ -94,7 +94,8 @@ class Control:
         poller.register(self._listener.fileno(), select.POLLIN)
         while poller.poll(0 if self._open else _LAST_WORD_MS):
             self.handle(self._listener.fileno())
-        Path(self._path).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a keeper that became another user may not: then its agent does
+            Path(self._path).unlink(missing_ok=True)
         for descriptor in list(self._open):
             self._drop(descriptor)
         self._listener.close()

@@ -129,7 +129,11 @@ class HomeKeeper:
             actions = self.machine.handle(Event.LOST)
         self._log.debug(f"{before.name} {event.name} -> {self.machine.state.name}")
         for action in actions:
-            self._do[action]()
+            try:
+                self._do[action]()
+            except (ProcessEnded, ProcessLookupError) as error:  # it has died under our hands
+                self._log.warning(f"{action.name}: {error}")
+                self._events.append(Event.DIED)
         if self.machine.state is not before and self.machine.state not in HomeSide.final:
             self._report()
 
@@ -209,6 +213,7 @@ class HomeKeeper:
             self._report()
         elif isinstance(command, Bring) and self.machine.state in _AWAY:
             self.state.reason = command.reason
+            self._begun = time.monotonic()
             self._events.append(Event.BRING)
         elif isinstance(command, Hop) and self.machine.state is Home.AWAY and self._next is None:
             self._hop(command)
@@ -250,6 +255,8 @@ class HomeKeeper:
         if kind is Kind.LEAVING:
             elapsed = LEAVING.unpack_from(body)[0]
             self._frozen_at = time.monotonic() - elapsed / 1e9
+            if self.machine.state is Home.AWAY:  # nobody asked for it
+                self._begun = self._frozen_at
             self.state.reason = body[LEAVING.size :].decode() or self.state.reason
             return Event.LEAVING
         if kind is Kind.EXITED:

@@ -26,9 +26,7 @@ async def ensure_template(run: Path) -> None:
     Raises NoAgent if it does not come up.
     """
     path = run / SOCKET
-    with contextlib.suppress(OSError):
-        _reader, writer = await asyncio.open_unix_connection(str(path))
-        writer.close()
+    if await _answers(path):
         return
     told, tell = os.pipe()
     try:
@@ -45,9 +43,19 @@ async def ensure_template(run: Path) -> None:
     except (TimeoutError, EOFError):
         with contextlib.suppress(ProcessLookupError):
             process.kill()
-        raise NoAgent(socket=str(path)) from None
+        if not await _answers(path):  # somebody else may have started one at the same moment
+            raise NoAgent(socket=str(path)) from None
     finally:
         await process.wait()  # it leaves a child of its own behind
+
+
+async def _answers(path: Path) -> bool:
+    try:
+        _reader, writer = await asyncio.open_unix_connection(str(path))
+    except OSError:
+        return False
+    writer.close()
+    return True
 
 
 async def _ready(descriptor: int) -> None:

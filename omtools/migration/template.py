@@ -9,6 +9,7 @@ It outlives the agent that started it; keepers outlive it in turn.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import gc
 import os
 import pwd
@@ -61,6 +62,15 @@ def main(arguments: list[str]) -> None:
 
 def _listen(path: Path) -> socket.socket:
     """The template's socket; raises AgentRunning when another one serves it."""
+    guard = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(guard, fcntl.LOCK_EX)  # two that start at once must not both find nobody
+        return _listen_alone(path)
+    finally:
+        os.close(guard)
+
+
+def _listen_alone(path: Path) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX)
     probe = socket.socket(socket.AF_UNIX)
     with probe:

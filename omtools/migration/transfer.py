@@ -22,9 +22,9 @@ def send_pages(link: Link, pid: int, ranges: Sequence[Range]) -> int:
     full: queue.SimpleQueue[tuple[int, memoryview, bytearray] | OSError | None] = queue.SimpleQueue()
     for _index in range(_BUFFERS):
         free.put(bytearray(CHUNK))
+    reader = PageReader(pid)
 
     def read() -> None:
-        reader = PageReader(pid)
         try:
             for address, length, readable in chunks(ranges):
                 buffer = free.get()

@@ -10,6 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from migration.protocol_checks import at_rest, check, check_rest, with_effects
 from migration.protocol_model import (
     ARRIVED,
     BEFORE_COMMIT,
@@ -17,17 +18,13 @@ from migration.protocol_model import (
     Broken,
     Move,
     World,
-    at_rest,
     broken_links,
-    check,
-    check_rest,
     commands,
     deaths,
     guest_moves,
     home_moves,
     moves,
     progress,
-    with_effects,
 )
 from omtools.migration import protocol_table
 from omtools.migration.protocol import (

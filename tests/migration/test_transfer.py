@@ -38,7 +38,8 @@ def pair() -> Iterator[tuple[Link, Link]]:
         own = Credentials(ONE.certificate, ONE.key, OTHER.certificate)
         thread = threading.Thread(target=lambda: made.append(accept(listener, own, 20)))
         thread.start()
-        end = connect(Endpoint(*listener.getsockname()), Credentials(OTHER.certificate, OTHER.key, ONE.certificate))
+        theirs = Credentials(OTHER.certificate, OTHER.key, ONE.certificate)
+        end = connect(Endpoint(*listener.getsockname()), theirs)
         thread.join()
     yield end, made[0]
     end.close()
@@ -151,7 +152,7 @@ def test_a_source_that_dies(pair: tuple[Link, Link]) -> None:
 def test_memory_that_is_not_there(pair: tuple[Link, Link]) -> None:
     here, _there = pair
     for readable in (True, False):
-        with pytest.raises(OSError, match="memory of|/proc/mem|Input/output"):
+        with pytest.raises(OSError, match=r"memory of|/proc/mem|Input/output"):
             send_pages(here, os.getpid(), [Range(PAGE, 2 * PAGE, readable)])
     assert threading.active_count() == 1
 

@@ -25,6 +25,7 @@ from omtools.migration.orders import (
     Phase,
     State,
 )
+
 from .wire import Wire
 
 FINAL: tuple[Phase, ...] = ("home", "ended", "failed")
@@ -43,7 +44,10 @@ class Keeper:
         """The first state from now on in one of these phases; EOFError if the keeper ends before."""
         async with asyncio.timeout(PATIENCE):
             while True:
-                line = await self.reader.readline()
+                try:
+                    line = await self.reader.readline()
+                except ConnectionResetError:
+                    line = b""  # it was killed
                 if not line:
                     raise EOFError([state.phase for state in self.seen])
                 state = msgspec.json.decode(line, type=State)
@@ -117,7 +121,7 @@ class Nest:
         for wire in self.wires:
             await wire.close()
         for keeper in self._keepers:
-            with contextlib.suppress(TimeoutError):
+            with contextlib.suppress(TimeoutError, ConnectionResetError):
                 await asyncio.wait_for(keeper.reader.read(), 5)
             keeper.writer.close()
             with contextlib.suppress(OSError):

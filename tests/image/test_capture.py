@@ -1,0 +1,274 @@
+"""omtools.image.capture: the image of a real process, compared with what /proc tells of it."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+import signal
+import struct
+import time
+from collections.abc import Iterator
+
+import msgspec
+import pytest
+from tracees import ECHO, Child, python, until
+
+from omtools.errors import CannotMigrate, OmError
+from omtools.image import capture
+from omtools.image.capture import Before, add_trampolines, look_before, trampoline_page
+from omtools.image.injection import Scratch, Tracee
+from omtools.image.model import Image, Region, Resume
+from omtools.image.platform import vdso_bytes
+from omtools.linux import proc, ptrace
+from omtools.linux.x86_64 import ERESTART_RESTARTBLOCK, PAGE, Registers, unsigned
+from omtools.migration.residence import Resident
+
+SECOND = 1_000_000_000
+
+RICH = """
+import ctypes, faulthandler, mmap, os, resource, signal, sys
+libc = ctypes.CDLL(None, use_errno=True)
+faulthandler.enable()  # an alternate signal stack
+signal.signal(signal.SIGUSR1, lambda *_: None)
+signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGRTMIN + 3})
+os.kill(os.getpid(), signal.SIGTERM)
+libc.prctl(15, b"rich (one)", 0, 0, 0)
+resource.setrlimit(resource.RLIMIT_STACK, (4 << 20, resource.getrlimit(resource.RLIMIT_STACK)[1]))
+hidden = mmap.mmap(-1, 3 * 4096)
+shared = mmap.mmap(-1, 4096)
+program = open("/proc/self/exe", "rb")
+text = mmap.mmap(program.fileno(), 8192, mmap.MAP_PRIVATE, mmap.PROT_READ)
+print("ready", flush=True)
+for line in sys.stdin: print(line.strip(), flush=True)
+"""
+
+
+@contextlib.contextmanager
+def frozen(child: Child) -> Iterator[tuple[Image, Resident]]:
+    """Its image; it is let go at the end of the block."""
+    resident = Resident(child.pid)
+    try:
+        yield resident.freeze(), resident
+    finally:
+        resident.release()
+
+
+@contextlib.contextmanager
+def rich() -> Iterator[tuple[Child, Image]]:
+    with python(RICH) as child:
+        with frozen(child) as (image, _resident):
+            yield child, image
+        assert child.answer(b"on") == b"on"
+
+
+def bit(number: int) -> int:
+    return 1 << (number - 1)
+
+
+def test_what_it_says_of_signals() -> None:
+    with rich() as (child, image):
+        status = proc.status(child.pid)
+        assert image.mask == bit(signal.SIGTERM) | bit(signal.SIGRTMIN + 3) == int(status["SigBlk"], 16)
+        handlers = [struct.unpack_from("<Q", image.actions, 32 * index)[0] for index in range(64)]
+        caught = sum(bit(index + 1) for index, handler in enumerate(handlers) if handler > 1)
+        ignored = sum(bit(index + 1) for index, handler in enumerate(handlers) if handler == 1)
+        assert ignored == int(status["SigIgn"], 16)
+        assert caught == int(status["SigCgt"], 16) & ~bit(signal.SIGTRAP)  # held by ours just now
+        assert caught & bit(signal.SIGUSR1)
+        (pending,) = image.pending
+        assert pending[0] == signal.SIGTERM
+        pointer, flags, size = struct.unpack("<QixxxxQ", image.altstack)
+        assert pointer
+        assert flags == 0
+        assert size >= 2048
+
+
+def test_what_it_says_of_memory() -> None:
+    with rich() as (child, image):
+        scratch = Scratch(*image.scratch)
+        kernel = ("[vvar]", "[vvar_vclock]", "[vdso]")
+        mappings = [m for m in proc.mappings(child.pid) if not scratch.holds(m.start) and m.name != "[vsyscall]"]
+        assert [(r.start, r.end, r.protection, r.name, r.offset) for r in image.regions] == [
+            (m.start, m.end, m.protection, m.name, m.offset) for m in mappings if m.name not in kernel
+        ]
+        assert image.vdso == [(m.name, m.start, m.end) for m in mappings if m.name in kernel]
+        kinds = {region.name: region.kind for region in image.regions}
+        assert kinds["[stack]"] == "stack"
+        assert kinds["[heap]"] == "private"
+        assert {r.kind for r in image.regions if r.name.startswith("/dev/zero")} == {"shared"}
+        assert all(region.file == region.name.startswith("/") for region in image.regions if region.kind != "shared")
+        stat = proc.stat(child.pid)
+        layout = image.layout
+        assert (layout.start_code, layout.end_code, layout.start_stack) == (
+            stat.start_code, stat.end_code, stat.start_stack,
+        )  # fmt: skip
+        heap = next(m for m in mappings if m.name == "[heap]")
+        assert layout.start_brk <= heap.start
+        assert layout.brk == heap.end
+        assert image.auxv == proc.auxv(child.pid)
+
+
+def test_what_it_says_of_the_rest() -> None:
+    with rich() as (child, image):
+        assert (image.pid, image.command, image.personality) == (child.pid, b"rich (one)", 0)
+        assert image.limits[resource.RLIMIT_STACK] == resource.prlimit(child.pid, resource.RLIMIT_STACK)
+        assert image.limits[resource.RLIMIT_STACK][0] == 4 << 20
+        rseq = ptrace.get_rseq(child.pid)
+        assert image.rseq == (rseq.address, rseq.size, rseq.signature)
+        assert image.robust[1] == 24
+        assert image.tid_address
+        assert bytes(ptrace.get_registers(child.pid)) == image.registers
+        assert ptrace.get_xstate(child.pid) == image.xstate
+        assert 0 <= time.clock_gettime_ns(time.CLOCK_MONOTONIC) - image.monotonic_ns < 60 * SECOND
+        assert 0 <= time.clock_gettime_ns(time.CLOCK_BOOTTIME) - image.boottime_ns < 60 * SECOND
+        assert image.resume is None
+
+
+def test_it_travels() -> None:
+    with rich() as (_child, image):
+        again = msgspec.msgpack.decode(msgspec.msgpack.encode(image), type=Image)
+        assert again == image
+        assert bytes(again.general_registers()) == image.registers
+
+
+def test_taking_it_changes_nothing() -> None:
+    with python(RICH) as child:
+        until(lambda: proc.stat(child.pid).state == "S")
+        before = (proc.mappings(child.pid), proc.descriptors(child.pid), signals(child.pid))
+        for _time in range(3):
+            with frozen(child):
+                pass
+        assert (proc.mappings(child.pid), proc.descriptors(child.pid), signals(child.pid)) == before
+        assert child.answer(b"unharmed") == b"unharmed"
+
+
+def signals(pid: int) -> dict[str, str]:
+    return {key: value for key, value in proc.status(pid).items() if key.startswith(("Sig", "Shd"))}
+
+
+def refused(code: str) -> OmError:
+    with python(code) as child, pytest.raises(CannotMigrate) as caught, frozen(child):
+        raise AssertionError("it was frozen")
+    return caught.value
+
+
+WAITS = "print('ready', flush=True)\nimport signal\nwhile True: signal.pause()"
+
+
+def test_what_ties_it_to_its_home() -> None:
+    timer = "import signal\nsignal.signal(signal.SIGVTALRM, lambda *_: None)\n"
+    assert "counts its CPU time" in str(refused(f"{timer}signal.setitimer(signal.ITIMER_VIRTUAL, 1000)\n{WAITS}"))
+    memory = "import mmap, os\nd = os.memfd_create('x')\nos.ftruncate(d, 4096)\nm = mmap.mmap(d, 4096)\n"
+    assert "memory file" in str(refused(memory + WAITS))
+    fork = "import mmap, os, signal\nm = mmap.mmap(-1, 4096)\nm[0] = 1\nparent = os.getpid()\n" + (
+        "if os.fork() == 0:\n    import ctypes\n    ctypes.CDLL(None).prctl(1, 9, 0, 0, 0)\n"
+        "    os.read(int(os.pipe()[0]), 1) if os.getppid() == parent else 0\n"
+    )
+    assert "shares memory with another process" in str(refused(fork + WAITS))
+
+
+def test_a_refusal_leaves_the_process_as_it_was() -> None:
+    code = "import signal\nsignal.setitimer(signal.ITIMER_PROF, 1000)\n" + ECHO
+    with python(code) as child:
+        until(lambda: proc.stat(child.pid).state == "S")
+        before = (proc.mappings(child.pid), proc.descriptors(child.pid), signals(child.pid))
+        with pytest.raises(CannotMigrate), frozen(child):
+            pass
+        assert (proc.mappings(child.pid), proc.descriptors(child.pid), signals(child.pid)) == before
+        assert child.answer(b"on") == b"on"
+
+
+# -- timeouts that were running -------------------------------------------------------------------------
+
+POLL, NANOSLEEP, CLOCK_NANOSLEEP, FUTEX, RESTART, READ = 7, 35, 230, 202, 219, 0
+
+
+class FakeMemory:
+    """Two timespecs at known places."""
+
+    def read(self, address: int, length: int) -> bytes:
+        assert length == 16
+        return {0x5000: struct.pack("<qq", 10, 500), 0x6000: struct.pack("<qq", 3, 7)}[address]
+
+
+def resume(call: int, arguments: tuple[int, ...], before: Before, result: int = -ERESTART_RESTARTBLOCK) -> Resume | None:
+    registers = Registers()
+    registers.orig_rax, registers.rax = call, unsigned(result)
+    for name, value in zip(("rdi", "rsi", "rdx", "r10", "r8", "r9"), arguments, strict=False):
+        setattr(registers, name, unsigned(value))
+    tracee = Tracee(0)
+    tracee.memory = FakeMemory()  # type: ignore[assignment]  # all that is asked of it
+    return capture._resume(tracee, registers, before)
+
+
+AWAKE = Before(2.0, "whatever")
+
+
+@pytest.mark.parametrize(
+    ("call", "arguments", "before", "expected"),
+    [
+        (POLL, (0x1000, 1, 5000), AWAKE, Resume(POLL, 3 * SECOND, 2, False)),
+        (POLL, (0x1000, 1, 1000), AWAKE, Resume(POLL, 0, 2, False)),  # it is over already
+        (POLL, (0x1000, 1, 5000), Before(None, ""), Resume(POLL, 5 * SECOND, 2, False)),  # nobody knows: all of it
+        (NANOSLEEP, (0x5000, 0x6000), AWAKE, Resume(NANOSLEEP, 3 * SECOND + 7, 0, True)),  # the kernel wrote it
+        (NANOSLEEP, (0x5000, 0), AWAKE, Resume(NANOSLEEP, 8 * SECOND + 500, 0, True)),
+        (CLOCK_NANOSLEEP, (1, 0, 0x5000, 0x6000), AWAKE, Resume(CLOCK_NANOSLEEP, 3 * SECOND + 7, 2, True)),
+        (CLOCK_NANOSLEEP, (1, 0, 0x5000, 0), AWAKE, Resume(CLOCK_NANOSLEEP, 8 * SECOND + 500, 2, True)),
+        (FUTEX, (0x9000, 0, 1, 0x5000), AWAKE, Resume(FUTEX, 8 * SECOND + 500, 3, True)),
+        (RESTART, (0x1000, 1, 5000), Before(2.0, "do_poll"), Resume(POLL, 3 * SECOND, 2, False)),
+        (RESTART, (0x5000, 0), Before(2.0, "hrtimer_nanosleep"), Resume(NANOSLEEP, 8 * SECOND + 500, 0, True)),
+        (
+            RESTART, (1, 0, 0x5000, 0), Before(2.0, "hrtimer_nanosleep"),
+            Resume(CLOCK_NANOSLEEP, 8 * SECOND + 500, 2, True),
+        ),
+        (RESTART, (0x9000, 0, 1, 0x5000), Before(2.0, "futex_wait_queue"), Resume(FUTEX, 8 * SECOND + 500, 3, True)),
+    ],
+)  # fmt: skip
+def test_what_is_left_of_a_timeout(
+    call: int, arguments: tuple[int, ...], before: Before, expected: Resume
+) -> None:
+    assert resume(call, arguments, before) == expected
+
+
+def test_calls_that_begin_again_by_themselves() -> None:
+    for result in (-512, -513, -514, 0, 5):
+        assert resume(POLL, (0x1000, 1, 5000), AWAKE, result) is None
+
+
+def test_a_call_that_cannot_be_told() -> None:
+    with pytest.raises(CannotMigrate, match="cannot be told"):
+        resume(RESTART, (0, 0), Before(1.0, "somewhere_else"))
+    with pytest.raises(CannotMigrate, match="cannot be told"):
+        resume(READ, (0, 0), AWAKE)
+
+
+def test_a_sleeper_s_rest_for_real() -> None:
+    code = "import ctypes\nprint('ready', flush=True)\n" + (
+        "poll = ctypes.CDLL(None).poll\npoll(None, 0, 1000 * 1000)"  # by the C library: no rest is written
+    )
+    with python(code) as child:
+        until(lambda: "poll" in look_before(child.pid).wchan or look_before(child.pid).wchan in ("", "0"))
+        if look_before(child.pid).wchan in ("", "0"):
+            pytest.skip("this kernel does not tell where a process sleeps")
+        with frozen(child) as (image, _resident):
+            found = image.resume
+            assert found is not None
+            assert (found.nr, found.argument, found.pointer) == (POLL, 2, False)
+            assert 900 * SECOND < found.nanoseconds <= 1000 * SECOND
+            page = trampoline_page(Scratch(*image.scratch))
+            assert [r for r in image.regions if r.start == page] == [
+                Region(page, page + PAGE, 5, "private", False, "")
+            ]
+        with frozen(child) as (again, _resident):  # now by restart_syscall
+            assert again.resume is not None
+            assert again.resume.nr == POLL
+
+
+def test_one_page_of_trampolines_is_enough() -> None:
+    scratch = Scratch(0x6000_0000_0000)
+    regions: list[Region] = []
+    add_trampolines(regions, scratch)
+    add_trampolines(regions, scratch)
+    assert len(regions) == 1
+    assert not scratch.holds(regions[0].start)
