@@ -12,6 +12,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("house", deadline=None)  # other tests run on the same processors
+settings.load_profile("house")
 
 _DYING_MS = 2000  # for a process whose end was asked for and has not been seen yet
 

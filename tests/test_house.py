@@ -73,7 +73,8 @@ def test_keepers_are_small(heavy: str) -> None:
 
 
 def test_a_keeper_knows_nothing_of_the_floors_above() -> None:
-    code = "import sys, omtools.migration.template as t; print([m for m in sys.modules if m[:7] == t.__name__[:7]])"
-    loaded = ast.literal_eval(run("-c", code).stdout)
+    loaded = run("-c", "import sys, omtools.migration.template; print(*sys.modules)").stdout.split()
     allowed = ("omtools.migration", "omtools.image", "omtools.linux", "omtools.errors", "omtools.i18n")
-    assert [name for name in loaded if name != "omtools" and not name.startswith(allowed)] == []
+    ours = [name for name in loaded if name.startswith("omtools.")]
+    assert len(ours) > 20
+    assert [name for name in ours if not name.startswith(allowed)] == []

@@ -88,6 +88,7 @@ def take_image(
     regions, vdso = _regions(pid, scratch)
     asked = _ask_inside(tracee, registers, scratch, away=home_pid != pid)
     rseq = ptrace.get_rseq(pid)
+    resume = resume or Resume.rest(registers.call, registers.result, registers.rdx)
     resume = resume or _resume(tracee, registers, before, now[0])
     if resume:
         add_trampolines(regions, scratch)

@@ -54,6 +54,10 @@ class Layout(msgspec.Struct, frozen=True, array_like=True):
     env_end: int
 
 
+WRITES = frozenset({1, 44})
+"""write and sendto (<asm/unistd_64.h>): their second and third argument are the bytes and their number."""
+
+
 class Resume(msgspec.Struct, frozen=True, array_like=True):
     """A call whose timeout was running.
 
@@ -62,12 +66,22 @@ class Resume(msgspec.Struct, frozen=True, array_like=True):
         nanoseconds: what was left.
         argument: index of its timeout among its arguments.
         pointer: the timeout is a pointer to a struct timespec, else a number of milliseconds.
+        done: it is a write of which so many bytes are written already; then no timeout is meant.
     """
 
     nr: int
     nanoseconds: int
-    argument: int
-    pointer: bool
+    argument: int = -1
+    pointer: bool = False
+    done: int = 0
+
+    @classmethod
+    def rest(cls, nr: int, done: int, whole: int) -> Resume | None:
+        """How to go on with a write that was interrupted in its middle, None if it was not.
+
+        A program may rely on a blocking write being whole as long as no signal handler runs.
+        """
+        return cls(nr, 0, done=done) if nr in WRITES and 0 < done < whole else None
 
 
 class Image(msgspec.Struct, frozen=True):

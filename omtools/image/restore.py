@@ -37,9 +37,16 @@ from omtools.image.injection import (
     Scratch,
     Tracee,
 )
-from omtools.image.model import Image, Region
+from omtools.image.model import Image, Region, Resume
 from omtools.linux import proc, ptrace
-from omtools.linux.x86_64 import NO_CALL, PAGE, Registers, resume_trampoline
+from omtools.linux.x86_64 import (
+    NO_CALL,
+    PAGE,
+    REST_DONE_AT,
+    Registers,
+    rest_trampoline,
+    resume_trampoline,
+)
 
 # <asm/unistd_64.h>
 SYS_MREMAP, SYS_MADVISE, SYS_PRLIMIT64, SYS_RSEQ = 25, 28, 302, 334
@@ -245,15 +252,28 @@ def final_registers(tracee: Tracee, image: Image, monotonic_ns: int) -> Register
     try:
         os.pwrite(file, struct.pack("<qq", *divmod(left, 1_000_000_000)), timespec)
         if not again:
-            os.pwrite(file, resume_trampoline(registers, registers.rip), code)
+            os.pwrite(file, _trampoline(registers, resume), code)
             os.pwrite(file, slot.to_bytes(8, "little"), page + _LAST_SLOT)
+        elif resume.done:  # once more in the rest of the same write: the sum grows
+            before = int.from_bytes(os.pread(file, 4, code + REST_DONE_AT[0]), "little")
+            for at in REST_DONE_AT:
+                os.pwrite(file, struct.pack("<I", before + resume.done), code + at)
     finally:
         os.close(file)
     registers.rip, registers.rax, registers.orig_rax = code, resume.nr, NO_CALL
+    if resume.done:
+        registers.rsi, registers.rdx = registers.rsi + resume.done, registers.rdx - resume.done
+        return registers
     name = ("rdi", "rsi", "rdx", "r10")[resume.argument]
     milliseconds = min(-(-left // 1_000_000), (1 << 31) - 1)
     setattr(registers, name, timespec if resume.pointer else milliseconds)
     return registers
+
+
+def _trampoline(registers: Registers, resume: Resume) -> bytes:
+    if resume.done:
+        return rest_trampoline(registers, registers.rip, resume.done)
+    return resume_trampoline(registers, registers.rip)
 
 
 _SLOT_SIZE = 128  # a struct timespec and a trampoline

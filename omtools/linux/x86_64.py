@@ -217,7 +217,28 @@ def resume_trampoline(call: Registers, target: int) -> bytes:
     For a call whose timeout had to be replaced by what is left of it: the caller's registers must look
     as if it had passed its own pointer. Of its registers a call changes only rax, rcx and r11.
     """
-    code = b"\x0f\x05"  # syscall
+    return b"\x0f\x05" + _give_back(call, target)  # syscall
+
+
+def rest_trampoline(call: Registers, target: int, done: int) -> bytes:
+    """Code that writes the rest of an interrupted write, and returns what both parts have written.
+
+    If the rest fails the first part alone counts, as the kernel has it. `call` and `target` as above.
+    """
+    return (
+        b"\x0f\x05"  # syscall
+        b"\x48\x85\xc0\x78\x08"  # test rax, rax; js failed
+        b"\x48\x05" + struct.pack("<I", done) + b"\xeb\x07"  # add rax, done; jmp out
+        b"\x48\xc7\xc0" + struct.pack("<I", done)  # failed: mov rax, done
+        + _give_back(call, target)  # out:
+    )  # fmt: skip
+
+
+REST_DONE_AT = (9, 18)  # where a `rest_trampoline` has its number of bytes done
+
+
+def _give_back(call: Registers, target: int) -> bytes:
+    code = b""
     for opcode, value in (
         (b"\x48\xbf", call.rdi),  # mov rdi, imm64
         (b"\x48\xbe", call.rsi),

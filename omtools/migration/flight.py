@@ -91,6 +91,8 @@ class Flight:
     @property
     def resume(self) -> Resume | None:
         """For an image: the broken call with what is left, if its timeout does not stand in memory."""
+        if self.outcome is not None and not self.outcome.broken:
+            return Resume.rest(self.notification.nr, self.outcome.result, self.notification.args[2])
         timeout = self.forward.timeout
         left = self.left
         if timeout is None or left is None or (timeout.offset >= 0 and self._updated):

@@ -515,7 +515,7 @@ class GuestKeeper:
         self._continue()
 
     def _let_in(self) -> None:
-        """A stopped guest waits in a call that has put another mask in place: a signal may get through that."""
+        """A stopped guest waits in a call that has another mask in place: a signal may get through that."""
         flight, remote, memory = self._flight, self._remote, self._memory
         if flight is None or remote is None or memory is None or not self._stopped:
             return
@@ -585,8 +585,7 @@ class GuestKeeper:
         resume = None
         if flight is not None:
             self._settle_call()
-            if flight.outcome is not None and flight.outcome.broken:
-                resume = flight.resume
+            resume = flight.resume
         try:
             arena = (self._arena.base, self._arena.size)
             image = remote.take_image(before, resume, self._fatal, arena)

@@ -27,7 +27,7 @@ TOURS: dict[str, tuple[int, ...]] = {
     "to and fro": (2, 1) * 4,
     "third": (2, 3, 1, 2),
 }
-LIMIT = 20.0  # seconds
+LIMIT = 15.0  # seconds
 
 
 def build(name: str, folder: Path, *flags: str) -> Path:
