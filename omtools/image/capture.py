@@ -12,6 +12,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from omtools.errors import CannotMigrate, ForeignArchitecture
 from omtools.i18n import _
 from omtools.image.injection import PROT_EXEC, PROT_READ, Call, Scratch, Tracee
@@ -162,7 +164,27 @@ def _regions(pid: int, scratch: Scratch) -> tuple[list[Region], list[tuple[str, 
                 mapping.offset,
             )
         )  # fmt: skip
-    return regions, vdso
+    return _with_whole_stack(regions), vdso
+
+
+def _with_whole_stack(regions: list[Region]) -> list[Region]:
+    """After a return the stack is two mappings, of which the kernel calls only one so: make it one again."""
+    at = next((index for index, region in enumerate(regions) if region.kind == "stack"), None)
+    if at is None:
+        return regions
+    first = last = at
+    while first > 0 and _of_one_stack(regions[first - 1], regions[first]):
+        first -= 1
+    while last + 1 < len(regions) and _of_one_stack(regions[last], regions[last + 1]):
+        last += 1
+    whole = msgspec.structs.replace(regions[at], start=regions[first].start, end=regions[last].end)
+    return [*regions[:first], whole, *regions[last + 1 :]]
+
+
+def _of_one_stack(lower: Region, upper: Region) -> bool:
+    return lower.end == upper.start and lower.protection == upper.protection and not (
+        lower.file or upper.file or "shared" in (lower.kind, upper.kind) or lower.name == "[heap]"
+    )
 
 
 @dataclass(frozen=True, slots=True)

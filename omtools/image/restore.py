@@ -52,6 +52,8 @@ from omtools.linux.x86_64 import (
 SYS_MREMAP, SYS_MADVISE, SYS_PRLIMIT64, SYS_RSEQ = 25, 28, 302, 334
 SYS_SET_TID_ADDRESS, SYS_SET_ROBUST_LIST, SYS_RT_TGSIGQUEUEINFO = 218, 273, 297
 
+_SYS_CLOCK_GETTIME = 228
+
 # <asm-generic/mman.h>, <linux/mman.h>
 _MAP_GROWSDOWN, _MAP_NORESERVE, _MAP_STACK = 0x100, 0x4000, 0x20000
 _MREMAP_MOVE = 1 | 2  # MREMAP_MAYMOVE | MREMAP_FIXED
@@ -137,6 +139,7 @@ def map_home(deputy: Tracee, scratch: Scratch, registers: Registers, image: Imag
 
     Pages of those ranges are to be written only where they differ.
     """
+    _grow_stack(deputy, scratch, registers, image)
     mine = [m for m in proc.mappings(deputy.pid) if not scratch.holds(m.start) and m.name not in _KEPT_NAMES]
     wanted = [(region.start, region.end) for region in image.regions]
     have = [(m.start, m.end) for m in mine]
@@ -147,6 +150,19 @@ def map_home(deputy: Tracee, scratch: Scratch, registers: Registers, image: Imag
         calls += [_map_call(region, a, b) for a, b in _without(region.start, region.end, have)]
     _run(deputy, scratch, registers, calls)
     return [(m.start, m.end) for m in mine if m.inode]
+
+
+def _grow_stack(deputy: Tracee, scratch: Scratch, registers: Registers, image: Image) -> None:
+    """Let the kernel stretch what was kept of the stack to its old size, by touching its lowest page.
+
+    A new mapping below it would never become one with it again. Where this fails, that is the second best.
+    """
+    calls: list[tuple[str, Call]] = []
+    for region in image.regions:
+        if region.kind == "stack":
+            calls.append(("", (_SYS_CLOCK_GETTIME, 0, region.start)))
+            calls.append(("", (SYS_MADVISE, region.start, PAGE, _MADV_DONTNEED)))
+    _run(deputy, scratch, registers, calls)
 
 
 def _without(start: int, end: int, holes: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -38,6 +38,7 @@ class Keeper:
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
+    pid: int = 0
     seen: list[State] = field(default_factory=list)
 
     async def until(self, *phases: Phase) -> State:
@@ -101,6 +102,7 @@ class Nest:
             hostname=os.uname().nodename, address="127.0.0.1",
             credentials=Credentials(there.certificate, there.key, here.certificate),
             control=str(self.run / "keepers" / f"guest-{name}.sock"), debug=True,
+            patience=2.0 if self.wired else 20.0,
         )  # fmt: skip
         launched = await launch(self.run, order)
         credentials = Credentials(here.certificate, here.key, there.certificate)
@@ -109,11 +111,11 @@ class Nest:
             self.wires.append(Wire())
             await self.wires[-1].start(port)
             port = self.wires[-1].port
-        return Endpoint("127.0.0.1", port), credentials, await self.connect(order.control)
+        return Endpoint("127.0.0.1", port), credentials, await self.connect(order.control, launched.pid)
 
-    async def connect(self, control: str) -> Keeper:
+    async def connect(self, control: str, pid: int) -> Keeper:
         """Follow a keeper."""
-        self._keepers.append(Keeper(*await asyncio.open_unix_connection(control)))
+        self._keepers.append(Keeper(*await asyncio.open_unix_connection(control), pid))
         return self._keepers[-1]
 
     async def close(self) -> None:
@@ -135,8 +137,8 @@ class Nest:
             endpoint=endpoint, credentials=credentials,
             control=str(self.run / "keepers" / f"deputy-{pid}-{self._count}.sock"), debug=True,
         )  # fmt: skip
-        await launch(self.run, order)
-        return await self.connect(order.control), guest
+        launched = await launch(self.run, order)
+        return await self.connect(order.control, launched.pid), guest
 
     async def away(self, pid: int, node: int = 2) -> Moved:
         """Move it and wait until it runs there; fails the test if it does not."""
