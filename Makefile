@@ -38,10 +38,10 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
 
-# First what may share the machine, in parallel; then what may not.
+# First those that work, then those that sleep and look at the clock.
 unit: $(STAMP)
-	$(BIN)/pytest -n $(JOBS) --dist loadscope -m 'not alone'
-	$(BIN)/pytest -m alone
+	$(BIN)/pytest -n $(JOBS) -m 'not timing'
+	$(BIN)/pytest -n $(JOBS) -m timing
 
 bench: $(STAMP)
 	$(BIN)/python tests/bench/engine_figures.py --write

@@ -123,7 +123,7 @@ class Nest:
         for wire in self.wires:
             await wire.close()
         for keeper in self._keepers:
-            with contextlib.suppress(TimeoutError, ConnectionResetError):
+            with contextlib.suppress(TimeoutError, OSError):
                 await asyncio.wait_for(keeper.reader.read(), 5)
             keeper.writer.close()
             with contextlib.suppress(OSError):

@@ -10,6 +10,8 @@ import pytest
 from .journey import Traveller, build, ended, expect, line, running
 from .nest import Nest
 
+pytestmark = pytest.mark.timing
+
 # Scenario of programs/timed.c: what it says when its time is over.
 CASES = {
     "nanosleep": "0 -",
@@ -32,7 +34,6 @@ CASES = {
     "futex": "-1 ETIMEDOUT",
     "futex_until": "-1 ETIMEDOUT",
     "sigtimedwait": "-1 EAGAIN",
-    "recv": "-1 EAGAIN",
     "semtimedop": "-1 EAGAIN",
     "mq": "-1 ETIMEDOUT",
     "alarm": "-1 EINTR",
