@@ -38,10 +38,11 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
 
-# First those that work, then those that sleep and look at the clock.
+# First those that work, then those that sleep and look at the clock, then those that want all for themselves.
 unit: $(STAMP)
-	$(BIN)/pytest -n $(JOBS) -m 'not timing'
+	$(BIN)/pytest -n $(JOBS) -m 'not timing and not alone'
 	$(BIN)/pytest -n $(JOBS) -m timing
+	$(BIN)/pytest -m alone
 
 bench: $(STAMP)
 	$(BIN)/python tests/bench/engine_figures.py --write

@@ -17,6 +17,9 @@ from hypothesis import settings
 settings.register_profile("house", deadline=None)  # other tests run on the same processors
 settings.load_profile("house")
 
+# In CI everything is at hand that tests need; what may be skipped there all the same:
+_MAY_SKIP = ("root is not forbidden anything", "this kernel does not tell where a process sleeps")
+
 _DYING_MS = 2000  # for a process whose end was asked for and has not been seen yet
 
 
@@ -92,3 +95,15 @@ def nothing_left_behind() -> Iterator[None]:
     assert not children, f"processes left behind: {sorted(children)}"
     assert not descriptors, f"descriptors left open: {sorted(descriptors)}"
     assert not mounts, f"mounts left: {sorted(mounts)}"
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """In CI a skip that should not be is a failure: a test that never runs shows nothing."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if not os.environ.get("CI") or reporter is None or hasattr(session.config, "workerinput"):
+        return
+    for report in reporter.stats.get("skipped", []):
+        reason = str(report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr)
+        if not any(allowed in reason for allowed in _MAY_SKIP):
+            reporter.write_line(f"CI must not skip {report.nodeid}: {reason}", red=True)
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED

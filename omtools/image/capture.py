@@ -89,7 +89,6 @@ def take_image(
     now = time.clock_gettime_ns(time.CLOCK_MONOTONIC), time.clock_gettime_ns(time.CLOCK_BOOTTIME)
     regions, vdso = _regions(pid, scratch)
     asked = _ask_inside(tracee, registers, scratch, away=home_pid != pid)
-    rseq = ptrace.get_rseq(pid)
     resume = resume or Resume.rest(registers.call, registers.result, registers.rdx)
     resume = resume or _resume(tracee, registers, before, now[0])
     if resume:
@@ -102,7 +101,7 @@ def take_image(
         actions=asked.actions,
         altstack=asked.altstack,
         robust=asked.robust,
-        rseq=(rseq.address, rseq.size, rseq.signature),
+        rseq=_rseq(pid),
         tid_address=asked.tid_address,
         layout=_layout(proc.stat(pid), asked.brk),
         auxv=proc.auxv(pid),
@@ -119,6 +118,11 @@ def take_image(
         resume=resume,
         personality=asked.personality,
     )
+
+
+def _rseq(pid: int) -> tuple[int, int, int]:
+    rseq = ptrace.get_rseq(pid)
+    return rseq.address, rseq.size, rseq.signature
 
 
 def _layout(stat: proc.Stat, brk: int) -> Layout:

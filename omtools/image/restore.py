@@ -85,7 +85,7 @@ def _map_call(region: Region, start: int, end: int) -> tuple[str, Call]:
     protection = PROT_READ | PROT_WRITE
     if region.kind == "stack":
         flags |= _MAP_GROWSDOWN | _MAP_STACK
-    elif region.protection == 0:
+    elif region.protection == 0 and region.kind != "shared":
         flags |= _MAP_NORESERVE  # address space set aside, often far more than there is memory
         protection = 0
     return "mmap", (SYS_MMAP, start, end - start, protection, flags, -1, 0)
@@ -122,7 +122,8 @@ def empty_deputy(deputy: Tracee, scratch: Scratch, registers: Registers, image: 
     environment, which /proc/PID/cmdline and environ read.
     """
     calls: list[tuple[str, Call]] = []
-    if image.rseq[0]:  # first: the kernel writes to it at every return and kills when it cannot
+    # First of all: the kernel writes to it at every return, and kills when it cannot.
+    if image.rseq[0] and ptrace.get_rseq(deputy.pid).address:
         calls.append(("rseq", (SYS_RSEQ, image.rseq[0], image.rseq[1], _RSEQ_UNREGISTER, image.rseq[2])))
     keep = (image.layout.arg_start & -PAGE, (image.layout.env_end + PAGE - 1) & -PAGE)
     for region in image.regions:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import queue
 import threading
@@ -113,8 +114,29 @@ def _receive(
 
 
 def guest_sink(pid: int) -> Sink:
-    """Writes into fresh, writable memory."""
-    return ProcessMemory(pid).write
+    """Writes into fresh memory."""
+    memory = ProcessMemory(pid)
+
+    def put(address: int, data: memoryview) -> None:
+        try:
+            memory.write(address, data)
+        except OSError as error:
+            if error.errno != errno.EFAULT:
+                raise
+            _force(pid, address, data)
+
+    return put
+
+
+def _force(pid: int, address: int, data: memoryview) -> None:
+    """Into memory that its owner may not write to: pages of PROT_NONE that were not always so."""
+    file = os.open(f"/proc/{pid}/mem", os.O_RDWR | os.O_CLOEXEC)
+    try:
+        done = 0
+        while done < len(data):
+            done += os.pwrite(file, data[done:], address + done)
+    finally:
+        os.close(file)
 
 
 class HomeSink:
@@ -124,7 +146,7 @@ class HomeSink:
     """
 
     def __init__(self, pid: int, file_ranges: Sequence[tuple[int, int]]) -> None:
-        self._memory = ProcessMemory(pid)
+        self._put = guest_sink(pid)
         self._file_ranges = list(file_ranges)
         self._file = os.open(f"/proc/{pid}/mem", os.O_RDWR | os.O_CLOEXEC)
 
@@ -135,7 +157,7 @@ class HomeSink:
     def __call__(self, address: int, data: memoryview) -> None:
         """Put `data` at `address`; a piece never spans two regions."""
         if not any(start <= address < end for start, end in self._file_ranges):
-            self._memory.write(address, data)
+            self._put(address, data)
             return
         present = os.pread(self._file, len(data), address)
         if present == data:

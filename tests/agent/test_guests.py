@@ -40,7 +40,7 @@ async def test_memory_is_promised_once(pair: Cluster, monkeypatch: pytest.Monkey
         await host.guests.prepare(wanted(pair, "1-4711-b", 60 * MB), NODE, blocked=False)
     assert caught.value.fields == {"node": "metrakilate", "free_mb": 39, "needed_mb": 60}
     pair.engine.only("guest").say("failed")  # the deputy never came
-    while host.keepers.all():  # noqa: ASYNC110
+    while host.keepers.all():
         await asyncio.sleep(0.001)
     await host.guests.prepare(wanted(pair, "1-4711-b", 60 * MB), NODE, blocked=False)
 

@@ -37,7 +37,7 @@ async def empty(cluster: Cluster) -> bool:
     """Wait until no keeper is left."""
     async with asyncio.timeout(5):
         # The fakes end by themselves, and the agents hear of it.
-        while cluster.engine.keepers or any(agent.keepers.all() for agent in cluster.agents.values()):  # noqa: ASYNC110
+        while cluster.engine.keepers or any(agent.keepers.all() for agent in cluster.agents.values()):
             await asyncio.sleep(0.005)
     return True
 

@@ -37,7 +37,7 @@ async def test_through_ssh_there_on_and_back(tunnelled: Cluster) -> None:
         await asker.ask(api.Migrate(PID, "3"))
         await asker.ask(api.Migrate(PID, "home"))
     async with asyncio.timeout(5):
-        while list(tunnels.iterdir()):  # noqa: ASYNC110
+        while list(tunnels.iterdir()):
             await asyncio.sleep(0.005)
 
 
@@ -57,7 +57,7 @@ async def test_all_bytes_arrive(tunnelled: Cluster) -> None:
         await asker.ask(api.Migrate(PID, "2"))
         guest = tunnelled.engine.only("guest")
         async with asyncio.timeout(30):
-            while guest.received < 20_000_000:  # noqa: ASYNC110
+            while guest.received < 20_000_000:
                 await asyncio.sleep(0.005)
         assert guest.received == 20_000_000
 

@@ -11,6 +11,7 @@ import struct
 from pathlib import Path
 
 import pytest
+
 from migration.calls.calls_loopback import Kernel, Loopback, Room, Scenario, Seen, compare, ints, iovec, words
 
 SCENARIOS: list[Scenario] = []

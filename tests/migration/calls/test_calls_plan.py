@@ -6,8 +6,8 @@ import struct
 from errno import EFAULT, EINVAL, ENAMETOOLONG, ERANGE
 
 import pytest
-from migration.calls.calls_fakes import ARENA, HERE, Pages, forwarded, planned
 
+from migration.calls.calls_fakes import ARENA, HERE, Pages, forwarded, planned
 from omtools.migration.calls.model import Answer, ComeHome, Forward, Out, OutRule, Timeout
 from omtools.migration.calls.plan import collect, land, out_length, with_timeout
 

@@ -8,6 +8,7 @@ import struct
 from pathlib import Path
 
 import pytest
+
 from migration.calls.calls_loopback import Kernel, Room, Scenario, Seen, compare, words
 
 SCENARIOS: list[Scenario] = []

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from itertools import pairwise
 
-from migration.calls.calls_fakes import ARENA, HERE, MASK, Everywhere, Nowhere
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
+from migration.calls.calls_fakes import ARENA, HERE, MASK, Everywhere, Nowhere
 from omtools.migration.calls.commands import FCNTL, IOCTL, PRCTL
 from omtools.migration.calls.model import Answer, CpuTime, Forward, OutRule
 from omtools.migration.calls.plan import collect, land, out_length, plan, with_timeout

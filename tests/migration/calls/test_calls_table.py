@@ -6,10 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
-from migration.calls.calls_fakes import ARENA, MASK, NUMBERS, Everywhere, Nowhere, planned
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from migration.calls.calls_fakes import ARENA, MASK, NUMBERS, Everywhere, Nowhere, planned
 from omtools.migration.calls.commands import FCNTL, IOCTL, PRCTL
 from omtools.migration.calls.model import (
     Answer,

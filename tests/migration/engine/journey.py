@@ -100,7 +100,7 @@ async def until(condition: Callable[[], bool], what: str, limit: float = LIMIT) 
     async with asyncio.timeout(limit):
         try:
             while not condition():
-                await asyncio.sleep(0.001)  # noqa: ASYNC110 - the kernel has no event for it
+                await asyncio.sleep(0.001)
         except asyncio.CancelledError:
             raise AssertionError(f"it never came to this: {what}") from None
 
@@ -156,8 +156,8 @@ async def compare(
     """
     said: list[str] = []
     for nodes in ((), tuple(route)):
-        where = folder / ("moved" if nodes else "undisturbed")
-        where.mkdir(exist_ok=True)
+        where = folder / ("moved" if nodes else "undisturbed") / "here"
+        where.mkdir(parents=True)
         async with running(*command, cwd=where, env=env) as process:
             traveller = Traveller(nest, process.pid)
             lines = []

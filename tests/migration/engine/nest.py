@@ -154,6 +154,7 @@ class Nest:
         await moved.deputy.until("coming")
         while (state := await moved.deputy.until("away", *FINAL)).node != node:
             assert state.phase == "away", state
+            assert state.error is None, state
         return Moved(moved.pid, state, moved.deputy, guest)
 
     def log(self) -> str:
@@ -213,7 +214,7 @@ async def _settled(run: Path, expected: set[int]) -> set[int]:
 
 def _wait_for_one(pids: set[int]) -> None:
     """Until one of these ends, or a second has passed."""
-    import select  # noqa: PLC0415
+    import select
 
     poller = select.poll()
     opened = []
@@ -246,7 +247,7 @@ async def program(
 
 def compiled(source: str, name: str, folder: Path, *flags: str) -> Path:
     """A C program, built once per folder."""
-    import subprocess  # noqa: PLC0415
+    import subprocess
 
     target = folder / name
     if not target.exists():

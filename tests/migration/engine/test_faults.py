@@ -190,7 +190,7 @@ async def _send(stage: Stage, at: tuple[Direction, int, Fault]) -> tuple[Keeper,
 
     async def arm() -> None:
         while len(nest.wires) == before:
-            await asyncio.sleep(0)  # noqa: ASYNC110 - a matter of one turn of the loop
+            await asyncio.sleep(0)
         nest.wires[-1].at = at
 
     task = asyncio.create_task(arm())

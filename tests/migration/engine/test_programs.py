@@ -72,7 +72,7 @@ async def _always_moving(nest: Nest, pid: int) -> int:
                 await traveller.go([node])
             except (AssertionError, EOFError, OSError):
                 return moves  # it has ended
-            except Exception as error:  # noqa: BLE001
+            except Exception as error:
                 if type(error).__name__ in ("NoSuchProcess", "ZombieProcess"):
                     return moves
                 raise

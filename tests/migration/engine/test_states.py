@@ -23,6 +23,11 @@ async def test_states(nest: Nest, tmp_path: Path, workshop: Path, case: str, tou
     assert "FAILED" not in said
 
 
+@pytest.mark.parametrize("tour", [(2,), (2, 3)])
+async def test_cpu_time_away(nest: Nest, tmp_path: Path, workshop: Path, tour: tuple[int, ...]) -> None:
+    assert "back" not in await compare(nest, [build("states", workshop), "cpu_time"], tour, tmp_path)
+
+
 @pytest.mark.parametrize("kind", ["static", "fixed", "plain addresses"])
 @pytest.mark.parametrize("case", ["heap", "stack", "identity", "children"])
 async def test_kinds_of_programs(nest: Nest, tmp_path: Path, workshop: Path, case: str, kind: str) -> None:
