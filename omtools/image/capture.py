@@ -6,6 +6,7 @@ and nothing in it is changed for good: it can be let go at any moment as if noth
 
 from __future__ import annotations
 
+import re
 import resource
 import struct
 import time
@@ -288,6 +289,7 @@ def _resume(tracee: Tracee, registers: Registers, before: Before, now: int) -> R
         return None
     if nr == SYS_RESTART_SYSCALL:  # it was interrupted before: the number is lost, the place is not
         nr = next((number for word, number in _WCHAN.items() if word in before.wchan), nr)
+        nr = _loaded_number(tracee, registers) if nr == SYS_RESTART_SYSCALL else nr
         if nr == SYS_NANOSLEEP and registers.rdi < 16:  # a clock's number, not a pointer
             nr = SYS_CLOCK_NANOSLEEP
     if nr not in TIMED:
@@ -301,6 +303,19 @@ def _resume(tracee: Tracee, registers: Registers, before: Before, now: int) -> R
         return None
     whole = _timespec(tracee, value) if pointer else (value & 0xFFFFFFFF) * 1_000_000
     return Resume(nr, max(0, whole - asleep), argument, pointer)
+
+
+_LOAD_AND_CALL = re.compile(rb"\xb8(.)\0\0\0.{0,12}?\x0f\x05\Z", re.DOTALL)  # mov eax, number; …; syscall
+
+
+def _loaded_number(tracee: Tracee, registers: Registers) -> int:
+    """The number that the code before the call it is in puts into eax."""
+    try:
+        code = tracee.memory.read(registers.rip - 24, 24)
+    except OSError:
+        return SYS_RESTART_SYSCALL
+    numbers = [match[1][0] for match in (_LOAD_AND_CALL.search(code, at) for at in range(24)) if match]
+    return numbers[-1] if numbers else SYS_RESTART_SYSCALL
 
 
 def _timespec(tracee: Tracee, address: int) -> int:

@@ -44,6 +44,7 @@ from omtools.linux.x86_64 import (
     PAGE,
     REST_DONE_AT,
     Registers,
+    load_number,
     rest_trampoline,
     resume_trampoline,
 )
@@ -290,7 +291,7 @@ def final_registers(tracee: Tracee, image: Image, monotonic_ns: int) -> Register
 def _trampoline(registers: Registers, resume: Resume) -> bytes:
     if resume.done:
         return rest_trampoline(registers, registers.rip, resume.done)
-    return resume_trampoline(registers, registers.rip)
+    return load_number(resume.nr) + resume_trampoline(registers, registers.rip)
 
 
 _SLOT_SIZE = 128  # a struct timespec and a trampoline

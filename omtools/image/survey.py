@@ -100,7 +100,24 @@ def _obstacles(pid: int, stat: proc.Stat, status: dict[str, str]) -> list[str]:
         found.append(_("it runs in a real-time class ({policy})").format(policy=policy))
     if any(int(clock) in (2, 3) or int(clock) < 0 for clock in re.findall(r"ClockID: (-?\d+)", _timers(pid))):
         found.append(_("a timer that counts its CPU time is running (timer_create)"))
+    if _reads_signals(pid):
+        found.append(_("it reads its signals from a descriptor (signalfd)"))
     return found
+
+
+def _reads_signals(pid: int) -> bool:
+    """It has a signalfd, from which only the deputy could read, and the deputy has none of its signals."""
+    folder = f"/proc/{pid}/fd"
+    try:
+        for name in os.listdir(folder):
+            try:
+                if os.readlink(f"{folder}/{name}") == "anon_inode:[signalfd]":
+                    return True
+            except FileNotFoundError:
+                continue  # closed meanwhile
+    except OSError:
+        return False  # the attempt to seize it tells why
+    return False
 
 
 def _timers(pid: int) -> str:

@@ -211,6 +211,11 @@ def rescue_frame(registers: Registers, mask: int, xstate: bytes, address: int) -
     return head.ljust(_FRAME_HEAD, b"\0") + bytes(area) + struct.pack("<I", _MAGIC2)
 
 
+def load_number(nr: int) -> bytes:
+    """Code that puts a call's number into eax; before a `resume_trampoline` it tells which call it makes."""
+    return b"\xb8" + struct.pack("<I", nr)  # mov eax, imm32
+
+
 def resume_trampoline(call: Registers, target: int) -> bytes:
     """Code that makes the call in rax once more and goes on at `target` with `call`'s own arguments.
 

@@ -184,6 +184,11 @@ class Remote:
         here = time.clock_gettime(~self.pid << 3 | _PROCESS_CPU_CLOCK)
         return here - sum(self._cpu_before) + sum(self._cpu_away)
 
+    def _cpu_so_far(self) -> tuple[float, float]:
+        """`cpu_here`, no less than what `cpu_clock` has told already."""
+        user, system = self.cpu_here()
+        return max(user, self.cpu_clock() - system), system
+
     def interrupt(self) -> Stop:
         """Ask for a stop and wait for the first: EVENT, or what was faster: a signal's delivery, its end."""
         with contextlib.suppress(ProcessLookupError):  # it has died and waits to be reaped
@@ -250,7 +255,7 @@ class Remote:
         return msgspec.structs.replace(
             image,
             pending=[*image.pending, *pending],
-            cpu_away=self.cpu_here(),
+            cpu_away=self._cpu_so_far(),
             scratch=self._home_scratch,
             arena=arena,
             monotonic_ns=image.monotonic_ns + self._ahead_ns,

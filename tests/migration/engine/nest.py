@@ -92,6 +92,7 @@ class Nest:
         self._keepers: list[Keeper] = []
         self.wires: list[Wire] = []
         self.wired = False  # the next links go by way of a Wire
+        self.patience = 3.0  # of a guest's keeper for a caller, who sometimes finds no process to move
 
     async def _guest(self, pid: int, node: int) -> tuple[Endpoint, Credentials, Keeper]:
         self._count += 1
@@ -102,7 +103,7 @@ class Nest:
             hostname=os.uname().nodename, address="127.0.0.1",
             credentials=Credentials(there.certificate, there.key, here.certificate),
             control=str(self.run / "keepers" / f"guest-{name}.sock"), debug=True,
-            patience=2.0 if self.wired else 20.0,
+            patience=self.patience,
         )  # fmt: skip
         launched = await launch(self.run, order)
         credentials = Credentials(here.certificate, here.key, there.certificate)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from omtools.linux import proc
+from omtools.migration.orders import Bring
 
 from .journey import LIMIT, build, line, running, tell, until
 from .nest import FINAL, Keeper, Nest
@@ -172,15 +173,9 @@ async def test_link_lost_while_coming(
         await stage.hear()
         wire = nest.wires[-1]
         wire.at = (way, wire.passed[way] + 1 + int(lengths["coming"][way] * place), fault)
-        moved.deputy.tell(_bring())
+        moved.deputy.tell(Bring())
         phase = await _final(moved.deputy)
         assert await stage.judge() == ("right" if phase == "home" else "killed")
-
-
-def _bring():  # type: ignore[no-untyped-def]  # noqa: ANN202
-    from omtools.migration.orders import Bring
-
-    return Bring()
 
 
 async def _send(stage: Stage, at: tuple[Direction, int, Fault]) -> tuple[Keeper, Keeper]:
@@ -270,7 +265,7 @@ async def test_killed_while_coming(nest: Nest, workshop: Path, victim: str, plac
         await stage.hear()
         wire = nest.wires[-1]
         wire.at = ("back", wire.passed["back"] + 1 + int(lengths["coming"]["back"] * place), "hold")
-        moved.deputy.tell(_bring())
+        moved.deputy.tell(Bring())
         async with asyncio.timeout(LIMIT):
             await wire.happened.wait()
         os.kill(_victim(victim, stage, moved.deputy, moved.guest), signal.SIGKILL)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import shutil
 import subprocess
 import sys
@@ -71,12 +72,25 @@ async def _always_moving(nest: Nest, pid: int) -> int:
             try:
                 await traveller.go([node])
             except (AssertionError, EOFError, OSError):
-                return moves  # it has ended
+                assert _over(pid), "it could not move"
+                return moves
             except Exception as error:
                 if type(error).__name__ in ("NoSuchProcess", "ZombieProcess"):
                     return moves
                 raise
             moves += 1
+
+
+def _over(pid: int) -> bool:
+    """It is gone, or ends within a moment."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([descriptor], [], [], 1)[0])
+    finally:
+        os.close(descriptor)
 
 
 async def _moved_all_the_way(nest: Nest, command: list[str | Path], folder: Path) -> tuple[bytes, int, int]:

@@ -32,7 +32,7 @@ async def test_cpu_time_away(nest: Nest, tmp_path: Path, workshop: Path, tour: t
 @pytest.mark.parametrize("case", ["heap", "stack", "identity", "children"])
 async def test_kinds_of_programs(nest: Nest, tmp_path: Path, workshop: Path, case: str, kind: str) -> None:
     flags = {"static": ["-static"], "fixed": ["-no-pie", "-fno-pie"]}.get(kind, [])
-    command = [build("states", workshop, *flags), case]
+    command: list[str | Path] = [build("states", workshop, *flags), case]
     if kind == "plain addresses":
-        command = ["setarch", "-R", *command]  # type: ignore[list-item]
+        command = ["setarch", "-R", *command]
     assert "FAILED" not in await compare(nest, command, TOURS["to and fro"], tmp_path, dict(os.environ))
