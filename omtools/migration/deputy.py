@@ -22,6 +22,7 @@ from omtools.image.injection import (
     SYS_CLOSE,
     Scratch,
     Tracee,
+    is_gadget_trap,
 )
 from omtools.linux import ptrace
 from omtools.linux.events import futex_wake
@@ -160,6 +161,7 @@ class Deputy:
         self.request: Request | None = None
         self.stray: list[bytes] = []  # siginfo of signals met while a call was broken off
         self._started = 0
+        self._interrupted = 0  # by which code a signal has interrupted the call in progress
         self._resume = Stance.PARKED  # what a halted deputy goes on with
         self.stance = Stance.TRAPPED
         self.rewind()
@@ -183,10 +185,43 @@ class Deputy:
     def halt_parked(self) -> None:
         """Stop it for work of another kind (it must not be in a call)."""
         if self.stance in (Stance.PARKED, Stance.HALTED):
-            stop = self.tracee.interrupt()
+            ptrace.interrupt(self.pid)
+            while (stop := ptrace.wait(self.pid)).kind is StopKind.SIGNAL:
+                self.meet(stop)  # its handlers are away
+                ptrace.cont(self.pid)
             if stop.over:
                 raise ProcessEnded(pid=self.pid)
             self.rewind()
+
+    def meet(self, stop: Stop) -> bool:
+        """A signal is delivered to it: keep it as a stray, unless it is a trap of the loop that came late.
+
+        A trap is late if its call was broken off in the very moment when it was over. Says whether it is one.
+        """
+        if is_gadget_trap(self.pid, stop):
+            return True
+        self.note_interruption()
+        self.stray.append(ptrace.get_siginfo(self.pid))
+        return False
+
+    def note_interruption(self) -> None:
+        """A signal interrupts the call in progress: remember how, for soon the kernel makes it again."""
+        result = ptrace.get_registers(self.pid).result
+        if self.request is not None and result in RESTARTS:
+            self._interrupted = result
+
+    def drain(self) -> None:
+        """Have no signal pending in the stopped deputy; they become strays. Raises ProcessEnded."""
+        self.arena.go(False)
+        while any(ptrace.pending_signals(self.pid, shared=shared) for shared in (False, True)):
+            ptrace.cont(self.pid)
+            stop = ptrace.wait(self.pid)
+            if stop.over:
+                self.stance = Stance.GONE
+                raise ProcessEnded(pid=self.pid)
+            if stop.kind is StopKind.SIGNAL:
+                self.meet(stop)
+        self.rewind()
 
     def begin(self, request: Request) -> None:
         """Start a call; waitpid reports its end, see `finished`."""
@@ -195,6 +230,7 @@ class Deputy:
             self.halt_parked()
             ptrace.set_sigmask(self.pid, request.mask)
         self.request = request
+        self._interrupted = 0
         self._started = time.monotonic_ns()
         self.arena.go(True)
         stance, self.stance = self.stance, Stance.BUSY
@@ -232,7 +268,7 @@ class Deputy:
             if done := self.finished(stop):
                 return done.result
             if stop.kind is StopKind.SIGNAL:
-                self.stray.append(ptrace.get_siginfo(self.pid))
+                self.meet(stop)
             ptrace.cont(self.pid)
 
     def break_off(self) -> Finished | Broken:
@@ -247,7 +283,7 @@ class Deputy:
                 return self._take_back()
             if done := self.finished(stop):
                 return done  # the interruption is still to come: an EVENT stop, which is continued
-            self.stray.append(ptrace.get_siginfo(self.pid))
+            self.meet(stop)
             ptrace.cont(self.pid)
 
     def _take_back(self) -> Finished | Broken:
@@ -264,7 +300,9 @@ class Deputy:
             return self._finish(result)
         self.request = None
         if not behind:
-            return Broken(-ERESTARTNOINTR, 0, b"")  # it had not begun
+            lasted = time.monotonic_ns() - self._started if self._interrupted else 0
+            data = self.arena.outs(request, -errno.EINTR)
+            return Broken(self._interrupted or -ERESTARTNOINTR, lasted, data)  # not begun, or not again
         code = registers.result if registers.result in RESTARTS else -ERESTARTNOHAND
         data = self.arena.outs(request, -errno.EINTR)
         return Broken(code, time.monotonic_ns() - self._started, data)

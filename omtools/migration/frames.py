@@ -104,5 +104,5 @@ CANCELLED = struct.Struct("<qQ")
 COME_HOME = -(1 << 62)
 """A RESULT that is none: the call cannot be done there, the process must come home (the body says why)."""
 
-LEAVING = struct.Struct("<Q")  # nanoseconds since it was frozen; the reason follows
+LEAVING = struct.Struct("<QI")  # nanoseconds since it was frozen, SIGNALs taken (32 bits); the reason follows
 NUMBER = struct.Struct("<Q")

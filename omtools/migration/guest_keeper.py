@@ -99,6 +99,8 @@ class GuestKeeper:
         self._held = False       # the deputy was stopped by a signal, so is the remote
         self._stopped = True     # it is in a stop of ours
         self._fatal: list[bytes] = []  # the signal it goes home to die of
+        self._late: list[bytes] = []   # signals that came when it was frozen: home has them too
+        self._taken = 0                # signals from home that it has got
         self._reason = ""
         self._exit: tuple[str, int] = ("killed", 9)
         self._listening = False
@@ -507,8 +509,9 @@ class GuestKeeper:
     def _signal(self, siginfo: bytes) -> None:
         """A signal reached the deputy: it is for the guest."""
         if self.machine.state is not Guest.RUNNING or not self._hold():
-            self._fatal.append(siginfo)
+            self._late.append(siginfo)
             return
+        self._taken += 1
         assert self._remote is not None
         self._remote.queue_signal(siginfo)
         self._let_in()
@@ -563,9 +566,11 @@ class GuestKeeper:
         remote = self._remote
         assert remote is not None
         self._listening = True
-        for siginfo in self._fatal:
+        for siginfo in (*self._fatal, *self._late):
             remote.queue_signal(siginfo)
+        self._taken += len(self._late)
         self._fatal.clear()
+        self._late.clear()
         self._reason = ""
         self.state.statistics.moves = 1
         remote.begin()
@@ -589,7 +594,8 @@ class GuestKeeper:
         try:
             arena = (self._arena.base, self._arena.size)
             image = remote.take_image(before, resume, self._fatal, arena)
-            link.send(Kind.LEAVING, LEAVING.pack(time.monotonic_ns() - frozen) + self._reason.encode())
+            head = LEAVING.pack(time.monotonic_ns() - frozen, self._taken & 0xFFFFFFFF)
+            link.send(Kind.LEAVING, head + self._reason.encode())
             link.send(Kind.IMAGE, msgspec.msgpack.encode(image))
             for ranges in CopySource(remote.pid, image.regions).rounds():
                 self.state.statistics.bytes_moved = send_pages(link, remote.pid, ranges)

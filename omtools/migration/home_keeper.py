@@ -38,6 +38,7 @@ from omtools.migration.transfer import send_pages
 
 _LINGER_MS = 2  # how long the deputy stays in its trap after a call
 _PATIENCE = 60.0  # seconds without a word from a guest that builds or starts
+_SIGNALS_KEPT = 4096  # that a guest may not have got when it is frozen
 _STOPS = frozenset({signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU})
 
 _PHASES: dict[Home, Phase] = {
@@ -78,6 +79,9 @@ class HomeKeeper:
         self._image: Image | None = None
         self._serial = 0
         self._known_pending: list[bytes] = []
+        self._signals: deque[bytes] = deque(maxlen=_SIGNALS_KEPT)
+        self._signals_sent = 0
+        self._untaken = 0  # of these; right from LEAVING on
         self._signalled = False
         self._exit: tuple[str, int] = ("", 0)
         self.state = State(
@@ -253,7 +257,8 @@ class HomeKeeper:
             self.state.error = msgspec.msgpack.decode(body)
             return Event.NEXT_REFUSED if beyond else Event.REFUSED
         if kind is Kind.LEAVING:
-            elapsed = LEAVING.unpack_from(body)[0]
+            elapsed, taken = LEAVING.unpack_from(body)
+            self._untaken = self._signals_sent - taken & 0xFFFFFFFF
             self._frozen_at = time.monotonic() - elapsed / 1e9
             if self.machine.state is Home.AWAY:  # nobody asked for it
                 self._begun = self._frozen_at
@@ -286,6 +291,8 @@ class HomeKeeper:
         self._signalled = False
         self.state.statistics.calls_forwarded += 1
         deputy.begin(request)
+        if deputy.stray:
+            self._pass_on_strays(deputy)
         if not request.may_block:
             while deputy.stance is Stance.BUSY:
                 self._stopped(ptrace.wait(deputy.pid))
@@ -343,7 +350,7 @@ class HomeKeeper:
         if request is not None and (done := deputy.finished(stop)) is not None:
             self._finished(deputy, request, done)
         elif stop.kind is StopKind.SIGNAL:
-            self._signal(deputy, stop.signal)
+            self._signal(deputy, stop)
         elif stop.kind is StopKind.GROUP:
             deputy.halted()
             self._send(Kind.STOP)
@@ -353,8 +360,12 @@ class HomeKeeper:
         elif deputy.stance is not Stance.TRAPPED:
             ptrace.cont(deputy.pid)
 
-    def _signal(self, deputy: Deputy, number: int) -> None:
-        siginfo = ptrace.get_siginfo(deputy.pid)
+    def _signal(self, deputy: Deputy, stop: Stop) -> None:
+        number = stop.signal
+        if deputy.meet(stop):
+            ptrace.cont(deputy.pid)
+            return
+        siginfo = deputy.stray.pop()
         if siginfo in self._known_pending:
             self._known_pending.remove(siginfo)  # it went with the image
         elif number == signal.SIGSTOP or (number in _STOPS and _is_default(deputy.pid, number)):
@@ -362,15 +373,29 @@ class HomeKeeper:
             return
         else:
             self._signalled = True
-            self._send(Kind.SIGNAL, siginfo)
+            self._pass_on(siginfo)
         ptrace.cont(deputy.pid)
+
+    def _pass_on(self, siginfo: bytes) -> None:
+        """A signal for the guest; should it be frozen already, the signal goes with it."""
+        self._signals.append(siginfo)
+        self._signals_sent += 1
+        self._untaken += 1
+        self._send(Kind.SIGNAL, siginfo)
+
+    def _late_signals(self) -> list[bytes]:
+        """What the guest has not got, since it said that it is frozen."""
+        return list(self._signals)[-self._untaken :] if self._untaken else []
 
     def _pass_on_strays(self, deputy: Deputy) -> None:
         for siginfo in deputy.stray:
+            number = int.from_bytes(siginfo[:4], "little")
             if siginfo in self._known_pending:
                 self._known_pending.remove(siginfo)
+            elif number == signal.SIGSTOP or (number in _STOPS and _is_default(deputy.pid, number)):
+                os.kill(deputy.pid, number)  # it stops when it runs on
             else:
-                self._send(Kind.SIGNAL, siginfo)
+                self._pass_on(siginfo)
         deputy.stray.clear()
 
     def _ended(self, stop: Stop) -> None:
@@ -480,7 +505,12 @@ class HomeKeeper:
         assert link is not None
         assert deputy is not None
         try:
-            self._image = self._receive_image(link)
+            image = self._receive_image(link)
+            deputy.halt_parked()
+            deputy.drain()
+            self._pass_on_strays(deputy)
+            pending = [*image.pending, *self._late_signals()]
+            self._image = msgspec.structs.replace(image, pending=pending)
             self.state.statistics.bytes_moved = residence.refill(deputy, self._image, link)
         except LinkBroken as error:
             self._lost(error)
@@ -558,6 +588,10 @@ class HomeKeeper:
         self._link.close()
         self._link, self._next = self._next, None
         self._arrived(self._next_node)
+        late = self._late_signals()
+        self._signals_sent = self._untaken = 0
+        for siginfo in late:
+            self._pass_on(siginfo)
 
     def _drop_next(self) -> None:
         if self._next is not None:

@@ -194,10 +194,11 @@ POLL, NANOSLEEP, CLOCK_NANOSLEEP, FUTEX, RESTART, READ = 7, 35, 230, 202, 219, 0
 
 
 class FakeMemory:
-    """Two timespecs at known places."""
+    """Two timespecs at known places; where code is looked for there is none."""
 
     def read(self, address: int, length: int) -> bytes:
-        assert length == 16
+        if length != 16:
+            return bytes(length)
         return {0x5000: struct.pack("<qq", 10, 500), 0x6000: struct.pack("<qq", 3, 7)}[address]
 
 

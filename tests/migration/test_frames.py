@@ -78,7 +78,7 @@ def test_headers_and_small_bodies() -> None:
     assert HEADER.unpack(HEADER.pack(1 << 30, Kind.CALL, 0xFFFFFFFF)) == (1 << 30, Kind.CALL, 0xFFFFFFFF)
     assert RESULT.unpack(RESULT.pack(COME_HOME)) == (COME_HOME,)
     assert CANCELLED.unpack(CANCELLED.pack(-512, 1 << 60)) == (-512, 1 << 60)
-    assert LEAVING.unpack_from(LEAVING.pack(7) + b"reason") == (7,)
+    assert LEAVING.unpack_from(LEAVING.pack(7, 3) + b"reason") == (7, 3)
     with pytest.raises(ValueError, match="99"):
         Kind(99)
 

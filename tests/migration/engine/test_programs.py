@@ -124,8 +124,8 @@ SINGLE = {
     "xz": ["xz", "-T1", "-3", "-c", "words"],
     "gzip": ["gzip", "-9", "-n", "-c", "words"],
     "awk": ["awk", "{n[$2]+=length($1)} END {for (i=0;i<977;i++) print i, n[i]}", *["words"] * 15],
-    "perl": ["perl", "-ne", "$n{$_ % 97} .= $_ for split; END {print length $n{$_}, qq(\\n) for sort keys %n}", "words"],
-    "sha256sum": ["sha256sum", *["words"] * 20],
+    "perl": ["perl", "-ne", "$n{$_ % 97} .= $_ for split; END {print length $n{$_}, qq(\\n) for sort keys %n}", *["words"] * 4],
+    "sha256sum": ["sha256sum", *["words"] * 150],
     "tar": ["tar", "cf", "-", "--dereference", "--mtime=@0", *["stuff", "words"] * 400],
     "python": [sys.executable, "-c", PYTHON],
     "sqlite": ["sqlite3", "base", "create table t(a,b); with recursive c(i) as (select 1 union all select i+1 from "

@@ -194,7 +194,7 @@ static void cpu_time(void) {
             for (volatile int k = 0; k < 5000000; k++) {}
         }
     }
-    say("%d", now - start > 100000000 && now - start < 3000000000);
+    say("%d", now - start > 1000000);
 }
 
 static void proc_self(void) {
