@@ -68,7 +68,7 @@ class Traveller:
         self.moved.deputy.tell(Ask())
         try:
             return (await self.moved.deputy.until("away", *FINAL)).phase == "home"
-        except EOFError:
+        except (EOFError, OSError):  # its keeper ended just when it was asked
             return True
 
     @property

@@ -134,6 +134,9 @@ SINGLE = {
 }  # fmt: skip
 
 
+_ATTEMPTS = 6  # a fast machine may be done with a program before it is moved once
+
+
 @pytest.mark.parametrize("name", SINGLE)
 async def test_single_programs(nest: Nest, tmp_path: Path, material: Path, name: str) -> None:
     """The worker itself is moved all the time."""
@@ -145,10 +148,14 @@ async def test_single_programs(nest: Nest, tmp_path: Path, material: Path, name:
             (folder / thing).symlink_to(material / thing)
     undisturbed = subprocess.run(SINGLE[name], cwd=tmp_path / "a", capture_output=True, check=False)
     command: list[str | Path] = [*SINGLE[name]]
-    output, status, moves = await _moved_all_the_way(nest, command, tmp_path / "b")
-    assert status == undisturbed.returncode == 0
-    assert output == undisturbed.stdout
-    assert moves
+    for _attempt in range(_ATTEMPTS):
+        output, status, moves = await _moved_all_the_way(nest, command, tmp_path / "b")
+        assert status == undisturbed.returncode == 0
+        assert output == undisturbed.stdout
+        if moves:
+            return
+        (tmp_path / "b" / "base").unlink(missing_ok=True)  # sqlite's
+    pytest.fail("it was over before it could be moved, every time")
 
 
 async def test_a_hundred_times_under_load(nest: Nest, workshop: Path) -> None:
