@@ -415,9 +415,11 @@ class HomeKeeper:
             self._greet(self._link)
         except OmError as error:
             self._fail(error)
+            self._release()
             self._events.append(Event.CANNOT)
         except LinkBroken as error:
             self._fail(LinkLost(node=self.order.target, why=str(error)))
+            self._release()
             self._events.append(Event.LOST)
         else:
             self._events.append(Event.LINKED)

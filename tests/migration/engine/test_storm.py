@@ -17,6 +17,7 @@ import pytest
 from .journey import LIMIT, Traveller, build, ended, expect, line, running, until
 from .nest import Nest
 
+_CLOCK_NANOSLEEP = 230  # <asm/unistd_64.h>
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -179,9 +180,9 @@ async def test_nothing_is_left_of_many_moves(nest: Nest) -> None:
             folder = Path(f"/proc/{process.pid}")
             return sorted(os.listdir(folder / "fd")), (folder / "cmdline").read_text()
 
-        await until(lambda: look()[1].startswith("sleep"), "running its program")
-        before = look()
         traveller = Traveller(nest, process.pid)
+        await traveller.blocked_in(_CLOCK_NANOSLEEP)
+        before = look()
         for _round in range(15):
             await traveller.go([2])
             assert look()[1] == before[1]
