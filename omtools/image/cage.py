@@ -96,6 +96,7 @@ def build(pid: int, hostname: str, home: Clocks) -> Cage:
             ptrace.seize(stub, ptrace.O_EXITKILL)
             ours.send(b"go")
             built.stub.expect_trap()
+            ours.recv(1)  # its end: both have become their programs, which closed it and left them no power
         except BaseException:
             built.destroy()
             raise

@@ -163,6 +163,7 @@ class Deputy:
         self._started = 0
         self._interrupted = 0  # by which code a signal has interrupted the call in progress
         self._resume = Stance.PARKED  # what a halted deputy goes on with
+        self._put_off = False         # a call came when it was halted: not begun yet
         self.stance = Stance.TRAPPED
         self.rewind()
 
@@ -224,8 +225,11 @@ class Deputy:
         self.rewind()
 
     def begin(self, request: Request) -> None:
-        """Start a call; waitpid reports its end, see `finished`."""
+        """Start a call; waitpid reports its end, see `finished`. A halted deputy begins when it goes on."""
         self.arena.set(request)
+        if self.stance is Stance.HALTED:
+            self.request, self._put_off = request, True
+            return
         if request.mask is not None:
             self.halt_parked()
             ptrace.set_sigmask(self.pid, request.mask)
@@ -272,7 +276,12 @@ class Deputy:
             ptrace.cont(self.pid)
 
     def break_off(self) -> Finished | Broken:
-        """Break off the call in progress; it may end meanwhile. Raises ProcessEnded."""
+        """Break off the call in progress; it may end meanwhile. Raises ProcessEnded.
+
+        Stopped by a stop signal, before or just now, it stays so: the stance tells.
+        """
+        if self._put_off:
+            return self._never_begun()
         ptrace.interrupt(self.pid)
         while True:
             stop = ptrace.wait(self.pid)
@@ -280,11 +289,21 @@ class Deputy:
                 self.stance = Stance.GONE
                 raise ProcessEnded(pid=self.pid)
             if stop.kind is not StopKind.SIGNAL:
-                return self._take_back()
+                done = self._take_back()
+                if stop.kind is StopKind.GROUP:
+                    self.arena.go(False)
+                    self.stance = Stance.PARKED
+                    self.halted()
+                return done
             if done := self.finished(stop):
                 return done  # the interruption is still to come: an EVENT stop, which is continued
             self.meet(stop)
             ptrace.cont(self.pid)
+
+    def _never_begun(self) -> Broken:
+        request, self.request, self._put_off = self.request, None, False
+        assert request is not None
+        return Broken(-ERESTARTNOINTR, 0, self.arena.outs(request, -errno.EINTR))
 
     def _take_back(self) -> Finished | Broken:
         """The deputy is stopped somewhere in its loop, in the middle of a call or beside it."""
@@ -317,7 +336,12 @@ class Deputy:
         ptrace.listen(self.pid)
 
     def go_on(self) -> None:
-        """SIGCONT came: go on with what it did."""
+        """SIGCONT came: go on with what it did, or begin what came meanwhile."""
+        if self._put_off and self.request is not None:
+            self._put_off = False
+            self.rewind()
+            self.begin(self.request)
+            return
         self.stance = self._resume
         ptrace.cont(self.pid)
 
@@ -341,6 +365,7 @@ class Deputy:
         if self.stance is Stance.BUSY:
             self.break_off()
         self.halt_parked()
+        self._put_off = False
 
     def end(self, status: int) -> None:
         """Let it end with this exit status."""

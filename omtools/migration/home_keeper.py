@@ -301,6 +301,7 @@ class HomeKeeper:
         deputy = self._deputy
         if deputy is None or deputy.stance not in (Stance.BUSY, Stance.HALTED) or serial != self._serial:
             return  # its result is on the way already
+        halted = deputy.stance is Stance.HALTED
         try:
             done = deputy.break_off()
         except ProcessEnded:
@@ -308,6 +309,8 @@ class HomeKeeper:
             return
         self._answer(deputy, done)
         self._pass_on_strays(deputy)
+        if deputy.stance is Stance.HALTED and not halted:
+            self._send(Kind.STOP)
 
     def _answer(self, deputy: Deputy, done: Finished | Broken) -> None:
         if isinstance(done, Finished) and done.result == -errno.EINTR and self._signalled:

@@ -104,14 +104,14 @@ async def test_killed_by_its_parent(
 
 
 @pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN])
-@pytest.mark.parametrize("case", ["waits", "computes", "reads"])
+@pytest.mark.parametrize("case", ["waits", "computes", "reads", "calls"])
 async def test_stopped_and_continued(
     nest: Nest, tmp_path: Path, workshop: Path, case: str, number: signal.Signals
 ) -> None:
     child = Child(build("ending", workshop), case, tmp_path)
     try:
         await _journey(child, nest, (2,))
-        for _again in range(3):
+        for _again in range(20 if case == "calls" else 3):  # a call may cross the stop on the wire
             os.kill(child.pid, number)
             status = await child.status(os.WUNTRACED)
             assert os.WIFSTOPPED(status)
@@ -120,6 +120,28 @@ async def test_stopped_and_continued(
             os.kill(child.pid, signal.SIGCONT)
             assert os.WIFCONTINUED(await child.status(os.WCONTINUED))
             await until(lambda: _state(child.pid) in "RS", "running again")
+        os.kill(child.pid, signal.SIGTERM)
+        assert await child.status() == signal.SIGTERM
+    finally:
+        child.close()
+
+
+@pytest.mark.parametrize("case", ["waits", "computes", "reads", "calls"])
+async def test_brought_home_while_stopped(nest: Nest, tmp_path: Path, workshop: Path, case: str) -> None:
+    child = Child(build("ending", workshop), case, tmp_path)
+    try:
+        assert await child.said(6) == b"ready\n"
+        traveller = Traveller(nest, child.pid)
+        await traveller.go((2,))
+        child.tell()
+        assert await child.said(6) == b"ready\n"
+        child.tell()
+        os.kill(child.pid, signal.SIGSTOP)
+        assert os.WIFSTOPPED(await child.status(os.WUNTRACED))
+        await traveller.go((1,))
+        await until(lambda: _state(child.pid) == "T", "stopped at home")
+        os.kill(child.pid, signal.SIGCONT)
+        assert os.WIFCONTINUED(await child.status(os.WCONTINUED))
         os.kill(child.pid, signal.SIGTERM)
         assert await child.status() == signal.SIGTERM
     finally:

@@ -81,6 +81,9 @@ static void computes(void) {
     compute_while(&never, 0);
 }
 static void reads(void) { told(); }
+static void calls(void) {
+    for (;;) getpriority(PRIO_PROCESS, 0);
+}
 static void ignores(void) {
     signal(SIGTERM, SIG_IGN);
     told();
@@ -91,7 +94,7 @@ static const struct scenario all[] = {
     {"flushed", flushed}, {"with_core", with_core}, {"no_core", no_core}, {"segv", segv}, {"fpe", fpe},
     {"ill", ill}, {"trap", trap}, {"stack", stack}, {"term", term}, {"kill9", kill9}, {"realtime", realtime},
     {"broken", broken}, {"alarmed", alarmed}, {"limit_cpu", limit_cpu}, {"limit_file", limit_file},
-    {"again", again}, {"waits", waits}, {"computes", computes}, {"reads", reads}, {"ignores", ignores},
+    {"again", again}, {"waits", waits}, {"computes", computes}, {"reads", reads}, {"calls", calls}, {"ignores", ignores},
     {NULL, NULL},
 };
 
