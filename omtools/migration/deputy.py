@@ -289,12 +289,12 @@ class Deputy:
                 self.stance = Stance.GONE
                 raise ProcessEnded(pid=self.pid)
             if stop.kind is not StopKind.SIGNAL:
-                done = self._take_back()
+                taken_back = self._take_back()
                 if stop.kind is StopKind.GROUP:
                     self.arena.go(False)
                     self.stance = Stance.PARKED
                     self.halted()
-                return done
+                return taken_back
             if done := self.finished(stop):
                 return done  # the interruption is still to come: an EVENT stop, which is continued
             self.meet(stop)

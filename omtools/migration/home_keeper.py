@@ -6,13 +6,10 @@ becomes an event, every action of the machine is a method here.
 
 from __future__ import annotations
 
-import errno
-import os
 import select
 import signal
 import struct
 import time
-from collections import deque
 from collections.abc import Callable
 
 import msgspec
@@ -22,72 +19,42 @@ from omtools.i18n import _
 from omtools.image.cage import Clocks
 from omtools.image.model import Image
 from omtools.image.pages import CopySource
-from omtools.linux import proc, ptrace
+from omtools.linux import ptrace
 from omtools.linux.events import ChildEvents
 from omtools.linux.ptrace import Stop, StopKind
 from omtools.migration import residence
 from omtools.migration.control import Control
-from omtools.migration.deputy import Broken, Deputy, Finished, Stance
-from omtools.migration.frames import CANCELLED, COME_HOME, LEAVING, NUMBER, RESULT, Kind, Request
+from omtools.migration.deputy import Deputy, Stance
+from omtools.migration.frames import LEAVING, NUMBER, Kind
 from omtools.migration.hello import Hello, greet
+from omtools.migration.keeper import Keeper
 from omtools.migration.link import Link, LinkBroken, connect
 from omtools.migration.log import Log
-from omtools.migration.orders import Ask, Bring, Command, DeputyOrder, Hop, Phase, State, Statistics
+from omtools.migration.orders import Ask, Bring, Command, DeputyOrder, Hop
 from omtools.migration.protocol import Action, Event, Home, HomeSide, Unexpected
+from omtools.migration.service import Service
 from omtools.migration.transfer import send_pages
 
 _LINGER_MS = 2  # how long the deputy stays in its trap after a call
 _PATIENCE = 60.0  # seconds without a word from a guest that builds or starts
-_SIGNALS_KEPT = 4096  # that a guest may not have got when it is frozen
-_STOPS = frozenset({signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU})
-
-_PHASES: dict[Home, Phase] = {
-    Home.LINKING: "linking",
-    Home.FREEZING: "freezing",
-    Home.SENDING: "sending",
-    Home.WAITING: "sending",
-    Home.STARTING: "sending",
-    Home.AWAY: "away",
-    Home.RECALLING: "coming",
-    Home.RETURNING: "coming",
-    Home.HOPPING: "coming",
-    Home.RELAYING: "coming",
-    Home.SWITCHING: "coming",
-    Home.HOME: "home",
-    Home.ENDED: "ended",
-    Home.FAILED: "failed",
-}
 
 
-class HomeKeeper:
+class HomeKeeper(Keeper):
     """Moves one process away, serves it there, takes it back."""
 
     def __init__(self, order: DeputyOrder, children: ChildEvents, control: Control, log: Log) -> None:
+        super().__init__(order, children, control, log)
         self.order = order
-        self.machine = HomeSide()
-        self._children = children
-        self._control = control
-        self._log = log
-        self._events: deque[Event] = deque()
+        self.machine: HomeSide = HomeSide()
         self._begun = time.monotonic()
         self._frozen_at = 0.0
         self._link: Link | None = None
         self._next: Link | None = None
         self._next_node = 0
         self._resident: residence.Resident | None = None
-        self._deputy: Deputy | None = None
+        self._service: Service | None = None
         self._image: Image | None = None
-        self._serial = 0
-        self._known_pending: list[bytes] = []
-        self._signals: deque[bytes] = deque(maxlen=_SIGNALS_KEPT)
-        self._signals_sent = 0
-        self._untaken = 0  # of these; right from LEAVING on
-        self._signalled = False
         self._exit: tuple[str, int] = ("", 0)
-        self.state = State(
-            role="deputy", migration=order.migration, pid=order.pid, local_pid=order.pid, uid=order.uid,
-            home=order.home, node=order.home, phase="linking", statistics=Statistics(), keeper=os.getpid(),
-        )  # fmt: skip
         self._do: dict[Action, Callable[[], None]] = {
             Action.FREEZE: self._freeze,
             Action.SEND_IMAGE: self._send_image,
@@ -131,7 +98,7 @@ class HomeKeeper:
             self._log.warning(str(error))
             self._fail(LinkLost(node=self.order.target, why=str(error)))
             actions = self.machine.handle(Event.LOST)
-        self._log.debug(f"{before.name} {event.name} -> {self.machine.state.name}")
+        self._note(before, event)
         for action in actions:
             try:
                 self._do[action]()
@@ -140,10 +107,6 @@ class HomeKeeper:
                 self._events.append(Event.DIED)
         if self.machine.state is not before and self.machine.state not in HomeSide.final:
             self._report()
-
-    def _report(self) -> None:
-        self.state.phase = _PHASES[self.machine.state]
-        self._control.tell(self.state)
 
     def _fail(self, error: OmError) -> None:
         if self.state.error is None:
@@ -192,10 +155,10 @@ class HomeKeeper:
 
     def _lingering(self) -> Deputy | None:
         """The deputy, if it waits in its trap for the next call."""
-        deputy = self._deputy
-        if deputy is None or deputy.stance is not Stance.TRAPPED or self.machine.state not in _SERVING:
+        service = self._service
+        if service is None or self.machine.state not in _SERVING:
             return None
-        return deputy
+        return service.deputy if service.deputy.stance is Stance.TRAPPED else None
 
     def _timeout_ms(self) -> int | None:
         if self._lingering() is not None:
@@ -236,13 +199,22 @@ class HomeKeeper:
 
     def _deal(self, link: Link) -> Event | None:
         kind, serial, body = link.receive()
+        service = self._service
+        if kind not in _FOR_SERVICE:
+            return self._word(link, kind, bytes(body))
+        if service is None:
+            raise LinkBroken(f"{kind.name} before the commit")
         if kind is Kind.CALL:
-            self._call(serial, body)
-            return None
-        if kind is Kind.CANCEL:
-            self._cancel(serial)
-            return None
-        return self._word(link, kind, bytes(body))
+            service.call(serial, body)
+            self.state.statistics.calls_forwarded = service.calls
+        elif kind is Kind.GROW:
+            service.grow(NUMBER.unpack(body)[0])
+        else:
+            try:
+                service.cancel(serial)
+            except ProcessEnded:
+                return Event.DIED
+        return None
 
     def _word(  # noqa: PLR0911 - one return for each kind
         self, link: Link, kind: Kind, body: bytes
@@ -258,7 +230,8 @@ class HomeKeeper:
             return Event.NEXT_REFUSED if beyond else Event.REFUSED
         if kind is Kind.LEAVING:
             elapsed, taken = LEAVING.unpack_from(body)
-            self._untaken = self._signals_sent - taken & 0xFFFFFFFF
+            if self._service is not None:
+                self._service.taken(taken)
             self._frozen_at = time.monotonic() - elapsed / 1e9
             if self.machine.state is Home.AWAY:  # nobody asked for it
                 self._begun = self._frozen_at
@@ -274,66 +247,15 @@ class HomeKeeper:
                 return Event.NEXT_REFUSED if beyond else Event.REFUSED
             self.state.reason = body.decode()
             return Event.BRING
-        if kind is Kind.GROW and self._deputy is not None:
-            room = self._deputy.arena.grow(NUMBER.unpack(body)[0])
-            self._send(Kind.GROWN, NUMBER.pack(room))
-            return None
         raise LinkBroken(f"{kind.name} out of place")
 
-    # -- serving calls -----------------------------------------------------------------------------
-
-    def _call(self, serial: int, body: memoryview) -> None:
-        deputy = self._deputy
-        if deputy is None:
-            raise LinkBroken("a call before the commit")
-        request = Request(body)
-        self._serial = serial
-        self._signalled = False
-        self.state.statistics.calls_forwarded += 1
-        deputy.begin(request)
-        if deputy.stray:
-            self._pass_on_strays(deputy)
-        if not request.may_block:
-            while deputy.stance is Stance.BUSY:
-                self._stopped(ptrace.wait(deputy.pid))
-
-    def _cancel(self, serial: int) -> None:
-        deputy = self._deputy
-        if deputy is None or deputy.stance not in (Stance.BUSY, Stance.HALTED) or serial != self._serial:
-            return  # its result is on the way already
-        halted = deputy.stance is Stance.HALTED
-        try:
-            done = deputy.break_off()
-        except ProcessEnded:
-            self._events.append(Event.DIED)
-            return
-        self._answer(deputy, done)
-        self._pass_on_strays(deputy)
-        if deputy.stance is Stance.HALTED and not halted:
-            self._send(Kind.STOP)
-
-    def _answer(self, deputy: Deputy, done: Finished | Broken) -> None:
-        if isinstance(done, Finished) and done.result == -errno.EINTR and self._signalled:
-            done = deputy.broken(done)
-        if isinstance(done, Broken):
-            self._send(Kind.CANCELLED, CANCELLED.pack(done.code, done.nanoseconds) + done.data, self._serial)
-            return
-        self._send(Kind.RESULT, RESULT.pack(done.result) + done.data, self._serial)
-
-    def _finished(self, deputy: Deputy, request: Request, done: Finished) -> None:
-        if request.opens and done.result >= 0 and (what := deputy.opened_telltale(done.result)):
-            deputy.close_descriptor(done.result)
-            reason = _("it reads {path}").format(path=what)
-            self._send(Kind.RESULT, RESULT.pack(COME_HOME) + reason.encode(), self._serial)
-            return
-        self._answer(deputy, done)
+    # -- the deputy --------------------------------------------------------------------------------
 
     def _reap(self) -> None:
         """Look what the process or its deputy did."""
-        pid = self.order.pid
         while self.machine.state not in HomeSide.final:
             try:
-                stop = ptrace.poll(pid)
+                stop = ptrace.poll(self.order.pid)
             except ChildProcessError:
                 return
             if stop is None:
@@ -341,65 +263,11 @@ class HomeKeeper:
             self._stopped(stop)
 
     def _stopped(self, stop: Stop) -> None:
-        deputy = self._deputy
-        if stop.over:
-            if deputy is not None:
-                deputy.stance = Stance.GONE
+        """Before the commit the process is whole and held, and only its end is of interest."""
+        if self._service is not None:
+            self._service.stopped(stop)
+        elif stop.over:
             self._ended(stop)
-            return
-        if deputy is None:
-            return  # it is whole and held; nothing to do before the commit
-        request = deputy.request
-        if request is not None and (done := deputy.finished(stop)) is not None:
-            self._finished(deputy, request, done)
-        elif stop.kind is StopKind.SIGNAL:
-            self._signal(deputy, stop)
-        elif stop.kind is StopKind.GROUP:
-            deputy.halted()
-            self._send(Kind.STOP)
-        elif deputy.stance is Stance.HALTED:
-            deputy.go_on()
-            self._send(Kind.CONTINUE)
-        elif deputy.stance is not Stance.TRAPPED:
-            ptrace.cont(deputy.pid)
-
-    def _signal(self, deputy: Deputy, stop: Stop) -> None:
-        number = stop.signal
-        if deputy.meet(stop):
-            ptrace.cont(deputy.pid)
-            return
-        siginfo = deputy.stray.pop()
-        if siginfo in self._known_pending:
-            self._known_pending.remove(siginfo)  # it went with the image
-        elif number == signal.SIGSTOP or (number in _STOPS and _is_default(deputy.pid, number)):
-            ptrace.cont(deputy.pid, number)
-            return
-        else:
-            self._signalled = True
-            self._pass_on(siginfo)
-        ptrace.cont(deputy.pid)
-
-    def _pass_on(self, siginfo: bytes) -> None:
-        """A signal for the guest; should it be frozen already, the signal goes with it."""
-        self._signals.append(siginfo)
-        self._signals_sent += 1
-        self._untaken += 1
-        self._send(Kind.SIGNAL, siginfo)
-
-    def _late_signals(self) -> list[bytes]:
-        """What the guest has not got, since it said that it is frozen."""
-        return list(self._signals)[-self._untaken :] if self._untaken else []
-
-    def _pass_on_strays(self, deputy: Deputy) -> None:
-        for siginfo in deputy.stray:
-            number = int.from_bytes(siginfo[:4], "little")
-            if siginfo in self._known_pending:
-                self._known_pending.remove(siginfo)
-            elif number == signal.SIGSTOP or (number in _STOPS and _is_default(deputy.pid, number)):
-                os.kill(deputy.pid, number)  # it stops when it runs on
-            else:
-                self._pass_on(siginfo)
-        deputy.stray.clear()
 
     def _ended(self, stop: Stop) -> None:
         how = "exited" if stop.kind is StopKind.EXITED else "killed"
@@ -481,10 +349,10 @@ class HomeKeeper:
         assert resident is not None
         assert image is not None
         self._arrived(self.order.target)
-        self._known_pending = list(image.pending)
         try:
-            self._deputy = resident.leave(image)
-            self._deputy.park()
+            deputy = resident.leave(image)
+            self._service = Service(deputy, list(image.pending), self._send, self._ended)
+            deputy.park()
         except ProcessEnded:
             self._events.append(Event.DIED)
         self._resident = None
@@ -506,15 +374,16 @@ class HomeKeeper:
         return msgspec.msgpack.decode(body, type=Image)
 
     def _rebuild(self) -> None:
-        link, deputy = self._link, self._deputy
+        link, service = self._link, self._service
         assert link is not None
-        assert deputy is not None
+        assert service is not None
+        deputy = service.deputy
         try:
             image = self._receive_image(link)
             deputy.halt_parked()
             deputy.drain()
-            self._pass_on_strays(deputy)
-            pending = [*image.pending, *self._late_signals()]
+            service.pass_on_strays()
+            pending = [*image.pending, *service.late_signals()]
             self._image = msgspec.structs.replace(image, pending=pending)
             self.state.statistics.bytes_moved = residence.refill(deputy, self._image, link)
         except LinkBroken as error:
@@ -529,18 +398,19 @@ class HomeKeeper:
             self._events.append(Event.REBUILT)
 
     def _resume(self) -> None:
-        deputy, image = self._deputy, self._image
-        assert deputy is not None
+        service, image = self._service, self._image
+        assert service is not None
         assert image is not None
-        residence.settle(deputy, image)
+        residence.settle(service.deputy, image)
         self._arrived(self.order.home)
-        self._deputy = None
+        self._service = None
 
     def _empty_again(self) -> None:
-        assert self._deputy is not None
-        assert self._image is not None
-        residence.empty_again(self._deputy, self._image)
-        self._deputy.park()
+        service, image = self._service, self._image
+        assert service is not None
+        assert image is not None
+        residence.empty_again(service.deputy, image)
+        service.deputy.park()
 
     # -- actions: to a third node ------------------------------------------------------------------
 
@@ -593,10 +463,8 @@ class HomeKeeper:
         self._link.close()
         self._link, self._next = self._next, None
         self._arrived(self._next_node)
-        late = self._late_signals()
-        self._signals_sent = self._untaken = 0
-        for siginfo in late:
-            self._pass_on(siginfo)
+        assert self._service is not None
+        self._service.new_guest()
 
     def _drop_next(self) -> None:
         if self._next is not None:
@@ -606,20 +474,12 @@ class HomeKeeper:
     # -- actions: the end --------------------------------------------------------------------------
 
     def _end_deputy(self) -> None:
-        deputy = self._deputy
-        assert deputy is not None
+        assert self._service is not None
         how, status = self._exit
         self.state.exit = f"{how} {status}"
-        try:
-            if how == "exited":
-                deputy.end(status)
-            else:
-                deputy.die_by(status)
-        except ProcessEnded:
-            return
+        self._service.end_as(how, status)
 
     def _kill_deputy(self) -> None:
-        assert self._deputy is not None
         self._exit = ("killed", signal.SIGKILL)
         self._end_deputy()
 
@@ -632,10 +492,4 @@ class HomeKeeper:
 
 _SERVING = frozenset({Home.AWAY, Home.RECALLING, Home.HOPPING})
 _AWAY = _SERVING | {Home.RETURNING, Home.RELAYING, Home.SWITCHING}
-
-
-def _is_default(pid: int, number: int) -> bool:
-    """The process has neither a handler for the signal nor ignores it."""
-    status = proc.status(pid)
-    bit = 1 << (number - 1)
-    return not (int(status["SigCgt"], 16) | int(status["SigIgn"], 16)) & bit
+_FOR_SERVICE = frozenset({Kind.CALL, Kind.CANCEL, Kind.GROW})

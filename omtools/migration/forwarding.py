@@ -1,0 +1,266 @@
+"""The calls that a guest's filter traps: planned, sent to the deputy, landed; broken off when it must be."""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+from typing import Protocol
+
+from omtools.i18n import _
+from omtools.linux import seccomp
+from omtools.migration.calls.model import Answer, Arena, ComeHome, CpuTime, Exit, Fault, Forward
+from omtools.migration.calls.plan import land, plan
+from omtools.migration.calls.polls import mask_meanwhile
+from omtools.migration.exchange import Exchange
+from omtools.migration.flight import Flight, Outcome
+from omtools.migration.frames import CANCELLED, COME_HOME, NUMBER, RESULT, Kind, pack_call
+from omtools.migration.remote import Remote
+
+
+class Conductor(Protocol):
+    """Who decides over the guest as a whole."""
+
+    def need_home(self, reason: str) -> None:
+        """The guest must go home with its call pending."""
+
+    def exiting(self, status: int) -> None:
+        """The guest calls exit_group."""
+
+    def let_signals_in(self) -> None:
+        """The guest waits under another mask, and a signal is pending that gets through it."""
+
+
+class Forwarding:
+    """The guest's calls.
+
+    Attributes:
+        flight: the call that is under way.
+        arena: where arguments are put at home.
+        calls: how many were forwarded.
+    """
+
+    def __init__(self, remote: Remote, exchange: Exchange, conductor: Conductor, arena: Arena) -> None:
+        self.flight: Flight | None = None
+        self.arena = arena
+        self.calls = 0
+        self._remote = remote
+        self._memory = _Memory(remote)
+        self._exchange = exchange
+        self._conductor = conductor
+        self._serial = 0
+
+    # -- what the filter trapped -------------------------------------------------------------------
+
+    def trapped(self) -> None:
+        """A notification waits at the listener."""
+        try:
+            notification = seccomp.receive(self._remote.listener)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.EINTR):
+                raise
+            return
+        flight = self.flight
+        if flight is not None:
+            if flight.same_call(notification):
+                flight.come_back(notification)
+                self._go_on(flight)
+                return
+            self.settle(stopped=False)  # its signal handler makes other calls: the old one is over
+        self._plan(notification)
+
+    def _plan(self, notification: seccomp.Notification) -> None:
+        what = plan(notification.nr, notification.args, self._memory, self.arena)
+        if isinstance(what, Forward):
+            self._forward(notification, what)
+        elif isinstance(what, CpuTime):
+            self._forward(notification, what.forward, what)
+        elif isinstance(what, Answer):
+            for address, data in what.writes:
+                self._remote.memory.write(address, data)
+            self._answer(notification, what.result)
+        elif isinstance(what, ComeHome):
+            self._conductor.need_home(what.reason)
+        elif isinstance(what, Exit):
+            self._conductor.exiting(what.status)
+        else:
+            self._let_continue(notification)
+
+    def _answer(self, notification: seccomp.Notification, result: int) -> bool:
+        """Answer a waiting call; False if the caller was interrupted meanwhile."""
+        try:
+            seccomp.answer(self._remote.listener, notification.cookie, result)
+        except OSError as error:
+            if error.errno != errno.ENOENT:
+                raise
+            return False
+        return True
+
+    def _let_continue(self, notification: seccomp.Notification) -> bool:
+        try:
+            seccomp.let_continue(self._remote.listener, notification.cookie)
+        except OSError as error:
+            if error.errno != errno.ENOENT:
+                raise
+            return False
+        return True
+
+    # -- to the deputy and back --------------------------------------------------------------------
+
+    def _forward(
+        self, notification: seccomp.Notification, forward: Forward, cpu: CpuTime | None = None
+    ) -> None:
+        if forward.arena_length > self.arena.size and not self._grow(forward.arena_length):
+            self._conductor.need_home(_("a call passes more memory than can be carried"))
+            return
+        self._serial += 1
+        self.flight = Flight(self._serial, notification, forward, cpu)
+        self.calls += 1
+        mask = self._remote.blocked() if forward.needs_mask else 0
+        self._exchange.send(Kind.CALL, pack_call(forward, mask), self._serial)
+        meanwhile = self.mask_meanwhile(self.flight)
+        if meanwhile is not None and self._remote.waiting_signals(meanwhile[1]):
+            self._conductor.let_signals_in()
+
+    def mask_meanwhile(self, flight: Flight) -> tuple[int, int] | None:
+        """Address and value of the signal mask that its call puts in place, if it does."""
+        return mask_meanwhile(flight.notification.nr, flight.notification.args, self._memory)
+
+    def _grow(self, size: int) -> bool:
+        self._exchange.send(Kind.GROW, NUMBER.pack(size))
+        grown = self._exchange.wait_for(lambda kind, _serial: kind is Kind.GROWN)
+        if grown is None:
+            return False
+        self.arena = Arena(self.arena.base, NUMBER.unpack(grown[1])[0])
+        return self.arena.size >= size
+
+    def returned(self, kind: Kind, serial: int, body: bytes) -> None:
+        """The deputy's keeper says how a call ended."""
+        flight = self.flight
+        if flight is None or flight.serial != serial:
+            return
+        flight.outcome = _outcome(kind, body)
+        if flight.alive:
+            self._go_on(flight)
+
+    def _go_on(self, flight: Flight) -> None:
+        """The caller waits: give it what there is, or do its call once more."""
+        outcome = flight.outcome
+        if outcome is None:
+            return
+        if outcome.broken:
+            forward = flight.again()
+            self.flight = None
+            self._forward(flight.notification, forward, flight.cpu)
+            return
+        if outcome.result == COME_HOME:
+            self.flight = None
+            self._conductor.need_home(outcome.data.decode())
+            return
+        result = self._land(flight, outcome)
+        mirror = flight.forward.mirror and result >= 0
+        done = (
+            self._let_continue(flight.notification) if mirror else self._answer(flight.notification, result)
+        )
+        if done:
+            self.flight = None
+        else:
+            flight.alive = False
+
+    def _land(self, flight: Flight, outcome: Outcome) -> int:
+        """Write what the call wrote; returns its result."""
+        data = outcome.data
+        if flight.cpu is not None and outcome.result >= 0:
+            data = _add_cpu(flight.cpu.layout, data, self._remote)
+        result = outcome.result
+        if flight.cpu is not None and flight.cpu.layout == "tms" and result >= 0 and not data:
+            return result
+        try:
+            for address, piece in land(flight.forward, result, data):
+                self._remote.memory.write(address, piece)
+        except OSError:
+            return -errno.EFAULT
+        return result
+
+    # -- interruptions -----------------------------------------------------------------------------
+
+    def interrupted(self) -> None:
+        """The guest was stopped: its notification is dead."""
+        if self.flight is not None:
+            self.flight.alive = False
+
+    def settle(self, stopped: bool) -> None:
+        """The guest is stopped, or on its way into a handler: end the call in flight, one way or other."""
+        flight, remote = self.flight, self._remote
+        if flight is None:
+            return
+        self._decide(flight)
+        self.flight = None
+        outcome = flight.outcome
+        if not stopped or outcome is None:
+            return
+        if outcome.broken or outcome.result == COME_HOME or (flight.forward.mirror and outcome.result >= 0):
+            remote.interrupted_call(flight.restart_code)
+            if outcome.broken:
+                self._land(flight, outcome)
+        else:
+            remote.end_call(self._land(flight, outcome))
+
+    def _decide(self, flight: Flight) -> None:
+        """Have the deputy break the call off, unless it has its outcome."""
+        if flight.outcome is None:
+            self._exchange.send(Kind.CANCEL, b"", flight.serial)
+            answer = self._exchange.wait_for(
+                lambda kind, serial: kind in (Kind.RESULT, Kind.CANCELLED) and serial == flight.serial
+            )
+            if answer is not None:
+                flight.outcome = _outcome(*answer)
+
+
+class _Memory:
+    """The remote's memory as `plan` wants it."""
+
+    def __init__(self, remote: Remote) -> None:
+        self._memory = remote.memory
+
+    def read(self, address: int, length: int) -> bytes:
+        try:
+            return self._memory.read(address, length)
+        except (OSError, OverflowError):
+            raise Fault from None
+
+    def read_string(self, address: int, limit: int) -> bytes:
+        try:
+            return self._memory.read_string(address, limit)
+        except (OSError, OverflowError):
+            raise Fault from None
+
+
+# struct tms, struct rusage (first two members), struct timespec; <sys/times.h>, <sys/resource.h>
+_TICK = os.sysconf("SC_CLK_TCK")
+
+
+def _add_cpu(layout: str, data: bytes, remote: Remote) -> bytes:
+    """Home's CPU figures with what was used away added."""
+    if layout == "timespec":
+        seconds, nanoseconds = struct.unpack("<qq", data)
+        total = seconds * 1_000_000_000 + nanoseconds + int(remote.cpu_clock() * 1e9)
+        return struct.pack("<qq", *divmod(total, 1_000_000_000))
+    user, system = remote.cpu_here()
+    if layout == "tms":
+        if len(data) < 16:
+            return data
+        ticks = struct.unpack_from("<qq", data)
+        return struct.pack("<qq", ticks[0] + int(user * _TICK), ticks[1] + int(system * _TICK)) + data[16:]
+    values = struct.unpack_from("<4q", data)
+    times = []
+    for (seconds, micros), more in zip((values[:2], values[2:]), (user, system), strict=True):
+        times += divmod(seconds * 1_000_000 + micros + int(more * 1e6), 1_000_000)
+    return struct.pack("<4q", *times) + data[32:]
+
+
+def _outcome(kind: Kind, body: bytes) -> Outcome:
+    if kind is Kind.CANCELLED:
+        code, nanoseconds = CANCELLED.unpack_from(body)
+        return Outcome(code, body[CANCELLED.size :], broken=True, nanoseconds=nanoseconds)
+    return Outcome(RESULT.unpack_from(body)[0], body[RESULT.size :])
