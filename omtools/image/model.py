@@ -84,6 +84,26 @@ class Resume(msgspec.Struct, frozen=True, array_like=True):
         return cls(nr, 0, done=done) if nr in WRITES and 0 < done < whole else None
 
 
+class OpenFile(msgspec.Struct, frozen=True, array_like=True):
+    """A regular file that the process has open, with a position that it shares with nobody.
+
+    Attributes:
+        numbers: its descriptors, all of one open file.
+        path: what its home node's kernel calls the file.
+        inode: its number.
+        flags: as of open(2), how it was opened.
+        position: in bytes.
+        direct: the open file is where the process runs; at home there is a placeholder whose position is old.
+    """
+
+    numbers: tuple[int, ...]
+    path: str
+    inode: int
+    flags: int
+    position: int
+    direct: bool = False
+
+
 class Image(msgspec.Struct, frozen=True):
     """A stopped process's user part.
 
@@ -111,6 +131,7 @@ class Image(msgspec.Struct, frozen=True):
         cpu_away: user and system time (seconds) that it used on other nodes so far.
         resume: the interrupted call, if its timeout must be shortened.
         personality: personality(2).
+        files: open files that may be opened where it goes.
     """
 
     pid: int
@@ -136,6 +157,7 @@ class Image(msgspec.Struct, frozen=True):
     cpu_away: tuple[float, float]
     resume: Resume | None
     personality: int
+    files: list[OpenFile] = []
 
     def general_registers(self) -> Registers:
         """The registers, ready for ptrace."""

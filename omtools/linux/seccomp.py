@@ -35,6 +35,7 @@ _NOTIF_ID_VALID = 0x40082102
 _NOTIF_ADDFD = 0x40182103
 _NOTIF_SET_FLAGS = 0x40082104
 _FD_SYNC_WAKE_UP = 1  # SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP, Linux 6.6
+_ADDFD_FLAG_SETFD = 1  # SECCOMP_ADDFD_FLAG_SETFD
 _FLAG_CONTINUE = 1  # SECCOMP_USER_NOTIF_FLAG_CONTINUE
 
 Rule = tuple[tuple[int, int, int], ...]
@@ -118,6 +119,7 @@ class Notification:
 
 _NOTIF = struct.Struct("<QIIiIQ6Q")
 _RESP = struct.Struct("<QqiI")
+_ADDFD = struct.Struct("<QIIII")  # struct seccomp_notif_addfd
 _EMPTY = bytes(_NOTIF.size)
 
 
@@ -140,6 +142,12 @@ def answer(listener: int, cookie: int, result: int) -> None:
 def let_continue(listener: int, cookie: int) -> None:
     """Let the caller's own kernel do the call."""
     fcntl.ioctl(listener, _NOTIF_SEND, _RESP.pack(cookie, 0, 0, _FLAG_CONTINUE))
+
+
+def add_descriptor(listener: int, cookie: int, descriptor: int, number: int) -> None:
+    """Give the waiting caller our `descriptor` as its `number`; what it had there is closed."""
+    request = _ADDFD.pack(cookie, _ADDFD_FLAG_SETFD, descriptor, number, os.O_CLOEXEC)
+    fcntl.ioctl(listener, _NOTIF_ADDFD, request)
 
 
 def set_sync_wake_up(listener: int) -> bool:

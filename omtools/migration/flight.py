@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from omtools.image.model import Resume
 from omtools.linux.seccomp import Notification
 from omtools.linux.x86_64 import ERESTART_RESTARTBLOCK, ERESTARTNOHAND, ERESTARTNOINTR
+from omtools.migration.calls.direct import Touch
 from omtools.migration.calls.model import CpuTime, Forward
 from omtools.migration.calls.plan import with_timeout
 
@@ -45,6 +46,7 @@ class Flight:
         cpu: the plan, for a call that asks for CPU time.
         alive: the caller waits in the notification; else it was interrupted.
         outcome: what the deputy said.
+        touch: what it means for direct descriptors.
     """
 
     serial: int
@@ -53,6 +55,7 @@ class Flight:
     cpu: CpuTime | None = None
     alive: bool = True
     outcome: Outcome | None = None
+    touch: Touch | None = None
 
     def same_call(self, other: Notification) -> bool:
         """The interrupted caller has come back."""

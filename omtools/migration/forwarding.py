@@ -9,9 +9,12 @@ from typing import Protocol
 
 from omtools.i18n import _
 from omtools.linux import seccomp
+from omtools.migration.calls.direct import Followed, Native, Touch
 from omtools.migration.calls.model import Answer, Arena, ComeHome, CpuTime, Exit, Fault, Forward
 from omtools.migration.calls.plan import land, plan
 from omtools.migration.calls.polls import mask_meanwhile
+from omtools.migration.direct import DirectFiles
+from omtools.migration.direct_calls import DirectCalls
 from omtools.migration.exchange import Exchange
 from omtools.migration.flight import Flight, Outcome
 from omtools.migration.frames import CANCELLED, COME_HOME, NUMBER, RESULT, Kind, pack_call
@@ -37,10 +40,18 @@ class Forwarding:
     Attributes:
         flight: the call that is under way.
         arena: where arguments are put at home.
+        direct: the part of them that concerns direct files.
         calls: how many were forwarded.
     """
 
-    def __init__(self, remote: Remote, exchange: Exchange, conductor: Conductor, arena: Arena) -> None:
+    def __init__(
+        self,
+        remote: Remote,
+        exchange: Exchange,
+        conductor: Conductor,
+        arena: Arena,
+        files: DirectFiles,
+    ) -> None:
         self.flight: Flight | None = None
         self.arena = arena
         self.calls = 0
@@ -49,6 +60,7 @@ class Forwarding:
         self._exchange = exchange
         self._conductor = conductor
         self._serial = 0
+        self.direct = DirectCalls(remote, files, self._at_home)
 
     # -- what the filter trapped -------------------------------------------------------------------
 
@@ -70,9 +82,13 @@ class Forwarding:
         self._plan(notification)
 
     def _plan(self, notification: seccomp.Notification) -> None:
+        meaning = self.direct.meaning(notification)
+        if isinstance(meaning, Native):
+            self._let_continue(notification)
+            return
         what = plan(notification.nr, notification.args, self._memory, self.arena)
         if isinstance(what, Forward):
-            self._forward(notification, what)
+            self._forward(notification, what, touch=meaning)
         elif isinstance(what, CpuTime):
             self._forward(notification, what.forward, what)
         elif isinstance(what, Answer):
@@ -108,13 +124,17 @@ class Forwarding:
     # -- to the deputy and back --------------------------------------------------------------------
 
     def _forward(
-        self, notification: seccomp.Notification, forward: Forward, cpu: CpuTime | None = None
+        self,
+        notification: seccomp.Notification,
+        forward: Forward,
+        cpu: CpuTime | None = None,
+        touch: Touch | None = None,
     ) -> None:
         if forward.arena_length > self.arena.size and not self._grow(forward.arena_length):
             self._conductor.need_home(_("a call passes more memory than can be carried"))
             return
         self._serial += 1
-        self.flight = Flight(self._serial, notification, forward, cpu)
+        self.flight = Flight(self._serial, notification, forward, cpu, touch=touch)
         self.calls += 1
         mask = self._remote.blocked() if forward.needs_mask else 0
         self._exchange.send(Kind.CALL, pack_call(forward, mask), self._serial)
@@ -151,25 +171,33 @@ class Forwarding:
         if outcome.broken:
             forward = flight.again()
             self.flight = None
-            self._forward(flight.notification, forward, flight.cpu)
+            self._forward(flight.notification, forward, flight.cpu, flight.touch)
             return
         if outcome.result == COME_HOME:
             self.flight = None
             self._conductor.need_home(outcome.data.decode())
             return
-        result = self._land(flight, outcome)
-        mirror = flight.forward.mirror and result >= 0
-        done = (
-            self._let_continue(flight.notification) if mirror else self._answer(flight.notification, result)
-        )
-        if done:
+        if self._finish(flight, outcome):
             self.flight = None
         else:
             flight.alive = False
 
+    def _finish(self, flight: Flight, outcome: Outcome) -> bool:
+        """Let the waiting caller go on; False if it was interrupted meanwhile."""
+        result = self._land(flight, outcome)
+        notification = flight.notification
+        natively = result >= 0 and flight.forward.mirror
+        try:
+            natively |= self.direct.follow(flight, result)
+        except OSError as error:
+            if error.errno != errno.ENOENT:
+                raise
+            return False
+        return self._let_continue(notification) if natively else self._answer(notification, result)
+
     def _land(self, flight: Flight, outcome: Outcome) -> int:
         """Write what the call wrote; returns its result."""
-        data = outcome.data
+        data = outcome.data if not flight.forward.opens else b""  # what was opened is said there
         if flight.cpu is not None and outcome.result >= 0:
             data = _add_cpu(flight.cpu.layout, data, self._remote)
         result = outcome.result
@@ -199,12 +227,15 @@ class Forwarding:
         outcome = flight.outcome
         if not stopped or outcome is None:
             return
-        if outcome.broken or outcome.result == COME_HOME or (flight.forward.mirror and outcome.result >= 0):
+        mirror = flight.forward.mirror or isinstance(flight.touch, Followed)
+        if outcome.broken or outcome.result == COME_HOME or (mirror and outcome.result >= 0):
             remote.interrupted_call(flight.restart_code)
             if outcome.broken:
                 self._land(flight, outcome)
         else:
-            remote.end_call(self._land(flight, outcome))
+            result = self._land(flight, outcome)
+            self.direct.catch_up(flight, result)
+            remote.end_call(result)
 
     def _decide(self, flight: Flight) -> None:
         """Have the deputy break the call off, unless it has its outcome."""
@@ -215,6 +246,19 @@ class Forwarding:
             )
             if answer is not None:
                 flight.outcome = _outcome(*answer)
+
+
+    # -- of our own ----------------------------------------------------------------------------------
+
+    def _at_home(self, nr: int, *args: int) -> int:
+        """A call of our own that the deputy does at once; -EIO if the link broke."""
+        a, b, c = args
+        self._serial += 1
+        serial = self._serial
+        body = pack_call(Forward(nr, (a, b, c, 0, 0, 0), may_block=False))
+        self._exchange.send(Kind.CALL, body, serial)
+        answer = self._exchange.wait_for(lambda kind, number: kind is Kind.RESULT and number == serial)
+        return -errno.EIO if answer is None else int(RESULT.unpack_from(answer[1])[0])
 
 
 class _Memory:

@@ -24,6 +24,7 @@ from omtools.linux.events import ChildEvents
 from omtools.linux.ptrace import Stop, StopKind
 from omtools.migration.calls.model import Arena
 from omtools.migration.control import Control
+from omtools.migration.direct import DirectFiles
 from omtools.migration.exchange import Exchange
 from omtools.migration.forwarding import Forwarding
 from omtools.migration.frames import LEAVING, Kind
@@ -327,7 +328,9 @@ class GuestKeeper(Keeper):
             self._error = error
             self._events.append(Event.CANNOT)
         else:
-            self._calls = Forwarding(remote, exchange, self, Arena(*image.arena))
+            files = DirectFiles(self.order.reach, self.order.home, self.order.node)
+            self._calls = Forwarding(remote, exchange, self, Arena(*image.arena), files)
+            self._calls.direct.arrive(image.files)
             self._image = None  # some hundred kilobytes
             self._events.append(Event.BUILT)
 
@@ -353,6 +356,8 @@ class GuestKeeper(Keeper):
         self._reason = ""
         self.state.statistics.moves = 1
         remote.begin()
+        if self._calls is not None:
+            self._calls.direct.tell_positions()
         self._stopped = True
         self._continue()
 
@@ -375,6 +380,7 @@ class GuestKeeper(Keeper):
         try:
             arena = (calls.arena.base, calls.arena.size)
             image = remote.take_image(before, resume, self._fatal, arena)
+            image = msgspec.structs.replace(image, files=calls.direct.leaving())
             head = LEAVING.pack(time.monotonic_ns() - frozen, self._taken & 0xFFFFFFFF)
             link.send(Kind.LEAVING, head + self._reason.encode())
             link.send(Kind.IMAGE, msgspec.msgpack.encode(image))
@@ -394,6 +400,8 @@ class GuestKeeper(Keeper):
         if self._remote is not None:
             self._remote.destroy()
             self._remote = None
+        if self._calls is not None:
+            self._calls.direct.close()
         if self._exchange is not None:
             self._exchange.link.close()
 

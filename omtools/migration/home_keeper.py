@@ -282,7 +282,7 @@ class HomeKeeper(Keeper):
         self._report()
         try:
             self._link = connect(self.order.endpoint, self.order.credentials)
-            self._resident = residence.Resident(self.order.pid)
+            self._resident = residence.Resident(self.order.pid, self.order.dfsa)
             self._greet(self._link)
         except OmError as error:
             self._fail(error)
@@ -351,7 +351,7 @@ class HomeKeeper(Keeper):
         self._arrived(self.order.target)
         try:
             deputy = resident.leave(image)
-            self._service = Service(deputy, list(image.pending), self._send, self._ended)
+            self._service = Service(deputy, list(image.pending), self._send, self._ended, self.order.dfsa)
             deputy.park()
         except ProcessEnded:
             self._events.append(Event.DIED)
@@ -383,6 +383,7 @@ class HomeKeeper(Keeper):
             deputy.halt_parked()
             deputy.drain()
             service.pass_on_strays()
+            residence.put_positions(deputy, image)
             pending = [*image.pending, *service.late_signals()]
             self._image = msgspec.structs.replace(image, pending=pending)
             self.state.statistics.bytes_moved = residence.refill(deputy, self._image, link)

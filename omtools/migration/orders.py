@@ -12,6 +12,8 @@ from typing import Literal
 
 import msgspec
 
+from omtools.migration.places import Reach
+
 Phase = Literal[
     "linking",   # connecting the two keepers; the process runs undisturbed
     "freezing",  # stopped, its image is being taken
@@ -52,6 +54,7 @@ class DeputyOrder(msgspec.Struct, tag="deputy", frozen=True):
         target: number of the node it goes to.
         control: path of the control socket to listen on.
         debug: log every forwarded call.
+        dfsa: tell the guest's keeper of open files that it may open itself.
     """
 
     migration: str
@@ -64,6 +67,7 @@ class DeputyOrder(msgspec.Struct, tag="deputy", frozen=True):
     credentials: Credentials
     control: str
     debug: bool = False
+    dfsa: bool = False
 
 
 class GuestOrder(msgspec.Struct, tag="guest", frozen=True):
@@ -79,6 +83,7 @@ class GuestOrder(msgspec.Struct, tag="guest", frozen=True):
         hostname: the home node's host name, for uname(2).
         address: local address to bind; the port is chosen and told in `Launched`.
         patience: seconds to wait for the deputy's keeper.
+        reach: how the guest's files can be reached from here without the deputy.
     """
 
     migration: str
@@ -93,6 +98,7 @@ class GuestOrder(msgspec.Struct, tag="guest", frozen=True):
     control: str
     patience: float = 20.0
     debug: bool = False
+    reach: Reach = Reach()
 
 
 Order = DeputyOrder | GuestOrder

@@ -6,10 +6,12 @@ This is what is done to it; when, is decided in `guest_keeper`.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import struct
 import time
+from collections.abc import Iterable
 
 import msgspec
 
@@ -116,6 +118,12 @@ class Remote:
 
     def _close_inside(self, registers: Registers, descriptor: int) -> None:
         """close(2) in the guest: the filter traps it already, so it is answered from here."""
+        cookie = self._trap_close(registers, descriptor)
+        seccomp.let_continue(self.listener, cookie)
+        self.tracee.expect_trap()
+
+    def _trap_close(self, registers: Registers, descriptor: int) -> int:
+        """Have the stopped guest call close(2), which the filter traps; returns the notification's cookie."""
         frame = registers.copy()
         self.tracee.memory.write(
             self._scratch.arena, struct.pack("<8Q", _SYS_CLOSE, descriptor, 0, 0, 0, 0, 0, 0)
@@ -124,9 +132,19 @@ class Remote:
         frame.rbx, frame.r12 = self._scratch.arena, 1
         ptrace.set_registers(self.pid, frame)
         ptrace.cont(self.pid)
-        notification = seccomp.receive(self.listener)
-        seccomp.let_continue(self.listener, notification.cookie)
-        self.tracee.expect_trap()
+        return seccomp.receive(self.listener).cookie
+
+    def install(self, descriptors: Iterable[tuple[int, int]]) -> None:
+        """Give the stopped guest copies of our descriptors: pairs of ours and its number.
+
+        Descriptors can be handed in only while a trapped call waits, so it makes one that does nothing.
+        """
+        with self.tracee.borrowed() as (registers, _mask):
+            cookie = self._trap_close(registers, 0xFFFFFFFF)
+            for ours, number in descriptors:
+                seccomp.add_descriptor(self.listener, cookie, ours, number)
+            seccomp.answer(self.listener, cookie, -errno.EBADF)
+            self.tracee.expect_trap()
 
     # -- running -----------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 
@@ -20,14 +21,17 @@ from omtools.image.injection import (
     orphan_safe,
     shared_scratch,
 )
-from omtools.image.model import Image
+from omtools.image.model import Image, OpenFile
 from omtools.image.restore import empty_deputy, final_registers, finish, map_home, send_traps, start_state
 from omtools.image.survey import survey
 from omtools.linux import proc, ptrace
 from omtools.linux.ptrace import StopKind
 from omtools.migration.deputy import Arena, Deputy
 from omtools.migration.link import Link
+from omtools.migration.openfiles import own_files, still_open
 from omtools.migration.transfer import HomeSink, receive_pages
+
+_SYS_LSEEK = 8  # <asm/unistd_64.h>
 
 
 class Resident:
@@ -38,9 +42,12 @@ class Resident:
         arena: shared with it from `freeze` on.
     """
 
-    def __init__(self, pid: int) -> None:
+    def __init__(self, pid: int, dfsa: bool = False) -> None:
+        """`dfsa`: its open files shall be in the image."""
         survey(pid)  # says more kindly than ptrace what is wrong
         self.pid = pid
+        self._files = own_files(pid) if dfsa else []
+        self._children = _children(pid) if self._files else ""
         self._before: Before = look_before(pid)
         try:
             self.tracee = Tracee.seize(pid)
@@ -71,7 +78,14 @@ class Resident:
                 image = take_image(self.tracee, registers, mask, scratch, self._before)
         at = (signal.SIGTRAP - 1) * SIGACTION_SIZE
         actions = image.actions[:at] + trap_action + image.actions[at + SIGACTION_SIZE :]
-        return msgspec.structs.replace(image, actions=actions, arena=(self.arena.base, self.arena.room))
+        arena = (self.arena.base, self.arena.room)
+        return msgspec.structs.replace(image, actions=actions, arena=arena, files=self._own_files())
+
+    def _own_files(self) -> list[OpenFile]:
+        """Its open files, unless it has forked since they were looked at: then they may be shared."""
+        if not self._files or _children(self.pid) != self._children:
+            return []
+        return still_open(self.pid, self._files)
 
     def release(self) -> None:
         """Let it go on as if nothing had been."""
@@ -93,6 +107,15 @@ class Resident:
         return Deputy(self.tracee, self.arena)
 
 
+def _children(pid: int) -> str:
+    """Pids of a process's children; proc_pid_task(5)."""
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
 def _refusal(pid: int) -> AlreadyTraced | NotYourProcess:
     tracer = int(proc.status(pid).get("TracerPid", "0"))
     if tracer:
@@ -104,6 +127,13 @@ def remove_scratch(tracee: Tracee, scratch: Scratch) -> None:
     """Unmap the scratch area of a stopped process."""
     with tracee.borrowed() as (registers, mask), borrowed_code(tracee, registers, mask) as gadget:
         gadget.call(SYS_MUNMAP, scratch.base, scratch.size)
+
+
+def put_positions(deputy: Deputy, image: Image) -> None:
+    """Give the deputy's placeholders the positions of what was open away. Raises ProcessEnded."""
+    for file in image.files:
+        if file.direct:
+            deputy.run(_SYS_LSEEK, file.numbers[0], file.position, os.SEEK_SET)
 
 
 def refill(deputy: Deputy, image: Image, link: Link) -> int:

@@ -8,12 +8,15 @@ import signal
 from collections import deque
 from collections.abc import Callable
 
+import msgspec
+
 from omtools.errors import ProcessEnded
 from omtools.i18n import _
 from omtools.linux import proc, ptrace
 from omtools.linux.ptrace import Stop, StopKind
 from omtools.migration.deputy import Broken, Deputy, Finished, Stance
 from omtools.migration.frames import CANCELLED, COME_HOME, NUMBER, RESULT, Kind, Request
+from omtools.migration.openfiles import look
 
 _SIGNALS_KEPT = 4096  # that a guest may not have got when it is frozen
 _STOPS = frozenset({signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU})
@@ -30,13 +33,22 @@ class Service:
     """
 
     def __init__(
-        self, deputy: Deputy, pending: list[bytes], send: Send, ended: Callable[[Stop], None]
+        self,
+        deputy: Deputy,
+        pending: list[bytes],
+        send: Send,
+        ended: Callable[[Stop], None],
+        dfsa: bool = False,
     ) -> None:
-        """`pending` are the signals that went with the image; `ended` is told of the deputy's end."""
+        """`pending` are the signals that went with the image; `ended` is told of the deputy's end.
+
+        `dfsa`: say of opened files what is needed to open them where the remote is.
+        """
         self.deputy = deputy
         self.calls = 0
         self._send = send
         self._ended = ended
+        self._dfsa = dfsa
         self._serial = 0
         self._known_pending = pending
         self._signals: deque[bytes] = deque(maxlen=_SIGNALS_KEPT)
@@ -92,6 +104,8 @@ class Service:
             reason = _("it reads {path}").format(path=what)
             self._send(Kind.RESULT, RESULT.pack(COME_HOME) + reason.encode(), self._serial)
             return
+        if self._dfsa and request.opens and (file := look(deputy.pid, done.result)) is not None:
+            done = Finished(done.result, msgspec.msgpack.encode(file))
         self._answer(done)
 
     # -- stops and signals -------------------------------------------------------------------------

@@ -138,7 +138,7 @@ def test_it_has_no_power(prisoner: Prisoner, caged: Cage) -> None:
     assert prisoner("mount", 0, prisoner.put(b"/\0"), 0, 0x20, 0) < 0
     assert prisoner("kill", os.getpid(), 0) == -errno.ESRCH
     if os.getuid():
-        assert prisoner("setuid", 0) == -errno.EPERM
+        assert prisoner("setuid", 0) in (-errno.EPERM, -errno.EINVAL)  # there is no such user in there
 
 
 def test_it_has_no_network(prisoner: Prisoner) -> None:

@@ -25,6 +25,7 @@ from omtools.migration.orders import (
     Phase,
     State,
 )
+from omtools.migration.places import Reach
 
 from .wire import Wire
 
@@ -92,6 +93,7 @@ class Nest:
         self._keepers: list[Keeper] = []
         self.wires: list[Wire] = []
         self.wired = False  # the next links go by way of a Wire
+        self.reach = Reach()  # of the guests' files, without the deputy
         self.patience = 3.0  # of a guest's keeper for a caller, who sometimes finds no process to move
 
     async def _guest(self, pid: int, node: int) -> tuple[Endpoint, Credentials, Keeper]:
@@ -103,7 +105,7 @@ class Nest:
             hostname=os.uname().nodename, address="127.0.0.1",
             credentials=Credentials(there.certificate, there.key, here.certificate),
             control=str(self.run / "keepers" / f"guest-{name}.sock"), debug=True,
-            patience=self.patience,
+            patience=self.patience, reach=self.reach,
         )  # fmt: skip
         launched = await launch(self.run, order)
         credentials = Credentials(here.certificate, here.key, there.certificate)
@@ -137,6 +139,7 @@ class Nest:
             migration=f"{pid}-{self._count}", pid=pid, uid=os.getuid(), gid=os.getgid(), home=1, target=node,
             endpoint=endpoint, credentials=credentials,
             control=str(self.run / "keepers" / f"deputy-{pid}-{self._count}.sock"), debug=True,
+            dfsa=self.reach != Reach(),
         )  # fmt: skip
         launched = await launch(self.run, order)
         return await self.connect(order.control, launched.pid), guest

@@ -1,0 +1,121 @@
+"""Files that are open where their process runs, not through the deputy (DFSA): a guest's keeper's part.
+
+The keeper has a copy of every such descriptor: the same open file, and so the same position.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from omtools.image.model import OpenFile
+from omtools.migration.places import Place, Reach, locate, open_place
+
+# What of a file's flags is asked for again: <asm-generic/fcntl.h>.
+_LASTING = (os.O_ACCMODE | os.O_APPEND | os.O_NONBLOCK | os.O_DSYNC | os.O_SYNC | os.O_DIRECT | os.O_NOATIME
+            | os.O_LARGEFILE)  # fmt: skip
+
+
+@dataclass(slots=True)
+class DirectFile:
+    """One open file.
+
+    Attributes:
+        descriptor: the keeper's own.
+        opened: what home says of it.
+        node: whose file it is.
+        numbers: the process's descriptors.
+        calls: how often its data was asked for in a way that the keeper saw.
+    """
+
+    descriptor: int
+    opened: OpenFile
+    node: int
+    numbers: set[int] = field(default_factory=set)
+    calls: int = 0
+
+    @property
+    def position(self) -> int:
+        """Where the next read or write begins."""
+        return os.lseek(self.descriptor, 0, os.SEEK_CUR)
+
+    @position.setter
+    def position(self, offset: int) -> None:
+        os.lseek(self.descriptor, offset, os.SEEK_SET)
+
+
+class DirectFiles:
+    """The direct files of one guest, by its descriptors."""
+
+    def __init__(self, reach: Reach, home: int, here: int) -> None:
+        self._reach, self._home, self._here = reach, home, here
+        self._files: dict[int, DirectFile] = {}
+
+    def __contains__(self, number: object) -> bool:
+        return number in self._files
+
+    def __getitem__(self, number: int) -> DirectFile:
+        return self._files[number]
+
+    def __bool__(self) -> bool:
+        return bool(self._files)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(sorted(self._files))
+
+    def open(self, opened: OpenFile) -> DirectFile | None:
+        """Open the same file here, None if that cannot be; it has no numbers yet."""
+        place = locate(opened.path, self._reach, self._home, self._here)
+        if place is None or (opened.flags & os.O_ACCMODE != os.O_RDONLY and not place.writable):
+            return None
+        try:
+            descriptor = open_place(place, opened.flags & _LASTING)
+        except OSError:
+            return None
+        if not _same(descriptor, opened, place):
+            os.close(descriptor)
+            return None
+        return DirectFile(descriptor, opened, place.node)
+
+    def put(self, number: int, file: DirectFile) -> None:
+        """The process has the file as `number`; what it had there before is gone."""
+        if self._files.get(number) is not file:
+            self.drop(number)
+        file.numbers.add(number)
+        self._files[number] = file
+
+    def drop(self, number: int) -> None:
+        """The process has closed the descriptor, or has another file there."""
+        file = self._files.pop(number, None)
+        if file is not None:
+            file.numbers.discard(number)
+            if not file.numbers:
+                os.close(file.descriptor)
+
+    def within(self, first: int, last: int) -> list[int]:
+        """The direct descriptors in that range, both ends included."""
+        return [number for number in self if first <= number <= last]
+
+    def leaving(self) -> list[OpenFile]:
+        """All of them, for an image."""
+        files = {id(file): file for file in self._files.values()}
+        return [
+            OpenFile(
+                tuple(sorted(file.numbers)), file.opened.path, file.opened.inode, file.opened.flags,
+                file.position, direct=True,
+            )
+            for file in files.values()
+        ]  # fmt: skip
+
+    def close(self) -> None:
+        """The guest is gone."""
+        for number in list(self._files):
+            self.drop(number)
+
+
+def _same(descriptor: int, opened: OpenFile, place: Place) -> bool:
+    """It is that file, and no other that has got its name meanwhile."""
+    status = os.fstat(descriptor)
+    return stat.S_ISREG(status.st_mode) and status.st_ino == opened.inode and place.node > 0

@@ -1,0 +1,182 @@
+"""The calls of a guest that concern its direct files: what home does is followed here, and the other way."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import Protocol
+
+import msgspec
+
+from omtools.image.model import OpenFile
+from omtools.linux import seccomp
+from omtools.migration.calls.direct import (
+    Closed,
+    Duplicated,
+    Followed,
+    GivenAway,
+    Native,
+    Synced,
+    Touch,
+    touch,
+)
+from omtools.migration.direct import DirectFiles
+from omtools.migration.flight import Flight
+from omtools.migration.remote import Remote
+
+_SYS_LSEEK = 8  # <asm/unistd_64.h>
+
+
+class AtHome(Protocol):
+    """Has the deputy make a call that returns at once; returns its result."""
+
+    def __call__(self, nr: int, *args: int) -> int:
+        """Call `nr` with these arguments."""
+        ...
+
+
+class DirectCalls:
+    """What must be done so that nobody can tell a direct file from another."""
+
+    def __init__(self, remote: Remote, files: DirectFiles, at_home: AtHome) -> None:
+        self._remote = remote
+        self._files = files
+        self._at_home = at_home
+        self._stale: set[int] = set()  # the guest still has a file there that is direct no more
+        self._owed: list[OpenFile] = []  # the deputy must be told their positions
+
+    def arrive(self, opened: list[OpenFile]) -> None:
+        """The guest is built and stopped: open here what can be opened here."""
+        pairs = []
+        for one in opened:
+            if (file := self._files.open(one)) is None:
+                if one.direct:
+                    self._owed.append(one)
+                continue
+            file.position = one.position
+            for number in one.numbers:
+                self._files.put(number, file)
+                pairs.append((file.descriptor, number))
+        if pairs:
+            self._remote.install(pairs)
+
+    def tell_positions(self) -> None:
+        """The guest runs here: what was direct before and is not here, the deputy must do from now on."""
+        for file in self._owed:
+            self._at_home(_SYS_LSEEK, file.numbers[0], file.position, os.SEEK_SET)
+        self._owed.clear()
+
+    def leaving(self) -> list[OpenFile]:
+        """The direct files, for the guest's image."""
+        return self._files.leaving()
+
+    def close(self) -> None:
+        """The guest is gone."""
+        self._files.close()
+
+    def meaning(self, notification: seccomp.Notification) -> Touch | None:
+        """What a call means for the direct descriptors; what has to be done before it is done."""
+        files = self._files
+        if not files and not self._stale:
+            return None
+        self._sweep(notification)
+        meaning = touch(notification.nr, notification.args, files)
+        if isinstance(meaning, Native):
+            files[notification.args[0] & 0xFFFFFFFF].calls += 1
+        elif isinstance(meaning, Synced):
+            for number in meaning.numbers:
+                self._at_home(_SYS_LSEEK, number, files[number].position, os.SEEK_SET)
+        elif isinstance(meaning, GivenAway):
+            for number in files:
+                self._give_back(number)
+        return meaning
+
+    def _sweep(self, notification: seccomp.Notification) -> None:
+        try:
+            for number in self._stale:
+                self._blank(notification, number)
+        except OSError as error:
+            if error.errno != errno.ENOENT:
+                raise
+            return  # the caller was interrupted; it comes back
+        self._stale.clear()
+
+    def follow(self, flight: Flight, result: int) -> bool:
+        """The deputy did a call and the caller waits: follow it here; says if its own kernel shall do it too.
+
+        Raises OSError, ENOENT if the caller was interrupted: then all of it is done once more.
+        """
+        meaning, notification = flight.touch, flight.notification
+        listener, cookie = self._remote.listener, notification.cookie
+        if isinstance(meaning, Synced):
+            self._read_positions(meaning.numbers)
+        if result < 0:
+            return False
+        if flight.forward.opens and flight.outcome is not None and flight.outcome.data:
+            self._open_here(flight.outcome.data, cookie, result)
+        elif isinstance(meaning, Duplicated):
+            if meaning.source in self._files:
+                file = self._files[meaning.source]
+                seccomp.add_descriptor(listener, cookie, file.descriptor, result)
+                self._files.put(result, file)
+            elif meaning.replaces in self._files:
+                self._blank(notification, meaning.replaces)
+                self._files.drop(meaning.replaces)
+        elif isinstance(meaning, Closed):
+            for number in self._files.within(meaning.first, meaning.last):
+                self._files.drop(number)
+            return True
+        return isinstance(meaning, Followed)
+
+    def _open_here(self, told: bytes, cookie: int, number: int) -> None:
+        file = self._files.open(msgspec.msgpack.decode(told, type=OpenFile))
+        if file is None:
+            return
+        try:
+            seccomp.add_descriptor(self._remote.listener, cookie, file.descriptor, number)
+        except OSError as error:
+            os.close(file.descriptor)
+            if error.errno == errno.ENOENT:
+                raise
+        else:
+            self._files.put(number, file)
+
+    def catch_up(self, flight: Flight, result: int) -> None:
+        """As `follow`, for a caller that is stopped: its descriptors cannot be changed now."""
+        meaning = flight.touch
+        if isinstance(meaning, Synced):
+            self._read_positions(meaning.numbers)
+        elif result >= 0 and isinstance(meaning, Duplicated):
+            if meaning.source in self._files:
+                self._give_back(meaning.source)
+            if meaning.replaces in self._files:
+                self._forget(meaning.replaces)
+        elif result >= 0 and isinstance(meaning, Closed):
+            for number in self._files.within(meaning.first, meaning.last):
+                self._forget(number)
+
+    def _give_back(self, number: int) -> None:
+        """From now on the deputy does what concerns this file."""
+        if number in self._files:
+            file = self._files[number]
+            self._at_home(_SYS_LSEEK, number, file.position, os.SEEK_SET)
+            for one in list(file.numbers):
+                self._forget(one)
+
+    def _forget(self, number: int) -> None:
+        self._files.drop(number)
+        self._stale.add(number)
+
+    def _blank(self, notification: seccomp.Notification, number: int) -> None:
+        """Have the guest's own descriptor closed, in the only way there is: by another in its place."""
+        nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            seccomp.add_descriptor(self._remote.listener, notification.cookie, nothing, number)
+        finally:
+            os.close(nothing)
+
+    def _read_positions(self, numbers: tuple[int, ...]) -> None:
+        for number in numbers:
+            position = self._at_home(_SYS_LSEEK, number, 0, os.SEEK_CUR)
+            if number in self._files and position >= 0:
+                self._files[number].position = position

@@ -1,0 +1,114 @@
+"""Which files of a process could be opened where it goes (DFSA): looked at from its home node."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterator
+
+from omtools.image.model import OpenFile
+from omtools.linux.libc import syscall
+
+_SYS_KCMP, _KCMP_FILE = 312, 0  # <asm/unistd_64.h>, <linux/kcmp.h>
+_O_PATH, _O_TMPFILE = os.O_PATH, os.O_TMPFILE
+_NOT_FILES = ("/proc/", "/sys/", "/dev/")  # whose content is the node's own
+
+
+def look(pid: int, number: int) -> OpenFile | None:
+    """The file behind a descriptor, if it is a regular one that has this name; its position is left out."""
+    link = f"/proc/{pid}/fd/{number}"
+    try:
+        path = os.readlink(link)
+        status = os.stat(link)
+    except OSError:
+        return None
+    if not stat.S_ISREG(status.st_mode) or not path.startswith("/") or path.startswith(_NOT_FILES):
+        return None
+    try:
+        named = os.stat(path, follow_symlinks=False)
+        flags, _position = _details(pid, number)
+    except (OSError, ValueError):
+        return None  # it has been unlinked, or lies in another mount namespace
+    if (named.st_dev, named.st_ino) != (status.st_dev, status.st_ino) or flags & _O_PATH:
+        return None
+    return OpenFile((number,), path, status.st_ino, flags, 0)
+
+
+def _details(pid: int, number: int) -> tuple[int, int]:
+    """Flags and position, by /proc/PID/fdinfo (proc_pid_fdinfo(5))."""
+    with open(f"/proc/{pid}/fdinfo/{number}", encoding="ascii") as file:
+        words = dict(line.split(":", 1) for line in file if ":" in line)
+    return int(words["flags"], 8), int(words["pos"])
+
+
+def own_files(pid: int) -> list[OpenFile]:
+    """The regular files that a process has open and shares with no other process, one entry each.
+
+    It may take milliseconds: to be called while the process still runs.
+    """
+    found: list[OpenFile] = []
+    for number in _numbers(pid):
+        if (file := look(pid, number)) is None:
+            continue
+        for index, other in enumerate(found):
+            if other.path == file.path and _one_file(pid, other.numbers[0], pid, number):
+                found[index] = OpenFile((*other.numbers, number), other.path, other.inode, other.flags, 0)
+                break
+        else:
+            found.append(file)
+    if not found:
+        return []
+    shared = _shared(pid, found)
+    return [file for index, file in enumerate(found) if index not in shared]
+
+
+def still_open(pid: int, files: list[OpenFile]) -> list[OpenFile]:
+    """Those that the process, stopped by now, has open as before; with their positions."""
+    kept = []
+    for file in files:
+        now = [look(pid, number) for number in file.numbers]
+        if all(one is not None and (one.path, one.inode) == (file.path, file.inode) for one in now):
+            with contextlib.suppress(OSError, ValueError):
+                flags, position = _details(pid, file.numbers[0])
+                kept.append(OpenFile(file.numbers, file.path, file.inode, flags, position))
+    return kept
+
+
+def _shared(pid: int, files: list[OpenFile]) -> set[int]:
+    """Indexes of those that another process has open too: the very same open file."""
+    paths = {file.path: index for index, file in enumerate(files)}
+    shared = set()
+    for other in _others(pid):
+        for number in _numbers(other):
+            try:
+                path = os.readlink(f"/proc/{other}/fd/{number}")
+            except OSError:
+                continue
+            if path not in paths:
+                continue
+            for index, file in enumerate(files):
+                if file.path == path and _one_file(pid, file.numbers[0], other, number):
+                    shared.add(index)
+    return shared
+
+
+def _others(pid: int) -> Iterator[int]:
+    for name in os.listdir("/proc"):
+        if name.isdigit() and int(name) not in (pid, os.getpid()):
+            yield int(name)
+
+
+def _numbers(pid: int) -> list[int]:
+    try:
+        return sorted(int(name) for name in os.listdir(f"/proc/{pid}/fd"))
+    except OSError:
+        return []
+
+
+def _one_file(pid: int, number: int, other: int, other_number: int) -> bool:
+    """kcmp(2): both are the same open file; where it cannot be asked, they are."""
+    try:
+        return syscall(_SYS_KCMP, pid, other, _KCMP_FILE, number, other_number) == 0
+    except OSError:
+        return True
