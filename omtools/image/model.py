@@ -91,6 +91,7 @@ class OpenFile(msgspec.Struct, frozen=True, array_like=True):
         numbers: its descriptors, all of one open file.
         path: what its home node's kernel calls the file.
         inode: its number.
+        device: of the file system it is on, as home's kernel numbers it (st_dev).
         flags: as of open(2), how it was opened.
         position: in bytes.
         direct: the open file is where the process runs; at home there is a placeholder whose position is old.
@@ -99,6 +100,7 @@ class OpenFile(msgspec.Struct, frozen=True, array_like=True):
     numbers: tuple[int, ...]
     path: str
     inode: int
+    device: int
     flags: int
     position: int
     direct: bool = False

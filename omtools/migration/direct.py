@@ -10,8 +10,10 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from msgspec import structs
+
 from omtools.image.model import OpenFile
-from omtools.migration.places import Place, Reach, locate, open_place
+from omtools.migration.places import Place, Reach, cluster_inode, locate, open_place
 
 # What of a file's flags is asked for again: <asm-generic/fcntl.h>.
 _LASTING = (os.O_ACCMODE | os.O_APPEND | os.O_NONBLOCK | os.O_DSYNC | os.O_SYNC | os.O_DIRECT | os.O_NOATIME
@@ -74,10 +76,20 @@ class DirectFiles:
             descriptor = open_place(place, opened.flags & _LASTING)
         except OSError:
             return None
-        if not _same(descriptor, opened, place):
+        if not self._same(descriptor, opened, place):
             os.close(descriptor)
             return None
         return DirectFile(descriptor, opened, place.node)
+
+    def _same(self, descriptor: int, opened: OpenFile, place: Place) -> bool:
+        """It is that file, and no other that has got its name meanwhile.
+
+        On either side it may have been seen by the cluster's file system, which has its own numbers.
+        """
+        status = os.fstat(descriptor)
+        here = {status.st_ino, cluster_inode(place.node, status.st_dev, status.st_ino)}
+        told = {opened.inode, cluster_inode(self._home, opened.device, opened.inode)}
+        return stat.S_ISREG(status.st_mode) and bool(here & told)
 
     def put(self, number: int, file: DirectFile) -> None:
         """The process has the file as `number`; what it had there before is gone."""
@@ -102,12 +114,11 @@ class DirectFiles:
         """All of them, for an image."""
         files = {id(file): file for file in self._files.values()}
         return [
-            OpenFile(
-                tuple(sorted(file.numbers)), file.opened.path, file.opened.inode, file.opened.flags,
-                file.position, direct=True,
+            structs.replace(
+                file.opened, numbers=tuple(sorted(file.numbers)), position=file.position, direct=True
             )
             for file in files.values()
-        ]  # fmt: skip
+        ]
 
     def close(self) -> None:
         """The guest is gone."""
@@ -115,7 +126,3 @@ class DirectFiles:
             self.drop(number)
 
 
-def _same(descriptor: int, opened: OpenFile, place: Place) -> bool:
-    """It is that file, and no other that has got its name meanwhile."""
-    status = os.fstat(descriptor)
-    return stat.S_ISREG(status.st_mode) and status.st_ino == opened.inode and place.node > 0

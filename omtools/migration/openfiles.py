@@ -7,6 +7,8 @@ import os
 import stat
 from collections.abc import Iterator
 
+from msgspec import structs
+
 from omtools.image.model import OpenFile
 from omtools.linux.libc import syscall
 
@@ -32,7 +34,7 @@ def look(pid: int, number: int) -> OpenFile | None:
         return None  # it has been unlinked, or lies in another mount namespace
     if (named.st_dev, named.st_ino) != (status.st_dev, status.st_ino) or flags & _O_PATH:
         return None
-    return OpenFile((number,), path, status.st_ino, flags, 0)
+    return OpenFile((number,), path, status.st_ino, status.st_dev, flags, 0)
 
 
 def _details(pid: int, number: int) -> tuple[int, int]:
@@ -53,7 +55,7 @@ def own_files(pid: int) -> list[OpenFile]:
             continue
         for index, other in enumerate(found):
             if other.path == file.path and _one_file(pid, other.numbers[0], pid, number):
-                found[index] = OpenFile((*other.numbers, number), other.path, other.inode, other.flags, 0)
+                found[index] = structs.replace(other, numbers=(*other.numbers, number))
                 break
         else:
             found.append(file)
@@ -71,7 +73,7 @@ def still_open(pid: int, files: list[OpenFile]) -> list[OpenFile]:
         if all(one is not None and (one.path, one.inode) == (file.path, file.inode) for one in now):
             with contextlib.suppress(OSError, ValueError):
                 flags, position = _details(pid, file.numbers[0])
-                kept.append(OpenFile(file.numbers, file.path, file.inode, flags, position))
+                kept.append(structs.replace(file, flags=flags, position=position))
     return kept
 
 
