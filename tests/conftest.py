@@ -14,6 +14,8 @@ from typing import NamedTuple
 import pytest
 from hypothesis import settings
 
+from omtools.linux import namespaces
+
 settings.register_profile("house", deadline=None)  # other tests run on the same processors
 settings.load_profile("house")
 
@@ -99,6 +101,14 @@ def nothing_left_behind() -> Iterator[None]:
     assert not children, f"processes left behind: {sorted(children)}"
     assert not descriptors, f"descriptors left open: {sorted(descriptors)}"
     assert not mounts, f"mounts left: {sorted(mounts)}"
+
+
+def pytest_configure() -> None:
+    """As root, what this process mounts is seen by nobody else, so tests that mount may run side by side."""
+    if os.geteuid() == 0:
+        with contextlib.suppress(OSError):  # root of a container may not
+            namespaces.unshare(namespaces.Clone.NEWNS)
+            namespaces.mount(None, "/", None, namespaces.Mount.REC | namespaces.Mount.SLAVE)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

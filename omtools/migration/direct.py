@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from msgspec import structs
 
 from omtools.image.model import OpenFile
-from omtools.migration.places import Place, Reach, cluster_inode, locate, open_place
+from omtools.migration.places import Place, cluster_inode, locate, open_place
+from omtools.migration.reach import Reach
 
 # What of a file's flags is asked for again: <asm-generic/fcntl.h>.
 _LASTING = (os.O_ACCMODE | os.O_APPEND | os.O_NONBLOCK | os.O_DSYNC | os.O_SYNC | os.O_DIRECT | os.O_NOATIME

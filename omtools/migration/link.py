@@ -86,6 +86,47 @@ def _connect_unix(path: str) -> socket.socket:
     return raw
 
 
+class Listening:
+    """A socket where others connect who have one certificate; any number of them.
+
+    Attributes:
+        port: where.
+    """
+
+    def __init__(self, address: str, credentials: Credentials) -> None:
+        self._context = _context(credentials, server=True)
+        self._socket = socket.create_server((address, 0), family=_family(address))
+        self.port = int(self._socket.getsockname()[1])
+
+    def __enter__(self) -> Listening:
+        """It listens already."""
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        """Listen no more."""
+        self._socket.close()
+
+    def accept(self, seconds: float) -> socket.socket:
+        """Whoever connects next, to be given to `secure`; raises OSError, TimeoutError."""
+        self._socket.settimeout(seconds)
+        return self._socket.accept()[0]
+
+    def secure(self, raw: socket.socket) -> ssl.SSLSocket:
+        """Shake hands; raises OSError, and closes it, for who has not that certificate."""
+        raw.settimeout(_CONNECT_SECONDS)
+        try:
+            secured = self._context.wrap_socket(raw, server_side=True)
+        except OSError:
+            raw.close()
+            raise
+        _tune(secured)
+        return secured
+
+
+def _family(address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
 def accept(listener: socket.socket, credentials: Credentials, patience: float) -> Link:
     """Wait for the other keeper; whoever cannot show its certificate is turned away."""
     context = _context(credentials, server=True)
@@ -170,6 +211,10 @@ class Link:
                 done += count
         except OSError as error:
             raise LinkBroken(str(error)) from error
+
+    def detach(self) -> ssl.SSLSocket:
+        """The connection, for frames of another kind; the link must not be used any more."""
+        return self._socket
 
     def set_timeout(self, seconds: float | None) -> None:
         """How long sending and receiving may take."""

@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from omtools.migration.places import Reach
+from omtools.migration.reach import Reach
 
 Phase = Literal[
     "linking",   # connecting the two keepers; the process runs undisturbed

@@ -14,31 +14,7 @@ import struct
 import msgspec
 
 from omtools.linux.files import Resolve, openat2
-
-
-class Export(msgspec.Struct, frozen=True):
-    """A tree that this node lets others use."""
-
-    root: str
-    writable: bool = True
-
-
-class Reach(msgspec.Struct, frozen=True):
-    """How files are reached from the node of a guest.
-
-    Attributes:
-        home_mount: where the cluster's file system is mounted at home, "" if it is not.
-        mount: where it is mounted here, "" if it is not.
-        names: numbers of the nodes by every name under which they stand there.
-        exports: the trees of this node that others may use.
-        root: what is ``/`` to the others; another directory only for nodes without a root of their own.
-    """
-
-    home_mount: str = ""
-    mount: str = ""
-    names: dict[str, int] = {}
-    exports: list[Export] = []
-    root: str = "/"
+from omtools.migration.reach import Reach
 
 
 class Place(msgspec.Struct, frozen=True):

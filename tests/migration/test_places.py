@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from omtools.migration.places import Export, Place, Reach, locate, open_place
+from omtools.migration.places import Place, locate, open_place
+from omtools.migration.reach import Export, Reach
 
 REACH = Reach("/omfs", "/run/omfs", {"mCii": 1, "metrakilate": 2}, [Export("/"), Export("/srv", writable=False)])
 

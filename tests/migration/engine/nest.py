@@ -25,7 +25,7 @@ from omtools.migration.orders import (
     Phase,
     State,
 )
-from omtools.migration.places import Reach
+from omtools.migration.reach import Reach
 
 from .wire import Wire
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from omtools.migration.orders import Ask, State
-from omtools.migration.places import Export, Reach
+from omtools.migration.reach import Export, Reach
 
 from .journey import Traveller, build, compare, expect, line, rest, running, tell
 from .nest import Nest

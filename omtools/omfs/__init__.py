@@ -1,0 +1,1 @@
+"""oMFS, the cluster's file system: one node serves its files to another, with all of POSIX."""
