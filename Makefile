@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 JOBS   ?= $(shell nproc)
 
-.PHONY: help venv system demo test lint unit bench clean
+.PHONY: help venv system system-tests demo test lint unit bench clean
 
 help:
 	@echo "make demo   set up, start a two-node lab, move real programs, compare their results (a minute)"
@@ -18,6 +18,9 @@ help:
 
 system:
 	@./.ci/system-packages $(PYTHON)
+
+system-tests:
+	@./.ci/system-packages $(PYTHON) tests
 
 venv: $(STAMP)
 
@@ -31,7 +34,7 @@ $(STAMP): pyproject.toml | system
 demo: $(STAMP)
 	@$(BIN)/python -m omtools.lab.demo
 
-test: lint unit
+test: system-tests lint unit
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -39,7 +42,7 @@ lint: $(STAMP)
 	$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
 
 # First those that work, then those that sleep and look at the clock, then those that want all for themselves.
-unit: $(STAMP)
+unit: $(STAMP) | system-tests
 	$(BIN)/pytest -n $(JOBS) -m 'not timing and not alone'
 	$(BIN)/pytest -n $(JOBS) -m timing
 	$(BIN)/pytest -m alone

@@ -34,11 +34,29 @@ OmError
 │   ├── BadConfiguration     35
 │   ├── AgentRunning         36
 │   ├── BadRequest           38
-│   └── NotAllowed           39
+│   ├── NotAllowed           39
+│   ├── BadExports           43
+│   ├── FilesRefused         44
+│   ├── CannotMount          46
+│   └── CannotUnmount        47
+├── about the workshop
+│   ├── LessonError          53
+│   ├── NoSuchLesson         54
+│   ├── NodeShellError       55
+│   ├── LessonFails          56
+│   └── LoginFailed          57
+├── about the simulator
+│   ├── BadScenario          58
+│   └── NoSuchScenario       59
 └── about the lab
     ├── LabError             40
     ├── LabNotUp             41
-    └── LabNoSuchNode        42
+    ├── LabNoSuchNode        42
+    ├── MetalProgramMissing  48
+    ├── MetalNoRoom          49
+    ├── MetalImageFailed     50
+    ├── MetalBootFailed      51
+    └── MetalMachineOff      52
 
 An error travels between processes as its name and its fields (`to_wire`, `from_wire`) and is worded
 where it is read, in the reader's language. Exit status 1 means "it worked, and the answer is no".
@@ -321,6 +339,36 @@ class NotAllowed(OmError):
     template = N_("{user} may not do that ({what}): {why}.")
 
 
+class BadExports(OmError):
+    """The list of directories that a node offers has an error."""
+
+    exit_status = 43
+    template = N_("{path}, line {line}: {why}.")
+
+
+class FilesRefused(OmError):
+    """A node does not let others at its files."""
+
+    exit_status = 44
+    template = N_("Node {node} does not give its files: {why}.")
+
+
+class CannotMount(OmError):
+    """A file system cannot be mounted at that place."""
+
+    exit_status = 46
+    template = N_("{target} cannot be mounted: {why}.")
+    remedy = N_("Everything that does not need this mount works without it.")
+
+
+class CannotUnmount(OmError):
+    """A mount cannot be taken away."""
+
+    exit_status = 47
+    template = N_("{target} cannot be unmounted: {why}.")
+    remedy = N_("As root: `umount -l {target}`.")
+
+
 class LabError(OmError):
     """The lab could not be built or taken down."""
 
@@ -341,3 +389,95 @@ class LabNoSuchNode(OmError):
 
     exit_status = 42
     template = N_("The lab has no node {node}; its nodes are {nodes}.")
+
+
+class MetalProgramMissing(OmError):
+    """A program or file that a lab of machines is made with is not installed."""
+
+    exit_status = 48
+    template = N_("{what} is missing, which the machines need: {purpose}.")
+    remedy = N_("`apt-get install --no-install-recommends {package}`.")
+
+
+class MetalNoRoom(OmError):
+    """Memory or disk space is too little for a lab of machines."""
+
+    exit_status = 49
+    template = N_("{free_mb} MB of {what} are free and the machines need {needed_mb} MB.")
+    remedy = N_("Make room, then try again.")
+
+
+class MetalImageFailed(OmError):
+    """The image that the machines boot could not be built."""
+
+    exit_status = 50
+    template = N_("The machines' image cannot be built: {why}.")
+
+
+class MetalBootFailed(OmError):
+    """A machine was switched on and did not come up."""
+
+    exit_status = 51
+    template = N_("{node} did not come up: {why}.")
+    remedy = N_("`omlab console {node}` shows its screen; all of it is in {record}.")
+
+
+class MetalMachineOff(OmError):
+    """Something was asked of a machine that has no power."""
+
+    exit_status = 52
+    template = N_("{node} is switched off.")
+    remedy = N_("`omlab power on {node}` switches it on.")
+
+
+class LessonError(OmError):
+    """A lesson's file is not written as it should be."""
+
+    exit_status = 53
+    template = N_("{path}, line {line}: {why}.")
+
+
+class NoSuchLesson(OmError):
+    """The workshop has others."""
+
+    exit_status = 54
+    template = N_("There is no lesson {lesson} in {where}.")
+    remedy = N_("`omsh --list` shows those there are.")
+
+
+class NodeShellError(OmError):
+    """A shell could not be started on a node, or has ended too early."""
+
+    exit_status = 55
+    template = N_("There is no shell on {node}: {why}.")
+
+
+class LessonFails(OmError):
+    """Played by itself, a lesson does not do what it promises."""
+
+    exit_status = 56
+    template = N_("{failed} of {total} steps do not do what they should.")
+
+
+class LoginFailed(OmError):
+    """A machine cannot be reached over SSH, or lets us not in."""
+
+    exit_status = 57
+    template = N_("{host} does not let you in: {why}.")
+    remedy = N_("`ssh {host}` should work first; omsh uses the same keys and known hosts.")
+
+
+class BadScenario(OmError):
+    """What is to be simulated is not described as it should be."""
+
+    exit_status = 58
+    template = N_("The scenario {path} cannot be simulated: {why}.")
+    remedy = N_("`omsim --list` shows those that can.")
+
+
+class NoSuchScenario(OmError):
+    """Neither the name of a scenario nor a file."""
+
+    exit_status = 59
+    template = N_("There is neither a scenario nor a file called {scenario}.")
+    remedy = N_("The scenarios are: {known}.")

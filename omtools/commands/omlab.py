@@ -6,13 +6,14 @@ import argparse
 import json
 import shlex
 import sys
-from typing import Any
+from typing import Any, cast
 
 from omtools.commands._common import parser as make_parser
 from omtools.commands._common import run, say
-from omtools.errors import LabNotUp, UsageError
+from omtools.errors import LabError, LabNotUp, UsageError
 from omtools.i18n import N_, _
 from omtools.lab.lab import Lab
+from omtools.lab.metal import plan
 from omtools.lab.settings import own_environment
 from omtools.lab.state import LabState, NodeState
 
@@ -37,6 +38,10 @@ def _parser() -> argparse.ArgumentParser:
     up = commands.add_parser("up", help=_("start the lab, or what is missing of it"))
     up.add_argument("--nodes", type=int, metavar="N", help=_("how many nodes; two if nothing is said"))
     up.add_argument("--plain", action="store_true", help=_("without namespaces: agents on 127.x.y.z"))
+    machines = _("two emulated machines; metrakilate boots over the network from mCii")
+    up.add_argument("--metal", action="store_true", help=machines)
+    bare = _("with --metal: leave the services that metrakilate boots from to you")
+    up.add_argument("--bare", action="store_true", help=bare)
     up.add_argument("--json", action="store_true", help=_("print what is up as JSON"))
     up.set_defaults(action=_up)
 
@@ -64,10 +69,62 @@ def _parser() -> argparse.ArgumentParser:
     env = commands.add_parser("env", help=_("shell commands that make this shell talk to a node's agent"))
     env.add_argument("node", metavar="NODE", help=_("name or number"))
     env.set_defaults(action=_env)
+    _add_machine_commands(commands)
     return parser
 
 
+def _add_machine_commands(commands: Any) -> None:
+    """What only a lab of machines (`omlab up --metal`) has: switches, cables, screens."""
+    for name, switches, text in (
+        ("power", ("on", "off", "reset"), N_("switch a machine of a metal lab on or off, or reset it")),
+        ("cable", ("in", "out"), N_("plug a machine's network cable in, or pull it out")),
+    ):
+        command = commands.add_parser(name, help=_(text))
+        command.add_argument("to", choices=switches, metavar="|".join(switches))
+        command.add_argument("node", metavar="NODE", help=_("name or number"))
+        command.set_defaults(action=_machines(name))
+
+    console = commands.add_parser("console", help=_("a machine's screen and keyboard; Ctrl-] leaves"))
+    console.add_argument("node", metavar="NODE", help=_("name or number"))
+    console.add_argument("--watch", action="store_true", help=_("only watch"))
+    console.set_defaults(action=_machines("console"))
+
+    events = commands.add_parser("events", help=_("what happened to the machines: DHCP, TFTP, kernel, …"))
+    events.add_argument("--follow", action="store_true", help=_("and what happens from now on"))
+    events.add_argument("--json", action="store_true", help=_("as JSON, one object per line"))
+    events.set_defaults(action=_machines("events"))
+
+    image = commands.add_parser("image", help=_("what the machines of a metal lab boot"))
+    build = image.add_subparsers(required=True, metavar="build").add_parser(
+        "build", help=_("build it, as far as it is not there")
+    )
+    build.add_argument("--force", action="store_true", help=_("everything anew, from the newest packages"))
+    build.set_defaults(action=_machines("image_build"))
+
+
+def _machines(name: str) -> Any:
+    """A command of `_omlab_metal`, which is imported when it is called."""
+
+    def call(*arguments: Any) -> Any:
+        from omtools.commands import _omlab_metal  # noqa: PLC0415 - keys and SSH: only for a metal lab
+
+        return getattr(_omlab_metal, name)(*arguments)
+
+    return call
+
+
+def _metal() -> bool:
+    """Whether the user's lab is one of machines."""
+    return plan.home().exists()
+
+
 def _up(options: argparse.Namespace) -> int:
+    if options.metal:
+        return cast(int, _machines("up")(options))
+    if options.bare:
+        raise UsageError(detail=_("--bare is for a lab of machines: omlab up --metal --bare"))
+    if _metal():
+        raise LabError(why=_("a lab of machines is up; `omlab down` first, or name another by OMLAB_NAME"))
     lab = Lab.up(options.nodes, plain=options.plain)
     if options.json:
         print(json.dumps(_description(lab)))
@@ -84,8 +141,9 @@ def _up(options: argparse.Namespace) -> int:
     return 0
 
 
-def _down(_options: argparse.Namespace) -> int:
-    print(_("The lab is down.") if Lab.down() else _("No lab was up."))
+def _down(options: argparse.Namespace) -> int:
+    was_metal = _metal() and _machines("down")(options)
+    print(_("The lab is down.") if Lab.down() or was_metal else _("No lab was up."))
     return 0
 
 
@@ -119,6 +177,8 @@ def _alive(state: LabState, node: NodeState) -> bool:
 
 def _status(options: argparse.Namespace) -> int:
     try:
+        if _metal():
+            return cast(int, _machines("status")(options))
         lab = Lab.find()
     except LabNotUp as error:
         print(json.dumps({"up": False}) if options.json else error)
@@ -143,6 +203,8 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _list(options: argparse.Namespace) -> int:
+    if _metal():
+        return cast(int, _machines("list_nodes")(options))
     lab = Lab.find()
     nodes = [{"number": n.number, "name": n.name, "address": n.address} for n in lab.state.nodes]
     if options.json:
@@ -159,11 +221,15 @@ def _exec(options: argparse.Namespace) -> int:
     command = options.command[1:] if options.command[:1] == ["--"] else options.command
     if not command:
         raise UsageError(detail=_("exec what? omlab exec NODE -- CMD..."))
+    if _metal():
+        return cast(int, _machines("execute")(options.node, command))
     lab = Lab.find()
     return enter.execute(lab, lab.node_state(options.node), command)
 
 
 def _shell(options: argparse.Namespace) -> int:
+    if _metal():
+        return cast(int, _machines("shell")(options))
     from omtools.lab import enter  # noqa: PLC0415
 
     lab = Lab.find()
@@ -171,6 +237,8 @@ def _shell(options: argparse.Namespace) -> int:
 
 
 def _env(options: argparse.Namespace) -> int:
+    if _metal():
+        raise LabError(why=_("its agents are in machines with shells of their own: `omlab shell NODE`"))
     lab = Lab.find()
     for name, value in own_environment(lab.directory, lab.state, lab.node_state(options.node)).items():
         print(f"export {name}={shlex.quote(value)}")

@@ -42,9 +42,12 @@ from omtools.linux.namespaces import (
     Clone,
     IdRange,
     Mount,
+    Umount,
     mount,
     open_namespace,
+    pivot_root,
     sethostname,
+    umount2,
     write_id_maps,
 )
 
@@ -56,6 +59,8 @@ def _init_plan(directory: Path, name: str) -> list[str]:
     # -I -S: no site-packages, no environment: starts in 10 ms and stays small
     return [sys.executable, "-I", "-S", _INIT, name, str(directory)]
 
+
+CLUSTER_FILES = "/omfs"
 
 # linux/capability.h: CAP_NET_ADMIN 12, CAP_SYS_PTRACE 19, CAP_SYS_ADMIN 21
 _CAPABILITIES = 1 << 12 | 1 << 19 | 1 << 21
@@ -139,11 +144,17 @@ def _mount_own(directory: Path, kept: list[Path]) -> None:
     # SLAVE: what the machine mounts later appears here too, what is mounted here never gets out.
     mount(None, "/", None, Mount.REC | Mount.SLAVE)
     handles = [(path, os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)) for path in kept]
-    mount("tmpfs", "/tmp", "tmpfs", Mount.NOSUID | Mount.NODEV, "mode=1777")
+    root = "" if os.path.isdir(CLUSTER_FILES) else _make_root()
+    mount("tmpfs", f"{root}/tmp", "tmpfs", Mount.NOSUID | Mount.NODEV, "mode=1777")
     for path, handle in handles:
-        path.mkdir(parents=True, exist_ok=True)
-        mount(f"/proc/self/fd/{handle}", path, None, Mount.BIND | Mount.REC)
+        place = Path(f"{root}{path}")
+        place.mkdir(parents=True, exist_ok=True)
+        mount(f"/proc/self/fd/{handle}", place, None, Mount.BIND | Mount.REC)
         os.close(handle)
+    if root:
+        os.chdir(root)
+        pivot_root(".", ".")
+        umount2(".", Umount.DETACH)
     with contextlib.suppress(OSError):
         if stat.S_ISDIR(os.lstat("/dev/shm").st_mode):
             mount("tmpfs", "/dev/shm", "tmpfs", Mount.NOSUID | Mount.NODEV, "mode=1777")
@@ -151,6 +162,27 @@ def _mount_own(directory: Path, kept: list[Path]) -> None:
         mount(directory / "hosts", "/etc/hosts", None, Mount.BIND)
     # last: until now /proc/self had to be the outer one
     mount("proc", "/proc", "proc", Mount.NOSUID | Mount.NODEV | Mount.NOEXEC)
+
+
+def _make_root() -> str:
+    """Make a root as the machine's, with a place for the cluster's files, and return where it is.
+
+    The machine itself gets no such place: it may be none of root's cluster.
+    """
+    mount("root", "/tmp", "tmpfs", Mount.NOSUID | Mount.NODEV, "mode=755,size=1m")
+    for entry in os.scandir("/"):
+        place = f"/tmp/{entry.name}"
+        if entry.is_symlink():
+            os.symlink(os.readlink(entry.path), place)
+        elif entry.is_dir():
+            os.mkdir(place)
+            if entry.path != "/tmp":
+                mount(entry.path, place, None, Mount.BIND | Mount.REC)
+        elif entry.is_file():
+            os.close(os.open(place, os.O_CREAT | os.O_WRONLY, 0o600))
+            mount(entry.path, place, None, Mount.BIND)
+    os.mkdir(f"/tmp{CLUSTER_FILES}")
+    return "/tmp"
 
 
 @dataclass

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import IO, Any
 
 from omtools.agent.paths import SOCKET
-from omtools.errors import LabError, LabNoSuchNode, LabNotUp
+from omtools.errors import CannotUnmount, LabError, LabNoSuchNode, LabNotUp
 from omtools.i18n import _
 from omtools.lab import build, settings
 from omtools.lab.state import (
@@ -34,6 +34,7 @@ from omtools.lab.state import (
     remove_tree,
     save,
 )
+from omtools.linux.fuse.mount import mounts_below, unmount
 
 AGENT_PATIENCE = 20.0
 _KILL_ROUNDS = 50
@@ -373,6 +374,9 @@ def _sweep(directory: Path, state: LabState | None) -> None:
         # no pid; both are found by the mark in their environment.
         if state is None or state.mode == "plain":
             _kill_marked(directory)
+        for target in mounts_below(directory):  # of a plain lab, whose nodes mount on the machine itself
+            with contextlib.suppress(CannotUnmount):
+                unmount(target)
         remove_tree(directory)
 
 

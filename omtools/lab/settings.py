@@ -84,8 +84,11 @@ def furnish(directory: Path, state: LabState) -> None:
     for node in nodes:
         files = NodeFiles(directory, node.name)
         files.make()
+        config = f"MYOMID={node.number}\nLISTEN={node.address}\nAGENTPORT={AGENT_PORT}\n"
+        if state.mode == "plain":  # the nodes have one root directory
+            config += f"MFSDIR={files.run / 'files'}\n"
         own = {
-            "openmosix.config": f"MYOMID={node.number}\nLISTEN={node.address}\nAGENTPORT={AGENT_PORT}\n",
+            "openmosix.config": config,
             "ssh_host_ed25519_key": host_keys[node.name][0],
             "ssh_host_ed25519_key.pub": host_keys[node.name][1],
             "id_ed25519": client_keys[node.name][0],

@@ -17,7 +17,8 @@ def run(*arguments: str) -> int:
     "arguments",
     [
         [], ["frob"], ["up", "--nodes"], ["up", "--nodes", "two"], ["exec"], ["shell"], ["shell", "1", "2"],
-        ["list", "x"],
+        ["list", "x"], ["power"], ["power", "up", "2"], ["power", "on"], ["cable", "in"], ["cable", "off", "2"],
+        ["console"], ["image"], ["image", "build", "x"], ["events", "x"],
     ],
 )
 def test_senseless_command_lines(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -33,7 +34,8 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
         run("--help")
     assert caught.value.code == 0
     printed = capsys.readouterr().out
-    for word in ("up", "down", "status", "list", "exec", "shell", "env", "OMLAB_NAME"):
+    for word in ("up", "down", "status", "list", "exec", "shell", "env", "OMLAB_NAME",
+                 "power", "cable", "console", "events", "image"):  # fmt: skip
         assert word in printed
 
 
@@ -47,3 +49,38 @@ def test_no_lab_is_up(
     assert run("status", "--json") == 1
     assert capsys.readouterr().out == '{"up": false}\n'
     assert run("down") == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["power", "on", "2"], ["cable", "out", "2"], ["console", "2"], ["events"], ["events", "--follow"]],
+)
+def test_no_lab_of_machines_is_up(
+    arguments: list[str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setenv("OMLAB_NAME", "none-such")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    assert run(*arguments) == 41
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_senseless_labs_of_machines(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("up", "--bare") == 2
+    assert "--metal" in capsys.readouterr().err
+    for arguments in (["up", "--metal", "--plain"], ["up", "--metal", "--nodes", "5"]):
+        assert run(*arguments) == 40
+        assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_machines_on_a_machine_without_an_emulator(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("OMLAB_NAME", "none-such")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert run("up", "--metal") == 48
+    assert "apt-get install --no-install-recommends qemu-system-x86" in capsys.readouterr().err
+    assert run("image", "build") == 48
