@@ -4,28 +4,40 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import assert_never
+from typing import Literal, assert_never
 
 from omtools import __version__
 from omtools.agent import api, log
+from omtools.agent.balancing import Balancing
 from omtools.agent.callers import Caller
+from omtools.agent.candidates import Candidates
+from omtools.agent.clearing import send_home
 from omtools.agent.config import Configuration
 from omtools.agent.conversation import Notify
 from omtools.agent.engine import Engine, RealEngine
+from omtools.agent.files import Files
 from omtools.agent.gauge import Gauge
 from omtools.agent.guests import Guests
 from omtools.agent.keepers import FINAL, Keeper, Keepers
 from omtools.agent.keys import Keys, ensure_keys
+from omtools.agent.knowing import Knowing
 from omtools.agent.memo import Memo
 from omtools.agent.migrations import Migrations
 from omtools.agent.paths import make_run_dir
 from omtools.agent.peers import Peers
 from omtools.agent.server import SshServer, UnixServer
-from omtools.cluster.load import BLOCK, CONFIGURED, UP
+from omtools.cluster.balance import Proposal, admit
+from omtools.cluster.constraints import REASONS
+from omtools.cluster.load import BLOCK, CONFIGURED, LSTAY, NOMFS, QUIET, STAY, UP
 from omtools.cluster.map import Node
+from omtools.cluster.vector import PER_TASK
 from omtools.errors import NoSuchProcess, OmError
+from omtools.i18n import _
 from omtools.migration.orders import Bring, State
+from omtools.migration.reach import Export, Reach
+from omtools.omfs.exports import parse_exports
 
+_BITS: dict[api.SwitchName, int] = {"stay": STAY, "lstay": LSTAY, "quiet": QUIET}
 _INFO_PATIENCE = 5.0  # for another node to say how it does
 _LAST_CALL = 30.0  # seconds that processes get to come home whose link ends with the agent
 
@@ -41,13 +53,21 @@ class Agent:
         self.gauge = Gauge(configuration.run, configuration.settings.speed)
         self.keepers = Keepers(configuration.run, self._on_state, self._on_gone)
         self.peers = Peers(configuration, self.keys.client)
-        self.guests = Guests(configuration, self.engine, self.keepers, self.gauge)
-        self.migrations = Migrations(configuration, self.engine, self.keepers, self.guests, self.peers)
+        self.guests = Guests(configuration, self.engine, self.keepers, self.gauge, self._reach, self._judge)
+        self.migrations = Migrations(
+            configuration, self.engine, self.keepers, self.guests, self.peers, self._leaving
+        )
+        self.files = Files(configuration, self.peers)
+        self.knowing = Knowing(configuration, self.peers, self.gauge, self._counts)
         self._memo = Memo(configuration.run)
+        candidates = Candidates(self._memo, configuration.settings.everything, self.node.number)
+        self.balancing = Balancing(
+            self.knowing, candidates, self.keepers, self.migrations, self.gauge, self._publish
+        )
         self._subscribers: list[Notify] = []
         self._work: set[asyncio.Task[api.Moved]] = set()
         self._unix = UnixServer(configuration.run, self)
-        self._ssh = SshServer(configuration.directory, self.keys.host, self, self.guests.permits)
+        self._ssh = SshServer(configuration.directory, self.keys.host, self, self._permits)
 
     @property
     def node(self) -> Node:
@@ -57,13 +77,52 @@ class Agent:
     @property
     def blocked(self) -> bool:
         """Whether guests are refused."""
-        remembered = self._memo.block
-        return self.configuration.settings.block if remembered is None else remembered
+        return self.switched("block")
 
     @property
     def status(self) -> int:
         """This node's status bits."""
-        return CONFIGURED | UP | (BLOCK if self.blocked else 0)
+        bits = CONFIGURED | UP | (BLOCK if self.blocked else 0) | (0 if self.switched("mfs") else NOMFS)
+        return bits | sum(bit for name, bit in _BITS.items() if self.switched(name))
+
+    def switched(self, name: api.SwitchName) -> bool:
+        """How a switch stands: as somebody has set it, else as the configuration says."""
+        settings = self.configuration.settings
+        configured = {
+            "block": settings.block,
+            "mfs": settings.mfs,
+            "dfsa": settings.dfsa,
+            "stay": not settings.migrate,
+        }
+        return self._memo.switch(name, configured.get(name, False))
+
+    def _judge(self, wanted: api.PrepareGuest, arriving: float, promised: int) -> str:
+        """Why a process that another node's balancer offers is not welcome, "" if it is."""
+        own = self.knowing.measure()
+        size, least = wanted.resident_bytes, wanted.least_rate
+        offer = Proposal(wanted.pid, self.node.number, 0.0, 0.0, 0.0, wanted.runnable, size, least)
+        running = own.load_now * own.speed * own.cpus / PER_TASK
+        reason = admit(own, running, arriving, offer, promised)
+        return "" if reason is None else _(REASONS[reason])
+
+    def _permits(self, host: str, port: int) -> bool:
+        return self.guests.permits(host, port) or self.files.permits(port)
+
+    def _leaving(self) -> tuple[bool, str]:
+        """For a process that leaves: whether its files may be opened there, and where they all are here."""
+        return self.switched("dfsa"), self.files.mounted
+
+    def _reach(self, home_mount: str) -> Reach:
+        """How a guest's files are reached from here."""
+        if not self.switched("dfsa"):
+            return Reach()
+        names = {node.name: node.number for node in self.configuration.map.nodes.values()}
+        exports = [
+            Export(os.fsdecode(entry.path), not entry.read_only)
+            for entry in parse_exports(self.configuration.exports).entries
+        ]
+        own = exports if self.switched("mfs") else []
+        return Reach(home_mount, self.files.mounted, names, own)
 
     # -- life
 
@@ -84,6 +143,8 @@ class Agent:
             await self.keepers.close()
             raise
         self.gauge.start()
+        self.knowing.start(self.balancing.round)
+        await self.files.start()
         log.info(
             "the agent serves",
             name=self.node.name,
@@ -96,12 +157,15 @@ class Agent:
     async def stop(self) -> None:
         """End. Keepers live on; processes whose link goes through this agent come home first."""
         self.gauge.stop()
+        await self.knowing.stop()
+        await self.balancing.stop()
         await self._unix.close()
         await self._bring_tunnelled()
         for task in self._work:
             task.cancel()
         await asyncio.gather(*self._work, return_exceptions=True)
         await self._ssh.close()
+        await self.files.stop(leave=any(not keeper.final for keeper in self.keepers.all()))
         await self.migrations.close()
         await self.peers.close()
         await self.keepers.close()
@@ -137,7 +201,7 @@ class Agent:
         """How the agent introduces itself."""
         return api.Hello(api.VERSION, self.node.number, self.node.name)
 
-    async def handle(  # noqa: PLR0911 - one line for each request there is
+    async def handle(  # noqa: PLR0911, PLR0912 - one line for each request there is
         self, request: api.Request, caller: Caller, notify: Notify
     ) -> api.Result:
         """Do what is asked; raises OmError."""
@@ -153,7 +217,7 @@ class Agent:
             case api.Nodes():
                 return self._nodes()
             case api.Switch():
-                return self._switch(request, caller)
+                return await self._switch(request, caller)
             case api.Lock():
                 return self._lock(request, caller)
             case api.Subscribe():
@@ -161,6 +225,21 @@ class Agent:
                 return api.Done()
             case api.PrepareGuest():
                 return await self.guests.prepare(request, caller, self.blocked)
+            case api.PrepareFiles():
+                return await self.files.prepare(request, caller, refused=not self.switched("mfs"))
+            case api.OpenFiles():
+                return await self.files.open(request, caller)
+            case api.News():
+                caller.check_node("news")
+                return self.knowing.hear(request)
+            case api.SetSpeed():
+                return self._set_speed(request, caller)
+            case api.Expel():
+                return await self._clear("expel", caller)
+            case api.Bring():
+                return await self._clear("bring", caller)
+            case api.Views():
+                return api.NodeViews(self.node.number, self.knowing.views())
         assert_never(request)
 
     def forget(self, notify: Notify) -> None:
@@ -227,9 +306,14 @@ class Agent:
                 node.number, node.name, node.address, status=CONFIGURED, error=error.to_wire()
             )
 
+    def _counts(self) -> tuple[int, int, int]:
+        """Status bits, guests here, own processes away."""
+        roles = [keeper.state.role for keeper in self.keepers.all() if not keeper.final]
+        return self.status, roles.count("guest"), roles.count("deputy")
+
     def _report(self) -> api.NodeReport:
         memory = self.gauge.memory()
-        roles = [keeper.state.role for keeper in self.keepers.all() if not keeper.final]
+        _status, guests, away = self._counts()
         return api.NodeReport(
             number=self.node.number,
             name=self.node.name,
@@ -242,8 +326,10 @@ class Agent:
             mem_free=memory.free,
             mem_available=memory.available,
             util=self.gauge.util(),
-            guests=roles.count("guest"),
-            away=roles.count("deputy"),
+            guests=guests,
+            away=away,
+            mount=self.files.mounted,
+            dfsa=self.switched("dfsa"),
             release=self.guests.platform.release,
             version=__version__,
         )
@@ -259,12 +345,29 @@ class Agent:
             [_named(node) for node in found.nodes.values()],
         )
 
-    def _switch(self, request: api.Switch, caller: Caller) -> api.Done:
-        caller.check_master("noblock" if not request.on else "block")
-        self._memo.block = request.on
-        log.info("a switch was set", switch=request.name, on=request.on, by=caller.where, uid=caller.uid)
-        self._publish(api.SwitchChanged(self.node.number, self.status))
+    async def _switch(self, request: api.Switch, caller: Caller) -> api.Done:
+        caller.check_master(("" if request.on else "no") + request.name)
+        await self._set_switch(request.name, request.on, caller)
         return api.Done()
+
+    async def _set_switch(self, name: api.SwitchName, on: bool, caller: Caller) -> None:
+        self._memo.set_switch(name, on)
+        log.info("a switch was set", switch=name, on=on, by=caller.where, uid=caller.uid)
+        if not self.switched("mfs"):
+            await self.files.stop_serving()
+        self._publish(api.SwitchChanged(self.node.number, self.status))
+
+    def _set_speed(self, request: api.SetSpeed, caller: Caller) -> api.Done:
+        caller.check_master("setspeed")
+        self.gauge.set_speed(request.speed)
+        log.info("a speed was set", speed=self.gauge.speed, by=caller.where, uid=caller.uid)
+        return api.Done()
+
+    async def _clear(self, what: Literal["expel", "bring"], caller: Caller) -> api.Cleared:
+        caller.check_master(what)
+        await self._set_switch("block" if what == "expel" else "lstay", True, caller)
+        role = "guest" if what == "expel" else "deputy"
+        return await send_home(self.keepers.all(), role, caller, self.migrations.migrate)
 
     def _lock(self, request: api.Lock, caller: Caller) -> api.Done:
         try:

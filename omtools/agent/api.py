@@ -14,6 +14,25 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from omtools.agent.answers import (
+    Cleared as Cleared,
+    Done as Done,
+    FilesOpened as FilesOpened,
+    FilesReady as FilesReady,
+    GuestReady as GuestReady,
+    Heard as Heard,
+    MapRange as MapRange,
+    Moved as Moved,
+    NodeList as NodeList,
+    NodeName as NodeName,
+    NodeReport as NodeReport,
+    NodeView as NodeView,
+    NodeViews as NodeViews,
+    Pem as Pem,
+    ProcessInfo as ProcessInfo,
+    ProcessList as ProcessList,
+    Word as Word,
+)
 from omtools.image.platform import Platform
 
 VERSION = 1
@@ -24,9 +43,8 @@ NODE_USER = "openmosix-node"  # the SSH user name under which agents meet
 Number = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 Pid = Annotated[int, msgspec.Meta(ge=1, le=1 << 22)]  # the kernel's own limit for pids
 Id = Annotated[int, msgspec.Meta(ge=0, le=(1 << 32) - 1)]
-Word = Annotated[str, msgspec.Meta(max_length=255)]
 MigrationName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,63}\Z")]  # it is in paths
-Pem = Annotated[str, msgspec.Meta(max_length=8192)]
+SwitchName = Literal["block", "stay", "lstay", "quiet", "mfs", "dfsa"]
 
 
 # ------------------------------------------------------------------------------------------ requests
@@ -75,10 +93,30 @@ class Nodes(msgspec.Struct, tag="nodes", frozen=True):
 
 
 class Switch(msgspec.Struct, tag="switch", frozen=True):
-    """Set one of the node's switches. Answer: `Done`."""
+    """Set one of the node's switches. Answer: `Done`.
 
-    name: Literal["block"]
+    Attributes:
+        name: block: guests are refused; stay: nothing leaves by itself; lstay: nothing of this node's leaves
+            by itself; quiet: this node tells others nothing; mfs: others get its files; dfsa: processes
+            open their files where they run.
+    """
+
+    name: SwitchName
     on: bool
+
+
+class SetSpeed(msgspec.Struct, tag="set_speed", frozen=True):
+    """Tell others another speed than the measured one; 0: the measured one. Answer: `Done`."""
+
+    speed: Annotated[int, msgspec.Meta(ge=0, le=10_000_000)]
+
+
+class Expel(msgspec.Struct, tag="expel", frozen=True):
+    """Refuse guests from now on and send those home that are here. Answer: `Cleared`, when they are."""
+
+
+class Bring(msgspec.Struct, tag="bring", frozen=True):
+    """Keep this node's processes from now on and call those home that are away. Answer: `Cleared`."""
 
 
 class Lock(msgspec.Struct, tag="lock", frozen=True):
@@ -107,6 +145,9 @@ class PrepareGuest(msgspec.Struct, tag="prepare_guest", frozen=True):
         resident_bytes: how much memory the guest will need at once.
         certificate: PEM, the only one to accept on the link.
         link: over what the pages and calls will come.
+        mount: where that node has the cluster's files, "" if it has not.
+        runnable: for a move of the balancer's: how many runnable tasks the guest adds.
+        least_rate: standard seconds per second that it must get for the move to be worth it; 0: whatever.
         leg: 0 for the way from home, a number that tells it from others for a hop from node to node.
     """
 
@@ -122,151 +163,80 @@ class PrepareGuest(msgspec.Struct, tag="prepare_guest", frozen=True):
     certificate: Pem
     link: Literal["direct", "ssh", "auto"] = "auto"
     leg: Id = 0
+    mount: Annotated[str, msgspec.Meta(max_length=4096)] = ""
+    runnable: float = 0.0
+    least_rate: float = 0.0
 
 
-Request = Migrate | Processes | NodeInfo | Whois | Nodes | Switch | Lock | Subscribe | PrepareGuest
+class PrepareFiles(msgspec.Struct, tag="prepare_files", frozen=True):
+    """From agent to agent: let one of my users at your files. Answer: `FilesReady`.
+
+    Attributes:
+        uid: that user.
+        user: the user's name there ("" if the uid has none).
+        certificate: PEM, the only one to accept.
+        link: over what the files will come.
+    """
+
+    uid: Id
+    user: Word
+    certificate: Pem
+    link: Literal["direct", "ssh", "auto"] = "auto"
+
+
+class OpenFiles(msgspec.Struct, tag="open_files", frozen=True):
+    """From the agent's own mount: a way to the files of a node, for one user. Answer: `FilesOpened`."""
+
+    node: Number
+    uid: Id
+
+
+class News(msgspec.Struct, tag="news", frozen=True):
+    """From agent to agent: what I know, as `omtools.cluster.vector` encodes it. Answer: `Heard`."""
+
+    data: Annotated[bytes, msgspec.Meta(max_length=16384)]
+
+
+class Views(msgspec.Struct, tag="views", frozen=True):
+    """How all nodes are, as far as it is known here, with ages. Answer: `NodeViews`."""
+
+
+Request = (
+    Migrate
+    | Processes
+    | NodeInfo
+    | Whois
+    | Nodes
+    | Switch
+    | Lock
+    | Subscribe
+    | PrepareGuest
+    | PrepareFiles
+    | OpenFiles
+    | News
+    | Views
+    | SetSpeed
+    | Expel
+    | Bring
+)
 
 
 # ------------------------------------------------------------------------------------------- answers
 
-
-class Moved(msgspec.Struct, tag="moved", frozen=True):
-    """A process arrived.
-
-    Attributes:
-        source: number of the node it left.
-        target: number of the node where it runs now.
-        bytes: of memory that travelled.
-        frozen_ms: how long it stood still.
-        total_ms: from the request that reached the agent until it knew of the arrival.
-        mb_per_s: bytes per frozen time, in 10^6.
-    """
-
-    pid: int
-    source: int = msgspec.field(name="from")
-    target: int = msgspec.field(name="to")
-    bytes: int = 0
-    frozen_ms: float = 0.0
-    total_ms: float = 0.0
-    mb_per_s: float = 0.0
-
-
-class ProcessInfo(msgspec.Struct, frozen=True):
-    """A process with one half here.
-
-    Attributes:
-        pid: at home.
-        local_pid: here: the deputy's (the same), or the guest's.
-        role: which half this node has.
-        where: number of the node that executes it.
-        phase: as in `omtools.migration.orders`.
-        locked: the balancer leaves it alone.
-        reason: why it came home or stays, if for a reason.
-    """
-
-    pid: int
-    local_pid: int
-    uid: int
-    role: Literal["deputy", "guest"]
-    migration: str
-    home: int
-    where: int
-    phase: str
-    locked: bool = False
-    bytes: int = 0
-    frozen_ms: float = 0.0
-    total_ms: float = 0.0
-    calls_forwarded: int = 0
-    moves: int = 0
-    reason: str = ""
-
-
-class ProcessList(msgspec.Struct, tag="process_list", frozen=True):
-    """Answer to `Processes`; `node` is the number of the answering node."""
-
-    node: int
-    processes: list[ProcessInfo]
-
-
-class NodeReport(msgspec.Struct, tag="node_report", frozen=True):
-    """How a node does. A node that is down has status 1 and zeros, and an error.
-
-    Attributes:
-        status: bits, see `omtools.cluster.load`.
-        load: standard units, as told to others (rises at once, falls slowly).
-        speed: 10000 is the standard processor.
-        mem_total: bytes.
-        mem_free: bytes that nothing uses.
-        mem_available: bytes a newcomer can have.
-        util: percent.
-        guests: processes of other nodes here.
-        away: processes of this node elsewhere.
-        release: of its kernel.
-        error: wire form of the OmError that says what is in the way, for one that is not up.
-    """
-
-    number: int
-    name: str
-    address: str
-    status: int = 0
-    load: float = 0.0
-    speed: int = 0
-    cpus: int = 0
-    mem_total: int = 0
-    mem_free: int = 0
-    mem_available: int = 0
-    util: int = 0
-    guests: int = 0
-    away: int = 0
-    release: str = ""
-    version: str = ""
-    error: dict[str, str | int] | None = None
-
-
-class NodeName(msgspec.Struct, tag="node_name", frozen=True):
-    """One node of the map."""
-
-    number: int
-    name: str
-    address: str
-    aliases: list[str] = []
-
-
-class MapRange(msgspec.Struct, frozen=True):
-    """One line of the map."""
-
-    first: int
-    host: str
-    count: int
-
-
-class NodeList(msgspec.Struct, tag="node_list", frozen=True):
-    """The whole map; `own` is the answering node's number."""
-
-    own: int
-    ranges: list[MapRange]
-    nodes: list[NodeName]
-
-
-class Done(msgspec.Struct, tag="done", frozen=True):
-    """It is done, there is nothing to tell."""
-
-
-class GuestReady(msgspec.Struct, tag="guest_ready", frozen=True):
-    """A guest's keeper waits.
-
-    Attributes:
-        address: where, seen from its own node ("" is the node's address).
-        port: where.
-        certificate: PEM, the one it will show.
-    """
-
-    port: Annotated[int, msgspec.Meta(ge=1, le=65535)]
-    certificate: Pem
-    address: Word = ""
-
-
-Result = Moved | ProcessList | NodeReport | NodeName | NodeList | Done | GuestReady
+Result = (
+    Moved
+    | ProcessList
+    | NodeReport
+    | NodeName
+    | NodeList
+    | Done
+    | GuestReady
+    | FilesReady
+    | FilesOpened
+    | Heard
+    | NodeViews
+    | Cleared
+)
 
 
 # -------------------------------------------------------------------------------------------- events
@@ -286,7 +256,25 @@ class SwitchChanged(msgspec.Struct, tag="switch_changed", frozen=True):
     status: int
 
 
-Event = ProcessChanged | SwitchChanged
+class Decided(msgspec.Struct, tag="decided", frozen=True):
+    """The balancer or the usher came to a decision.
+
+    Attributes:
+        pid: local pid of the process, 0 for a decision about the node.
+        what: "move", "usher", "stay", "failed"; about the node: what became of its shortage of memory.
+        target: number of the node it is about, 0: none.
+        reason: why.
+        figures: what it rests on, by name.
+    """
+
+    pid: int
+    what: str
+    target: int = 0
+    reason: str = ""
+    figures: dict[str, float] = {}
+
+
+Event = ProcessChanged | SwitchChanged | Decided
 
 
 # --------------------------------------------------------------------------------------------- lines

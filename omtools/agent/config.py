@@ -13,8 +13,10 @@ from typing import Any, Literal, cast
 from omtools.cluster.map import Map, Node, parse_map, parse_names
 from omtools.errors import BadConfiguration
 from omtools.i18n import _
+from omtools.omfs.exports import parse_exports
 
 DEFAULT_PORT = 4660  # openMosix's own migration port
+NOWHERE = "none"
 Link = Literal["direct", "ssh", "auto"]
 
 
@@ -31,6 +33,13 @@ class Settings:
         link: LINK, how the two keepers of a process reach each other.
         reserve: MEMRESERVE, bytes no guest gets (-1: a fiftieth of the memory).
         connect_timeout: CONNECTTIMEOUT, seconds for a peer to answer.
+        mfs: MFS, whether this node gives others its files and mounts theirs.
+        mfs_directory: MFSDIR, where it mounts them ("": /omfs as root, else below the run directory; "none":
+            nowhere).
+        dfsa: DFSA, whether migrated processes open files where they run.
+        migrate: MIGRATE, whether processes leave by themselves (no: the switch stay is on from the start).
+        everything: CANDIDATES=all: every process of a user may be moved by itself, not only what runs under
+            mosrun, omsh or a login shell of the cluster (CANDIDATES=marked).
         others: every other key; openMosix's own ones are known and do no harm.
     """
 
@@ -42,6 +51,11 @@ class Settings:
     link: Link = "auto"
     reserve: int = -1
     connect_timeout: float = 4.0
+    mfs: bool = True
+    mfs_directory: str = ""
+    dfsa: bool = True
+    migrate: bool = True
+    everything: bool = False
     others: dict[str, str] = field(default_factory=dict)
 
 
@@ -53,6 +67,7 @@ class Configuration:
         directory: where keys and lists of keys are.
         run: where sockets are.
         node: this node.
+        exports: what others may have of its files, in the syntax of `omtools.omfs.exports`.
     """
 
     directory: Path
@@ -61,6 +76,13 @@ class Configuration:
     map: Map
     node: Node
     debug: bool = False
+    exports: str = "/ rw\n"
+
+    @property
+    def mount(self) -> str:
+        """Where the cluster's files are mounted."""
+        default = "/omfs" if os.geteuid() == 0 else str(self.run / "files")
+        return self.settings.mfs_directory or default
 
     @property
     def listen(self) -> str:
@@ -86,7 +108,12 @@ def load_configuration(directory: Path, run: Path, number: int = 0, debug: bool 
     found = read_map(directory)
     wanted = number or settings.number
     node = found.number(wanted) if wanted else find_own(found, directory)
-    return Configuration(directory, run, settings, found, node, debug)
+    exports = _read(directory / "exports")
+    if exports is not None:
+        parse_exports(exports, str(directory / "exports"))
+    return Configuration(
+        directory, run, settings, found, node, debug, "/ rw\n" if exports is None else exports
+    )
 
 
 def read_map(directory: Path) -> Map:
@@ -211,6 +238,20 @@ def _seconds(value: str) -> float:
     return seconds
 
 
+def _candidates(value: str) -> bool:
+    if value not in ("all", "marked"):
+        raise ValueError(value)
+    return value == "all"
+
+
+def _directory(value: str) -> str:
+    if value == NOWHERE:
+        return value
+    if not value.startswith("/") or os.path.normpath(value) != value.rstrip("/"):
+        raise ValueError(value)
+    return value.rstrip("/")
+
+
 _KEYS: dict[str, tuple[str, Callable[[str], object]]] = {
     "MYOMID": ("number", _whole(0, 65535)),
     "NODESPEED": ("speed", _whole(0, 10_000_000)),
@@ -220,6 +261,11 @@ _KEYS: dict[str, tuple[str, Callable[[str], object]]] = {
     "LINK": ("link", _link),
     "MEMRESERVE": ("reserve", lambda value: _whole(0, 1 << 30)(value) << 20),
     "CONNECTTIMEOUT": ("connect_timeout", _seconds),
+    "MFS": ("mfs", _yes),
+    "MFSDIR": ("mfs_directory", _directory),
+    "DFSA": ("dfsa", _yes),
+    "MIGRATE": ("migrate", _yes),
+    "CANDIDATES": ("everything", _candidates),
 }
 
 

@@ -37,9 +37,15 @@ class Gauge:
     def __init__(self, run: Path, speed: int = 0) -> None:
         self.loads = Loads()
         self.cpus = len(os.sched_getaffinity(0))
+        self._run = run
+        self._configured = speed
         self.speed = speed or _cached_speed(run / "speed")
         self._counted = _in_own_pid_namespace()
         self._timer: asyncio.TimerHandle | None = None
+
+    def set_speed(self, speed: int) -> None:
+        """Tell others this speed from now on; 0: the configured or measured one."""
+        self.speed = speed or self._configured or _cached_speed(self._run / "speed")
 
     def start(self) -> None:
         """Sample once a second from now on."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import pwd
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from omtools.errors import BadRequest, NodeFull, NodeRefuses, OmError
 from omtools.i18n import _
 from omtools.image.platform import Platform, this_platform
 from omtools.migration.orders import Credentials, GuestOrder
+from omtools.migration.reach import Reach
 
 _NOT_YET = frozenset({"linking", "freezing", "sending"})  # phases in which a guest's memory is only promised
 _LOOPBACK = "127.0.0.1"
@@ -45,11 +47,26 @@ class _Expected:
 class Guests:
     """Guests on this node, wanted and unwanted."""
 
-    def __init__(self, configuration: Configuration, engine: Engine, keepers: Keepers, gauge: Gauge) -> None:
+    def __init__(  # noqa: PLR0917 - the agent's parts
+        self,
+        configuration: Configuration,
+        engine: Engine,
+        keepers: Keepers,
+        gauge: Gauge,
+        reach: Callable[[str], Reach],
+        judge: Callable[[api.PrepareGuest, float, int], str],
+    ) -> None:
+        """What the agent has to say.
+
+        `reach` tells how a guest's files are reached, given where its home has all nodes' files; `judge` why
+        a process that a balancer offers is not welcome, given the tasks and bytes that are still to come.
+        """
         self._configuration = configuration
         self._engine = engine
         self._keepers = keepers
         self._gauge = gauge
+        self._reach = reach
+        self._judge = judge
         self._platform: Platform | None = None
         self._expected: dict[Path, _Expected] = {}  # by the keeper's socket
 
@@ -104,15 +121,19 @@ class Guests:
             self._expected.pop(control, None)
             raise
 
-    def _unwelcome(self, wanted: api.PrepareGuest, blocked: bool) -> OmError | None:
+    def _unwelcome(  # noqa: PLR0911 - one return for each reason
+        self, wanted: api.PrepareGuest, blocked: bool
+    ) -> OmError | None:
         own = self._configuration.node
         if blocked:
             return NodeRefuses(node=own.name, why=_("it is blocked; `mosctl noblock` there lifts that"))
         if wanted.home == own.number:
             return BadRequest(why=_("node {n} asks itself to host its process").format(n=own.number))
+        if wanted.least_rate and (why := self._judge(wanted, self._arriving(), self._promised())):
+            return NodeRefuses(node=own.name, why=why, busy=1)
         if (differs := self.platform.check_guest_of(wanted.platform, own.name)) is not None:
             return differs
-        if why := _wrong_user(wanted.uid, wanted.user):
+        if why := wrong_user(wanted.uid, wanted.user):
             return NodeRefuses(node=own.name, why=why)
         memory = self._gauge.memory()
         reserve = self._configuration.settings.reserve
@@ -124,8 +145,15 @@ class Guests:
 
     def _promised(self) -> int:
         """Memory of guests that have not come yet."""
+        return sum(expected.needs for expected in self._on_their_way())
+
+    def _arriving(self) -> float:
+        """How many guests have not come yet."""
+        return float(len(self._on_their_way()))
+
+    def _on_their_way(self) -> list[_Expected]:
         arrived = {keeper.path for keeper in self._keepers.all() if keeper.state.phase not in _NOT_YET}
-        return sum(expected.needs for control, expected in self._expected.items() if control not in arrived)
+        return [expected for control, expected in self._expected.items() if control not in arrived]
 
     async def _launch(self, wanted: api.PrepareGuest, control: Path) -> api.GuestReady:
         own = self._configuration.node
@@ -144,6 +172,7 @@ class Guests:
             control=str(control),
             patience=PATIENCE,
             debug=self._configuration.debug,
+            reach=self._reach(wanted.mount),
         )
         launched = await self._engine.launch(self._configuration.run, order)
         self._expected[control] = replace(self._expected[control], port=launched.port)
@@ -162,7 +191,7 @@ class Guests:
         )
 
 
-def _wrong_user(uid: int, user: str) -> str:
+def wrong_user(uid: int, user: str) -> str:
     """Why a process of that uid (called `user` at its home) cannot be here, "" if it can.
 
     uids are the same on the whole cluster, as openMosix wanted it. A uid that nobody has here is harmless;

@@ -14,11 +14,11 @@ class Memory(msgspec.Struct):
     """The content of ``<run>/memo.json``.
 
     Attributes:
-        block: guests are refused; None: as the configuration says.
+        switches: those that somebody has set.
         locks: by pid: whether it is locked, and when that process began (pids are used again).
     """
 
-    block: bool | None = None
+    switches: dict[str, bool] = {}
     locks: dict[str, tuple[bool, int]] = {}
 
 
@@ -35,14 +35,13 @@ class Memo:
             log.warn("what the agent remembered cannot be read", file=self._path, why=error)
             self._memory = Memory()
 
-    @property
-    def block(self) -> bool | None:
-        """Whether guests are refused, if anybody ever said."""
-        return self._memory.block
+    def switch(self, name: str, configured: bool) -> bool:
+        """How a switch stands: as somebody has set it, else as the configuration says."""
+        return self._memory.switches.get(name, configured)
 
-    @block.setter
-    def block(self, on: bool) -> None:
-        self._memory.block = on
+    def set_switch(self, name: str, on: bool) -> None:
+        """Remember how a switch was set."""
+        self._memory.switches[name] = on
         self._keep()
 
     def lock(self, pid: int, locked: bool) -> None:
@@ -59,6 +58,14 @@ class Memo:
         }
         self._memory.locks[str(pid)] = (locked, begun)
         self._keep()
+
+    def unlocked(self) -> list[int]:
+        """The processes that somebody has unlocked, and that still live."""
+        return [
+            int(key)
+            for key, (locked, begun) in self._memory.locks.items()
+            if not locked and _begun(int(key)) == begun
+        ]
 
     def locked(self, pid: int) -> bool:
         """Whether that process is locked: by its own entry, or its nearest ancestor's that has one."""

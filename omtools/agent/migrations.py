@@ -6,7 +6,7 @@ import asyncio
 import os
 import secrets
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -22,6 +22,7 @@ from omtools.agent.guests import Guests
 from omtools.agent.keepers import Keeper, Keepers
 from omtools.agent.peers import Peers
 from omtools.agent.tunnel import Tunnel, reachable
+from omtools.cluster.balance import Proposal
 from omtools.cluster.map import Node
 from omtools.errors import (
     AgentVersion,
@@ -65,26 +66,37 @@ class _Mover:
 class Migrations:
     """Moves this node's processes, and sends guests home."""
 
-    def __init__(
-        self, configuration: Configuration, engine: Engine, keepers: Keepers, guests: Guests, peers: Peers
+    def __init__(  # noqa: PLR0917 - the agent's parts
+        self,
+        configuration: Configuration,
+        engine: Engine,
+        keepers: Keepers,
+        guests: Guests,
+        peers: Peers,
+        files: Callable[[], tuple[bool, str]],
     ) -> None:
+        """`files` tells if a process's files may be opened where it goes, and where all nodes' are here."""
         self._configuration = configuration
         self._engine = engine
         self._keepers = keepers
         self._guests = guests
         self._peers = peers
+        self._files = files
         self._moving: set[int] = set()
         self._tunnels: dict[str, list[Tunnel]] = {}  # by migration
         self._gids: dict[str, int] = {}  # by migration
         self._closing: set[asyncio.Task[None]] = set()
 
-    async def migrate(self, pid: int, to: str, caller: Caller) -> api.Moved:
+    async def migrate(
+        self, pid: int, to: str, caller: Caller, offer: Proposal | None = None
+    ) -> api.Moved:
         """Move the process with that pid on this node to where it is wanted; returns when it is there.
 
         Args:
             pid: a local one: of a process at home here, away from here, or of a guest.
             to: a node's number, name or address, or "home".
             caller: who wants it.
+            offer: the balancer's, for the target to judge by its own figures.
 
         Raises:
             OmError: it does not move; the error says why and where it runs.
@@ -96,7 +108,7 @@ class Migrations:
             elif (keeper := self._keepers.guest_of(pid)) is not None:
                 moved = await self._guest(keeper, pid, to, caller)
             else:
-                moved = await self._leave(pid, to, caller)
+                moved = await self._leave(pid, to, caller, offer)
         # The keeper's own count leaves out what agents did before it lived.
         total = (asyncio.get_running_loop().time() - begun) * 1000
         return msgspec.structs.replace(moved, pid=pid, total_ms=round(total, 3))
@@ -125,7 +137,9 @@ class Migrations:
 
     # -- three situations
 
-    async def _leave(self, pid: int, to: str, caller: Caller) -> api.Moved:
+    async def _leave(
+        self, pid: int, to: str, caller: Caller, offer: Proposal | None = None
+    ) -> api.Moved:
         """A process that is at home goes away."""
         own = self._configuration.node
         self._check_ordinary(pid)
@@ -139,7 +153,7 @@ class Migrations:
         log.info(
             "a process is to move", pid=pid, mig=migration, to=target.name, by=caller.where, uid=caller.uid
         )
-        prepared = await self._prepare(mover, target)
+        prepared = await self._prepare(mover, target, offer)
         self._gids[migration] = surveyed.gid
         try:
             state = await self._launch(mover, target, prepared)
@@ -165,6 +179,7 @@ class Migrations:
             credentials=prepared.credentials,
             control=str(control),
             debug=self._configuration.debug,
+            dfsa=self._files()[0],
         )
         await self._engine.launch(self._configuration.run, order)
         keeper = await self._keepers.adopt(order, own.name)
@@ -236,7 +251,7 @@ class Migrations:
 
     # -- the way there
 
-    async def _prepare(self, mover: _Mover, target: Node) -> _Prepared:
+    async def _prepare(self, mover: _Mover, target: Node, offer: Proposal | None = None) -> _Prepared:
         """Have the target make ready, and find a way to the guest's keeper."""
         link = self._configuration.settings.link
         own = await asyncio.to_thread(make_identity, f"openMosix {mover.migration} deputy")
@@ -253,6 +268,9 @@ class Migrations:
             certificate=own.certificate,
             link=link,
             leg=mover.leg,
+            mount=self._files()[1],
+            runnable=offer.runnable if offer is not None else 0.0,
+            least_rate=offer.least_rate if offer is not None else 0.0,
         )
         ready = await self._peers.call(target, wanted, api.GuestReady)
         return await self._way(mover, target, ready, own)

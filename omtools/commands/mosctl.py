@@ -25,8 +25,8 @@ def main(arguments: list[str] | None = None) -> int:
 def _mosctl(arguments: list[str]) -> int:
     given = _options().parse_args(arguments)
     with Client(name="mosctl") as agent:
-        if given.verb in _SWITCHES:
-            return _switch(agent, given.verb, given.json)
+        if given.verb in _VERBS_THAT_SET:
+            return _set(agent, given)
         if given.verb == "whois":
             return _whois(agent, given.node, given.json)
         if given.verb == "status":
@@ -37,20 +37,40 @@ def _mosctl(arguments: list[str]) -> int:
     return _figure(report, given.verb, given.json)
 
 
+def _set(agent: Client, given: argparse.Namespace) -> int:
+    if given.verb in _SWITCHES:
+        return _switch(agent, given.verb, given.json)
+    if given.verb == "setspeed":
+        return _set_speed(agent, given.speed, given.json)
+    return _clear(agent, given.verb, given.json)
+
+
 def _options() -> argparse.ArgumentParser:
     options = parser("mosctl", _("Ask and set what a node does. Without NODE it is this one."))
     verbs = options.add_subparsers(dest="verb", metavar="VERB", required=True)
     for verb, (what, takes_node) in _VERBS.items():
-        sub = verbs.add_parser(verb, help=_(what), description=_(what), allow_abbrev=False)
+        said = _(what)
+        listed = said.replace("%", "%%")  # argparse formats it
+        sub = verbs.add_parser(verb, help=listed, description=said, allow_abbrev=False)
         sub.add_argument("--json", action="store_true", help=_("answer as JSON"))
         sub.add_argument("--debug", action="store_true", help=_("show tracebacks"))
         if takes_node:
             sub.add_argument(
                 "node", metavar="NODE", nargs="?", default="", help=_("a node's number, name or address")
             )
+        if verb == "setspeed":
+            sub.add_argument("speed", metavar="SPEED", type=_speed, help=_("10000 is the standard processor"))
     return options
 
 
+def _speed(text: str) -> int:
+    speed = int(text)
+    if not 0 <= speed <= _FASTEST:
+        raise ValueError(text)
+    return speed
+
+
+_FASTEST = 10_000_000
 _VERBS: dict[str, tuple[str, bool]] = {
     "status": (N_("who this node is, who belongs to its cluster, what it accepts"), True),
     "whois": (N_("a node's number, name and address"), True),
@@ -62,17 +82,72 @@ _VERBS: dict[str, tuple[str, bool]] = {
     "getutil": (N_("utilizability: share of the time not lost to memory pressure, in %"), True),
     "block": (N_("accept no guests any more"), False),
     "noblock": (N_("accept guests again"), False),
+    "mfs": (N_("let other nodes at this node's files"), False),
+    "nomfs": (N_("keep this node's files from other nodes"), False),
+    "dfsa": (N_("let migrated processes open files where they run"), False),
+    "nodfsa": (N_("have migrated processes' files opened by their deputies"), False),
+    "stay": (N_("let nothing leave this node by itself"), False),
+    "nostay": (N_("let processes leave by themselves again"), False),
+    "lstay": (N_("let none of this node's own processes leave by themselves"), False),
+    "nolstay": (N_("let this node's own processes leave by themselves again"), False),
+    "quiet": (N_("tell other nodes nothing of this one's load"), False),
+    "noquiet": (N_("tell other nodes of this one's load again"), False),
+    "expel": (N_("send all guests home and accept no more"), False),
+    "bring": (N_("call all own processes home and keep them"), False),
+    "setspeed": (N_("tell others this speed instead of the measured one (0: the measured one)"), False),
 }
-_SWITCHES = {"block": True, "noblock": False}
+_SWITCHES: dict[str, tuple[api.SwitchName, bool, str]] = {
+    "stay": ("stay", True, N_("Nothing leaves this node by itself from now on.")),
+    "nostay": ("stay", False, N_("Processes may leave this node by themselves.")),
+    "lstay": ("lstay", True, N_("This node's own processes do not leave by themselves from now on.")),
+    "nolstay": ("lstay", False, N_("This node's own processes may leave by themselves.")),
+    "quiet": ("quiet", True, N_("Other nodes are told nothing of this one's load from now on.")),
+    "noquiet": ("quiet", False, N_("Other nodes are told of this one's load.")),
+    "block": ("block", True, N_("Guests are refused from now on.")),
+    "noblock": ("block", False, N_("Guests are accepted from now on.")),
+    "mfs": ("mfs", True, N_("Other nodes get this node's files from now on.")),
+    "nomfs": ("mfs", False, N_("Other nodes do not get this node's files from now on.")),
+    "dfsa": ("dfsa", True, N_("What migrates from now on opens its files where it runs.")),
+    "nodfsa": ("dfsa", False, N_("What migrates from now on has its files opened at home.")),
+}
+
+
+_VERBS_THAT_SET = {*_SWITCHES, "expel", "bring", "setspeed"}
 
 
 def _switch(agent: Client, verb: str, as_json: bool) -> int:
-    on = _SWITCHES[verb]
-    agent.call(api.Switch("block", on), api.Done)
+    name, on, sentence = _SWITCHES[verb]
+    agent.call(api.Switch(name, on), api.Done)
     if as_json:
-        print_json({"block": on})
+        print_json({name: on})
     else:
-        print(_("Guests are refused from now on.") if on else _("Guests are accepted from now on."))
+        print(_(sentence))
+    return 0
+
+
+def _clear(agent: Client, verb: str, as_json: bool) -> int:
+    question = api.Expel() if verb == "expel" else api.Bring()
+    cleared = agent.call(question, api.Cleared)
+    if as_json:
+        print_json({"moved": cleared.moved, "failures": cleared.failures})
+    elif not cleared.failures:
+        print(
+            _("All remote processes were expelled and no further remote processes accepted.")
+            if verb == "expel"
+            else _("All processes of this node are at home and stay there.")
+        )
+    for failure in cleared.failures:
+        print(f"mosctl: {OmError.from_wire(failure)}", file=sys.stderr)
+    return 1 if cleared.failures else 0
+
+
+def _set_speed(agent: Client, speed: int, as_json: bool) -> int:
+    agent.call(api.SetSpeed(speed), api.Done)
+    told = agent.call(api.NodeInfo(), api.NodeReport).speed
+    if as_json:
+        print_json({"speed": told})
+    else:
+        print(_("This node's speed is {speed} from now on.").format(speed=told))
     return 0
 
 

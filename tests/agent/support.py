@@ -313,7 +313,7 @@ class Cluster:
             self._write(config / "names", "".join(f"{n} {name}\n" for n, name in self.names.items()))
             self._write(
                 config / "openmosix.config",
-                f"MYOMID={number}\nAGENTPORT={self.port}\nNODESPEED=10000\nMEMRESERVE=1\n{settings}",
+                f"MYOMID={number}\nAGENTPORT={self.port}\nNODESPEED=10000\nMEMRESERVE=1\nMFSDIR=none\n{settings}",
             )
             self._write(config / "ssh_host_ed25519_key", host[number].export_private_key().decode())
             self._write(config / "id_ed25519", client[number].export_private_key().decode())

@@ -31,12 +31,17 @@ def test_all_keys(tmp_path: Path) -> None:
         LINK=ssh
         MEMRESERVE=64
         CONNECTTIMEOUT=1.5
+        MFS=no
+        MFSDIR=/mnt/all/
+        DFSA=no
+        CANDIDATES=all
         MIGRATE=
     """,
     )
     assert found == Settings(
-        7, 12000, True, 4661, "0.0.0.0", "ssh", 64 << 20, 1.5, {"AUTODISC": "1", "MIGRATE": ""}
-    )
+        7, 12000, True, 4661, "0.0.0.0", "ssh", 64 << 20, 1.5, False, "/mnt/all", False, True, True,
+        {"AUTODISC": "1"},
+    )  # fmt: skip
 
 
 def test_no_file_is_no_fault(tmp_path: Path) -> None:

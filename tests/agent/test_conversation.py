@@ -5,8 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from omtools.agent import api
 from omtools.agent.callers import Caller
@@ -153,7 +152,7 @@ async def test_broken_lines(wire: Wire, line: bytes) -> None:
 @pytest.mark.parametrize("request_", [
     b'{"type":"migrate","pid":0,"to":"2"}', b'{"type":"migrate","pid":-5,"to":"2"}',
     b'{"type":"migrate","pid":4194305,"to":"2"}', b'{"type":"migrate","pid":"4711","to":"2"}',
-    b'{"type":"migrate","pid":4711}', b'{"type":"switch","name":"stay","on":true}',
+    b'{"type":"migrate","pid":4711}', b'{"type":"switch","name":"sway","on":true}',
     b'{"type":"migrate","pid":4711,"to":"' + b"2" * 300 + b'"}', b'{"type":"no_such_request"}',
 ])  # fmt: skip
 async def test_a_request_that_cannot_be_is_answered_by_number(wire: Wire, request_: bytes) -> None:

@@ -64,15 +64,15 @@ async def test_only_agents_ask(pair: Cluster) -> None:
 @pytest.mark.skipif(os.geteuid() != 0, reason="what root's agent hosts")
 def test_uids_are_the_same_everywhere() -> None:
     nobody = pwd.getpwnam("nobody").pw_uid
-    assert guests._wrong_user(0, "root") == ""
-    assert guests._wrong_user(nobody, "nobody") == ""
-    assert guests._wrong_user(4_000_000, "") == ""
-    assert guests._wrong_user(4_000_000, "unknown-here") == ""
-    assert "nobody there" in guests._wrong_user(nobody, "ann")
-    assert f"has the uid {nobody}" in guests._wrong_user(4_000_000, "nobody")
+    assert guests.wrong_user(0, "root") == ""
+    assert guests.wrong_user(nobody, "nobody") == ""
+    assert guests.wrong_user(4_000_000, "") == ""
+    assert guests.wrong_user(4_000_000, "unknown-here") == ""
+    assert "nobody there" in guests.wrong_user(nobody, "ann")
+    assert f"has the uid {nobody}" in guests.wrong_user(4_000_000, "nobody")
 
 
 def test_a_users_agent_hosts_that_user(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 1234)
-    assert guests._wrong_user(1234, "ann") == ""
-    assert "1234" in guests._wrong_user(0, "root")
+    assert guests.wrong_user(1234, "ann") == ""
+    assert "1234" in guests.wrong_user(0, "root")

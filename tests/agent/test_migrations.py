@@ -188,7 +188,7 @@ async def test_another_kernel_refuses(pair: Cluster, monkeypatch: pytest.MonkeyP
 
 
 async def test_a_uid_that_is_somebody_elses_there(pair: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guests, "_wrong_user", lambda uid, user: f"uid {uid} is not {user}")
+    monkeypatch.setattr(guests, "wrong_user", lambda uid, user: f"uid {uid} is not {user}")
     async with pair.asking(1) as asker:
         with pytest.raises(NodeRefuses, match="uid"):
             await asker.ask(api.Migrate(PID, "2"))

@@ -166,4 +166,4 @@ def test_a_lock_is_inherited_and_dies_with_its_process(short: Path) -> None:
 @pytest.mark.parametrize("content", ["", "{", "[1]", '{"block": 3}'])
 def test_a_broken_memo_is_no_memo(short: Path, content: str) -> None:
     (short / "memo.json").write_text(content)
-    assert Memo(short).block is None
+    assert Memo(short).switch("block", configured=False) is False

@@ -3,8 +3,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from omtools.cluster.map import MAX_LINES, Map, Node, Range, parse_map, parse_names
 from omtools.errors import BadMap, UnknownNode

@@ -70,3 +70,34 @@ def test_usage(nodes: Nodes, arguments: list[str]) -> None:
     done = nodes.run("mosctl", *arguments)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(("verb", "word"), [("stay", "STAY"), ("lstay", "LSTAY"), ("quiet", "QUIET")])
+def test_switches_that_show_in_the_status(nodes: Nodes, verb: str, word: str) -> None:
+    assert nodes.run("mosctl", verb).returncode == 0
+    assert word in nodes.run("mosctl", "status").stdout.split("Status:")[1]
+    assert json.loads(nodes.run("mosctl", f"no{verb}", "--json").stdout) == {verb: False}
+    assert "Status: 3 (CONF UP)" in nodes.run("mosctl", "status").stdout
+
+
+def test_setspeed(nodes: Nodes) -> None:
+    assert nodes.run("mosctl", "setspeed", "12000").stdout == "This node's speed is 12000 from now on.\n"
+    assert nodes.run("mosctl", "getspeed").stdout == "12000\n"
+    assert nodes.run("mosctl", "setspeed", "0").returncode == 0
+    assert nodes.run("mosctl", "getspeed").stdout == "10000\n"
+    for wrong in ("fast", "-1", "10000001"):
+        assert nodes.run("mosctl", "setspeed", wrong).returncode == 2
+
+
+def test_expel_and_bring(nodes: Nodes, sleeper: int) -> None:
+    assert nodes.run("migrate", str(sleeper), "2").returncode == 0
+    done = nodes.run("mosctl", "expel", node=2)
+    assert done.stdout == "All remote processes were expelled and no further remote processes accepted.\n"
+    assert json.loads(nodes.run("mps", "--json").stdout) is not None
+    refused = nodes.run("migrate", str(sleeper), "2")
+    assert refused.returncode == 22
+    assert nodes.run("mosctl", "noblock", node=2).returncode == 0
+    assert nodes.run("migrate", str(sleeper), "2").returncode == 0
+    assert json.loads(nodes.run("mosctl", "bring", "--json").stdout) == {"moved": 1, "failures": []}
+    assert "LSTAY" in nodes.run("mosctl", "status").stdout
+    assert json.loads(nodes.run("mosctl", "bring", "--json").stdout) == {"moved": 0, "failures": []}

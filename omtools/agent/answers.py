@@ -1,0 +1,216 @@
+"""What agents answer: the results of `omtools.agent.api`, which has them all under its own name."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from omtools.omfs.orders import Way
+
+Pem = Annotated[str, msgspec.Meta(max_length=8192)]
+Word = Annotated[str, msgspec.Meta(max_length=255)]
+
+
+class Moved(msgspec.Struct, tag="moved", frozen=True):
+    """A process arrived.
+
+    Attributes:
+        source: number of the node it left.
+        target: number of the node where it runs now.
+        bytes: of memory that travelled.
+        frozen_ms: how long it stood still.
+        total_ms: from the request that reached the agent until it knew of the arrival.
+        mb_per_s: bytes per frozen time, in 10^6.
+    """
+
+    pid: int
+    source: int = msgspec.field(name="from")
+    target: int = msgspec.field(name="to")
+    bytes: int = 0
+    frozen_ms: float = 0.0
+    total_ms: float = 0.0
+    mb_per_s: float = 0.0
+
+
+class ProcessInfo(msgspec.Struct, frozen=True):
+    """A process with one half here.
+
+    Attributes:
+        pid: at home.
+        local_pid: here: the deputy's (the same), or the guest's.
+        role: which half this node has.
+        where: number of the node that executes it.
+        phase: as in `omtools.migration.orders`.
+        locked: the balancer leaves it alone.
+        reason: why it came home or stays, if for a reason.
+    """
+
+    pid: int
+    local_pid: int
+    uid: int
+    role: Literal["deputy", "guest"]
+    migration: str
+    home: int
+    where: int
+    phase: str
+    locked: bool = False
+    bytes: int = 0
+    frozen_ms: float = 0.0
+    total_ms: float = 0.0
+    calls_forwarded: int = 0
+    moves: int = 0
+    reason: str = ""
+
+
+class ProcessList(msgspec.Struct, tag="process_list", frozen=True):
+    """Answer to `Processes`; `node` is the number of the answering node."""
+
+    node: int
+    processes: list[ProcessInfo]
+
+
+class NodeReport(msgspec.Struct, tag="node_report", frozen=True):
+    """How a node does. A node that is down has status 1 and zeros, and an error.
+
+    Attributes:
+        status: bits, see `omtools.cluster.load`.
+        load: standard units, as told to others (rises at once, falls slowly).
+        speed: 10000 is the standard processor.
+        mem_total: bytes.
+        mem_free: bytes that nothing uses.
+        mem_available: bytes a newcomer can have.
+        util: percent.
+        guests: processes of other nodes here.
+        away: processes of this node elsewhere.
+        mount: where it has the cluster's files, "" if it has not.
+        dfsa: its guests open their files themselves.
+        release: of its kernel.
+        error: wire form of the OmError that says what is in the way, for one that is not up.
+    """
+
+    number: int
+    name: str
+    address: str
+    status: int = 0
+    load: float = 0.0
+    speed: int = 0
+    cpus: int = 0
+    mem_total: int = 0
+    mem_free: int = 0
+    mem_available: int = 0
+    util: int = 0
+    guests: int = 0
+    away: int = 0
+    mount: str = ""
+    dfsa: bool = False
+    release: str = ""
+    version: str = ""
+    error: dict[str, str | int] | None = None
+
+
+class NodeName(msgspec.Struct, tag="node_name", frozen=True):
+    """One node of the map."""
+
+    number: int
+    name: str
+    address: str
+    aliases: list[str] = []
+
+
+class MapRange(msgspec.Struct, frozen=True):
+    """One line of the map."""
+
+    first: int
+    host: str
+    count: int
+
+
+class NodeList(msgspec.Struct, tag="node_list", frozen=True):
+    """The whole map; `own` is the answering node's number."""
+
+    own: int
+    ranges: list[MapRange]
+    nodes: list[NodeName]
+
+
+class Done(msgspec.Struct, tag="done", frozen=True):
+    """It is done, there is nothing to tell."""
+
+
+class GuestReady(msgspec.Struct, tag="guest_ready", frozen=True):
+    """A guest's keeper waits.
+
+    Attributes:
+        address: where, seen from its own node ("" is the node's address).
+        port: where.
+        certificate: PEM, the one it will show.
+    """
+
+    port: Annotated[int, msgspec.Meta(ge=1, le=65535)]
+    certificate: Pem
+    address: Word = ""
+
+
+class FilesReady(msgspec.Struct, tag="files_ready", frozen=True):
+    """A file server waits; the fields are those of `GuestReady`."""
+
+    port: Annotated[int, msgspec.Meta(ge=1, le=65535)]
+    certificate: Pem
+    address: Word = ""
+
+
+class FilesOpened(msgspec.Struct, tag="files_opened", frozen=True):
+    """A way to the files of a node."""
+
+    way: Way
+
+
+class Heard(msgspec.Struct, tag="heard", frozen=True):
+    """Answer to `News`: what its sender should know, "" if nothing."""
+
+    data: bytes
+
+
+class NodeView(msgspec.Struct, frozen=True):
+    """A node as it is known; the figures are those of `NodeReport`.
+
+    Attributes:
+        state: "up", "does not answer", "down", "left", or "" for one never heard of.
+        age: how old the figures are, in seconds.
+    """
+
+    number: int
+    name: str
+    address: str
+    state: str = ""
+    age: float = 0.0
+    status: int = 0
+    load: float = 0.0
+    speed: int = 0
+    cpus: int = 0
+    mem_total: int = 0
+    mem_free: int = 0
+    mem_available: int = 0
+    util: int = 0
+    guests: int = 0
+    away: int = 0
+
+
+class NodeViews(msgspec.Struct, tag="node_views", frozen=True):
+    """Answer to `Views`; `own` is the answering node's number."""
+
+    own: int
+    nodes: list[NodeView]
+
+
+class Cleared(msgspec.Struct, tag="cleared", frozen=True):
+    """Processes went home.
+
+    Attributes:
+        moved: how many.
+        failures: wire forms of the OmErrors of those that did not.
+    """
+
+    moved: int
+    failures: list[dict[str, str | int]] = []

@@ -1,0 +1,175 @@
+"""The balancer and the usher of one agent: once a second the policies are asked, and done as they say."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from random import SystemRandom
+
+from omtools.agent import api, log
+from omtools.agent.callers import Caller
+from omtools.agent.candidates import Candidates
+from omtools.agent.gauge import Gauge
+from omtools.agent.keepers import Keepers
+from omtools.agent.knowing import Knowing
+from omtools.agent.migrations import Migrations
+from omtools.cluster.balance import Proposal, Snapshot, balance
+from omtools.cluster.constraints import MAX_AGE_S
+from omtools.cluster.costs import Avoided, Costs, Promises
+from omtools.cluster.usher import OUTCOMES, Eviction, Outcome, Plight, Ushering, usher
+from omtools.errors import CannotMigrate, NodeDown, NodeFull, NodeRefuses, OmError
+from omtools.i18n import _
+
+_VIEWS = 128  # of the freshest nodes that are weighed
+_BALANCER = "the balancer"
+_FRESH = 0.3  # of a new measurement of a link, against what was known
+
+
+class Balancing:
+    """Decides and moves.
+
+    Attributes:
+        costs: as measured by the moves so far.
+    """
+
+    def __init__(  # noqa: PLR0917 - the agent's parts
+        self,
+        knowing: Knowing,
+        candidates: Candidates,
+        keepers: Keepers,
+        migrations: Migrations,
+        gauge: Gauge,
+        publish: Callable[[api.Event], None],
+    ) -> None:
+        self._knowing = knowing
+        self._candidates = candidates
+        self._keepers = keepers
+        self._migrations = migrations
+        self._gauge = gauge
+        self._publish = publish
+        self._random = SystemRandom()
+        self._promises = Promises()
+        self._avoided = Avoided()
+        self._moving: dict[int, int] = {}  # local pid -> bytes
+        self._work: set[asyncio.Task[None]] = set()
+        self._told: dict[int, str] = {}  # the last word on each process, to be said once
+        self._outcome = Outcome.CALM
+        self.costs = Costs()
+
+    async def stop(self) -> None:
+        """Begin nothing new, and let go of what is under way: it goes on by itself."""
+        for task in self._work:
+            task.cancel()
+        await asyncio.gather(*self._work, return_exceptions=True)
+
+    async def round(self) -> None:
+        """Look, decide, begin to move. Once a second."""
+        guests = [
+            keeper
+            for keeper in self._keepers.all()
+            if keeper.state.role == "guest" and keeper.state.phase == "away"
+        ]
+        await asyncio.gather(*(keeper.refresh() for keeper in guests))
+        now = time.monotonic()
+        moving = frozenset(self._moving)
+        processes = self._candidates.look(now, self._keepers.all(), self._gauge.speed, moving)
+        self._promises.sweep(now)
+        if not processes:
+            return
+        views = self._knowing.gossip.freshest(now, _VIEWS, MAX_AGE_S)
+        own, leaving = self._knowing.gossip.own, sum(self._moving.values())
+        plight = Plight(
+            now, own, processes, views, leaving, self.costs, self._promises, self._avoided
+        )  # fmt: skip
+        ushering = usher(plight, self._random)
+        self._tell_outcome(ushering)
+        if ushering.outcome is not Outcome.CALM:
+            for eviction in ushering.evictions:
+                self._begin(eviction, now, 1.0)
+            return
+        decided = balance(
+            Snapshot(now, own, processes, views, self.costs, self._promises, self._avoided, leaving),
+            self._random,
+        )
+        for proposal in decided.proposals:
+            self._begin(proposal, now, proposal.runnable)
+        for refusal in decided.refusals:
+            self._tell(refusal.pid, "stay", refusal.target, refusal.reason.value,
+                       stay_s=refusal.stay_s, go_s=refusal.go_s)  # fmt: skip
+        self._told = {pid: word for pid, word in self._told.items() if pid in {p.pid for p in processes}}
+
+    # -- moving
+
+    def _begin(self, what: Proposal | Eviction, now: float, runnable: float) -> None:
+        self._promises.add(now, what.target, runnable, what.size)
+        self._moving[what.pid] = what.size
+        task = asyncio.get_running_loop().create_task(self._move(what))
+        self._work.add(task)
+        task.add_done_callback(self._work.discard)
+
+    async def _move(self, what: Proposal | Eviction) -> None:
+        pid, target = what.pid, what.target
+        offer = what if isinstance(what, Proposal) else None
+        verb = "move" if offer is not None else "usher"
+        figures = {"cost_s": what.cost_s, "bytes": float(what.size)}
+        if offer is not None:
+            figures |= {"stay_s": offer.stay_s, "go_s": offer.go_s}
+        self._tell(pid, verb, target, "", **figures)
+        try:
+            moved = await self._migrations.migrate(pid, str(target), Caller("user", 0, _BALANCER), offer)
+        except OmError as error:
+            self._failed(pid, target, error)
+        else:
+            self._avoided.worked(target)
+            self._candidates.moved(pid)
+            self._measure(target, moved)
+        finally:
+            self._moving.pop(pid, None)
+
+    def _failed(self, pid: int, target: int, error: OmError) -> None:
+        now = time.monotonic()
+        self._promises.withdraw(target)
+        if error.fields.get("busy"):  # others were faster: it has more to do than was known
+            self._promises.add(now, target, 1.0, 0)
+        elif isinstance(error, NodeDown | NodeFull | NodeRefuses):
+            self._avoided.failed(now, target)
+        elif isinstance(error, CannotMigrate):
+            self._candidates.stays(pid, str(error), now)
+        self._tell(pid, "failed", target, str(error))
+
+    def _measure(self, target: int, moved: api.Moved) -> None:
+        """Learn the link's speed from a move that was large enough to tell."""
+        if moved.bytes < 1 << 20 or moved.frozen_ms <= 0:
+            return
+        new = moved.bytes / (moved.frozen_ms / 1000)
+        old = self.costs.links.get(target, new)
+        links = {**self.costs.links, target: old + _FRESH * (new - old)}
+        self.costs = Costs(self.costs.fixed_s, self.costs.call_s, self.costs.bytes_per_s, links)
+
+    # -- telling
+
+    def _tell(self, pid: int, verb: str, target: int, reason: str, **figures: float) -> None:
+        word = f"{verb} {target} {reason}"
+        if verb == "stay" and self._told.get(pid) == word:
+            return  # nothing new
+        self._told[pid] = word
+        rounded = {name: round(value, 3) for name, value in figures.items() if value}
+        if verb != "stay":
+            log.info("the balancer decides", pid=pid, what=verb, target=target, why=reason, **rounded)
+        self._publish(api.Decided(pid, verb, target, reason, rounded))
+
+    def _tell_outcome(self, ushering: Ushering) -> None:
+        if ushering.outcome is self._outcome:
+            return
+        self._outcome = ushering.outcome
+        figures = {
+            "needed": float(ushering.needed),
+            "available": float(ushering.available),
+            "low": float(ushering.low),
+            "biggest_room": float(ushering.biggest_room),
+        }
+        log.info("memory", what=ushering.outcome.value, why=_(OUTCOMES[ushering.outcome]), **figures)
+        self._publish(
+            api.Decided(0, ushering.outcome.value, ushering.roomiest, _(OUTCOMES[ushering.outcome]), figures)
+        )

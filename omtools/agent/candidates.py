@@ -1,0 +1,196 @@
+"""Which processes of this node may move by themselves, and what they do: looked at once a second."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from omtools.agent.keepers import Keeper
+from omtools.agent.memo import Memo
+from omtools.cluster.constraints import Process
+from omtools.cluster.decay import Sample, Statistics
+from omtools.cluster.load import STANDARD_SPEED
+
+_TICK = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+_CANNOT_S = 30.0  # before a process that could not move is tried again
+
+
+@dataclass(slots=True)
+class _Stat:
+    """What /proc/PID/stat says; proc_pid_stat(5)."""
+
+    state: str
+    cpu_s: float
+    begun: int
+    resident: int
+
+
+@dataclass(slots=True)
+class _Known:
+    """A process that was seen before."""
+
+    stat: _Stat
+    seen: float
+    here_since: float
+    statistics: Statistics = field(default_factory=Statistics)
+    calls: int = 0
+    moves: int = 0
+    cannot: str = ""
+    cannot_until: float = 0.0
+
+
+class Candidates:
+    """The processes that the balancer may move.
+
+    By default those whose nearest marked ancestor (or themselves) was unlocked: what runs under mosrun, omsh
+    or a login shell of the cluster. With `everything`, also what nobody has marked.
+    """
+
+    def __init__(self, memo: Memo, everything: bool, node: int) -> None:
+        self._memo = memo
+        self._everything = everything
+        self._node = node
+        self._known: dict[tuple[int, int], _Known] = {}  # by local pid and start time
+
+    def look(
+        self, now: float, keepers: Iterable[Keeper], speed: int, moving: frozenset[int]
+    ) -> list[Process]:
+        """All of them, with their figures.
+
+        Args:
+            now: of the monotonic clock.
+            keepers: all of this node's.
+            speed: of this node's processors.
+            moving: local pids that are on their way.
+        """
+        halves = {keeper.state.local_pid: keeper for keeper in keepers if not keeper.final}
+        own = {os.getpid(), *(keeper.state.keeper for keeper in halves.values())}
+        seen: dict[tuple[int, int], _Known] = {}
+        found = []
+        for pid in (*self._local(own), *(pid for pid, keeper in halves.items() if _is_guest(keeper))):
+            keeper = halves.get(pid)
+            if keeper is not None and not _is_guest(keeper):
+                continue  # a deputy: it runs elsewhere
+            stat = _stat(pid)
+            if stat is None or stat.state in "ZX":
+                continue
+            known = self._follow(pid, stat, now, keeper)
+            seen[pid, stat.begun] = known
+            found.append(self._process(pid, known, keeper, (now, speed, pid in moving)))
+        away = {pid for pid, keeper in halves.items() if not _is_guest(keeper)}
+        seen |= {key: known for key, known in self._known.items() if key[0] in away}
+        self._known = seen
+        return found
+
+    def moved(self, pid: int) -> None:
+        """The balancer has moved it."""
+        for known in self._of(pid):
+            known.moves += 1
+            known.here_since = 0.0
+
+    def stays(self, pid: int, why: str, now: float) -> None:
+        """It cannot move."""
+        for known in self._of(pid):
+            known.cannot, known.cannot_until = why, now + _CANNOT_S
+
+    def _of(self, pid: int) -> list[_Known]:
+        return [known for key, known in self._known.items() if key[0] == pid]
+
+    def _local(self, own: set[int]) -> Iterator[int]:
+        pids = _all_of_this_user() if self._everything else _families(self._memo.unlocked())
+        for pid in pids:
+            if pid not in own and (self._everything or not self._memo.locked(pid)):
+                yield pid
+
+    def _follow(self, pid: int, stat: _Stat, now: float, keeper: Keeper | None) -> _Known:
+        calls = keeper.state.statistics.calls_forwarded if keeper is not None else 0
+        known = self._known.get((pid, stat.begun))
+        if known is None:
+            return _Known(stat, now, now, calls=calls)
+        seconds = now - known.seen
+        if known.here_since == 0.0 or seconds > _CANNOT_S:  # it was away
+            known.here_since = now
+        sample = Sample(seconds, stat.cpu_s - known.stat.cpu_s, calls - known.calls)
+        known.statistics = known.statistics.after(sample)
+        known.stat, known.seen, known.calls = stat, now, calls
+        return known
+
+    def _process(
+        self, pid: int, known: _Known, keeper: Keeper | None, about: tuple[float, int, bool]
+    ) -> Process:
+        now, speed, moving = about
+        stat, state = known.stat, keeper.state if keeper is not None else None
+        age = _uptime() - stat.begun / _TICK
+        return Process(
+            pid=pid,
+            home=state.home if state is not None else self._node,
+            uid=state.uid if state is not None else _owner(pid),
+            cpu=known.statistics.cpu if known.statistics.seconds else 1.0,
+            used_s=stat.cpu_s * speed / STANDARD_SPEED,
+            age_s=age,
+            here_s=now - known.here_since if known.here_since else 0.0,
+            moves=known.moves + (state.statistics.moves if state is not None else 0),
+            resident=stat.resident,
+            calls=known.statistics.calls_per_s,
+            locked=self._memo.locked(pid),
+            cannot=known.cannot if now < known.cannot_until else "",
+            moving=moving or (state is not None and state.phase != "away"),
+        )
+
+
+def _is_guest(keeper: Keeper) -> bool:
+    return keeper.state.role == "guest" and keeper.state.phase in ("away", "coming")
+
+
+def _stat(pid: int) -> _Stat | None:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+        # from the state on, which proc_pid_stat(5) counts as the third
+        cpu = (int(fields[11]) + int(fields[12])) / _TICK
+        return _Stat(fields[0].decode(), cpu, int(fields[19]), int(fields[21]) * _PAGE)
+    except (OSError, IndexError, ValueError):
+        return None
+
+
+def _owner(pid: int) -> int:
+    try:
+        return os.stat(f"/proc/{pid}").st_uid
+    except OSError:
+        return 0
+
+
+def _uptime() -> float:
+    with open("/proc/uptime", encoding="ascii") as file:
+        return float(file.read().split()[0])
+
+
+def _families(roots: Iterable[int]) -> list[int]:
+    """These processes and all that descend from them."""
+    found: dict[int, None] = {}
+    todo = list(roots)
+    while todo:
+        pid = todo.pop()
+        if pid in found:
+            continue
+        try:
+            with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
+                todo += map(int, file.read().split())
+        except (OSError, ValueError):
+            continue
+        found[pid] = None
+    return list(found)
+
+
+def _all_of_this_user() -> list[int]:
+    """Every process of the user whose agent this is; root's takes care of all people's, not of the system."""
+    uid = os.geteuid()
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            owner = _owner(int(name))
+            if owner == uid if uid else owner >= 1000:
+                found.append(int(name))
+    return found

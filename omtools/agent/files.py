@@ -1,0 +1,265 @@
+"""oMFS at one node: its files served to others, and everybody's mounted here."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import pwd
+import secrets
+import socket
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from omtools.agent import api, log
+from omtools.agent.callers import Caller, name_of
+from omtools.agent.certificates import make_identity
+from omtools.agent.config import NOWHERE, Configuration
+from omtools.agent.guests import wrong_user
+from omtools.agent.peers import Peers
+from omtools.agent.tunnel import Tunnel, reachable
+from omtools.errors import CannotMount, FilesRefused, OmError
+from omtools.i18n import _
+from omtools.migration.orders import Credentials, Endpoint
+from omtools.omfs.orders import Admit, Admitted, Done, End, MountOrder, Question, Reply, ServeOrder, Way
+from omtools.omfs.worker import line_of
+
+_START_SECONDS = 20.0
+_END_SECONDS = 10.0
+_MOUNT = "mount"
+_LOOPBACK = "127.0.0.1"
+_decoder = msgspec.json.Decoder(Reply)
+
+
+@dataclass
+class _Worker:
+    """A file worker: our connection to it, one question at a time."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def ask(self, question: Question, seconds: float) -> Reply:
+        """Its answer; EOFError, TimeoutError or OSError if it has ended."""
+        async with self.turn, asyncio.timeout(seconds):
+            self.writer.write(line_of(question))
+            await self.writer.drain()
+            if not (line := await self.reader.readline()):
+                raise EOFError
+            reply: Reply = _decoder.decode(line)
+            return reply
+
+
+class Files:
+    """The files of the cluster, as this node's agent arranges them.
+
+    Attributes:
+        mounted: where all nodes' files are mounted, "" as long as they are not.
+        refusal: why they are not mounted, if they should be.
+    """
+
+    def __init__(self, configuration: Configuration, peers: Peers) -> None:
+        self._configuration = configuration
+        self._peers = peers
+        self._folder = configuration.run / "omfs"
+        self._workers: dict[str, _Worker] = {}
+        self._starting = asyncio.Lock()
+        self._tunnels: list[Tunnel] = []
+        self._ports: set[int] = set()
+        self.mounted = ""
+        self.refusal: OmError | None = None
+
+    # -- life
+
+    async def start(self) -> None:
+        """Mount, if that is wanted; where it cannot be, the agent serves without."""
+        self._folder.mkdir(mode=0o711, exist_ok=True)
+        settings = self._configuration.settings
+        if not settings.mfs or settings.mfs_directory == NOWHERE:
+            return
+        try:
+            await self._mount()
+        except OmError as error:
+            self.refusal = error
+            log.warn("the files of the cluster are not mounted", why=error)
+        else:
+            self.mounted = self._configuration.mount
+            log.info("the files of the cluster are mounted", at=self.mounted)
+
+    async def stop(self, leave: bool) -> None:
+        """Hang up, and end the workers unless they are to be left for the next agent."""
+        for name in list(self._workers):
+            await self._part(name, end=not leave)
+        for tunnel in self._tunnels:
+            await tunnel.close()
+        if not leave:
+            for path in self._folder.glob("*.sock"):
+                path.unlink(missing_ok=True)
+
+    async def stop_serving(self) -> None:
+        """What others have open of this node's files is gone for them."""
+        for name in [name for name in self._workers if name != _MOUNT]:
+            await self._part(name, end=True)
+
+    async def _part(self, name: str, end: bool) -> None:
+        worker = self._workers.pop(name)
+        if end:
+            with contextlib.suppress(EOFError, TimeoutError, OSError):
+                await worker.ask(End(), _END_SECONDS)
+        worker.writer.close()
+        with contextlib.suppress(OSError):
+            await worker.writer.wait_closed()
+
+    # -- for other nodes
+
+    def permits(self, port: int) -> bool:
+        """Whether a peer's tunnel may lead there: to a file server that a peer has asked for."""
+        return port in self._ports
+
+    async def prepare(self, wanted: api.PrepareFiles, caller: Caller, refused: bool) -> api.FilesReady:
+        """Let a node's user at this node's files.
+
+        Raises:
+            OmError: NotAllowed, NodeRefuses.
+        """
+        caller.check_node("prepare_files")
+        own = self._configuration.node.name
+        if refused:
+            raise FilesRefused(node=own, why=_("`mosctl mfs` there would"))
+        if why := wrong_user(wanted.uid, wanted.user):
+            raise FilesRefused(node=own, why=why)
+        identity = await asyncio.to_thread(make_identity, f"openMosix files of {own}")
+        address = self._configuration.listen if wanted.link != "ssh" else _LOOPBACK
+        credentials = Credentials(identity.certificate, identity.key, wanted.certificate)
+        port = await self._admit(wanted.uid, Admit(address, credentials))
+        self._ports.add(port)
+        log.debug("files are served", uid=wanted.uid, port=port, to=caller.where)
+        return api.FilesReady(port, identity.certificate, address)
+
+    async def _admit(self, uid: int, admit: Admit) -> int:
+        for again in (True, False):
+            worker = await self._worker(f"serve-{uid}", "omtools.omfs.serving", self._serve_order(uid))
+            try:
+                reply = await worker.ask(admit, _START_SECONDS)
+            except (EOFError, TimeoutError, OSError) as error:
+                self._workers.pop(f"serve-{uid}", None)
+                if again:
+                    continue
+                raise FilesRefused(node=self._configuration.node.name, why=str(error)) from None
+            if isinstance(reply, Admitted):
+                return reply.port
+            raise OmError.from_wire(reply.error or {})
+        raise AssertionError("unreachable")
+
+    def _serve_order(self, uid: int) -> ServeOrder:
+        node, exports = self._configuration.node.number, self._configuration.exports
+        if uid == os.geteuid():
+            return ServeOrder(node, exports, uid, os.getegid())
+        try:
+            entry = pwd.getpwuid(uid)
+        except KeyError:
+            return ServeOrder(node, exports, uid, uid, [])
+        groups = os.getgrouplist(entry.pw_name, entry.pw_gid)
+        return ServeOrder(node, exports, uid, entry.pw_gid, groups)
+
+    # -- for our own mount
+
+    async def open(self, wanted: api.OpenFiles, caller: Caller) -> api.FilesOpened:
+        """A way to the files of a node, for one user; only our own mount may ask. Raises OmError."""
+        caller.check_master("open_files")
+        target = self._configuration.map.number(wanted.node)
+        own = await asyncio.to_thread(make_identity, f"openMosix files for {wanted.uid}")
+        link = self._configuration.settings.link
+        question = api.PrepareFiles(wanted.uid, name_of(wanted.uid), own.certificate, link)
+        if target == self._configuration.node:
+            ready = await self.prepare(question, Caller("node", -1), refused=False)
+        else:
+            ready = await self._peers.call(target, question, api.FilesReady)
+        credentials = Credentials(own.certificate, own.key, ready.certificate)
+        address = target.address if target != self._configuration.node else ready.address
+        if link == "direct" or (link == "auto" and await reachable(address, ready.port)):
+            return api.FilesOpened(Way(Endpoint(address, ready.port), credentials))
+        path = self._configuration.run / "tunnels" / f"omfs-{secrets.token_hex(6)}.sock"
+        tunnel = Tunnel(path, await self._peers.link(target), ready.address or target.address, ready.port)
+        await tunnel.open(os.geteuid())
+        self._tunnels.append(tunnel)
+        return api.FilesOpened(Way(Endpoint(ready.address, ready.port, str(path)), credentials))
+
+    async def _mount(self) -> None:
+        configuration = self._configuration
+        nodes = {node.number: node.name for node in configuration.map.nodes.values()}
+        order = MountOrder(
+            target=configuration.mount,
+            node=configuration.node.number,
+            agent=str(configuration.run / "agent.sock"),
+            nodes=nodes,
+            exports=configuration.exports,
+            everybody=os.geteuid() == 0,
+        )
+        await self._worker(_MOUNT, "omtools.agent.mounting", order, speaks=True)
+
+    # -- workers
+
+    async def _worker(
+        self, name: str, module: str, order: ServeOrder | MountOrder, speaks: bool = False
+    ) -> _Worker:
+        """The worker of that name: the one we know, the one another agent has left, or a new one."""
+        async with self._starting:
+            if (known := self._workers.get(name)) is not None and not known.reader.at_eof():
+                return known
+            path = self._folder / f"{name}.sock"
+            worker = await self._connected(path)
+            if worker is None:
+                await self._start_worker(path, module, order, speaks)
+                worker = await self._connected(path)
+            if worker is None:
+                why = _("its file server does not start")
+                raise FilesRefused(node=self._configuration.node.name, why=why)
+            self._workers[name] = worker
+            return worker
+
+    async def _connected(self, path: Path) -> _Worker | None:
+        try:
+            return _Worker(*await asyncio.open_unix_connection(str(path)))
+        except OSError:
+            return None
+
+    async def _start_worker(
+        self, path: Path, module: str, order: ServeOrder | MountOrder, speaks: bool
+    ) -> None:
+        with _listening(path) as listener:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", module, str(listener.fileno()), msgspec.json.encode(order).decode(),
+                stdin=asyncio.subprocess.DEVNULL, stderr=None,
+                stdout=asyncio.subprocess.PIPE if speaks else asyncio.subprocess.DEVNULL,
+                pass_fds=[listener.fileno()], cwd="/",
+            )  # fmt: skip
+            line = b""
+            try:
+                async with asyncio.timeout(_START_SECONDS):
+                    if process.stdout is not None:
+                        line = await process.stdout.readline()
+                    await process.wait()  # it leaves a child of its own behind
+            except TimeoutError:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+                await process.wait()
+        if speaks:
+            reply = _decoder.decode(line) if line else None
+            if not isinstance(reply, Done):
+                raise CannotMount(target=self._configuration.mount, why=_("its process does not start"))
+            if reply.error is not None:
+                raise OmError.from_wire(reply.error)
+
+
+def _listening(path: Path) -> socket.socket:
+    """A control socket for a worker that is to be started."""
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(path))
+    path.chmod(0o600)
+    listener.listen()
+    return listener

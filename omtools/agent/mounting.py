@@ -1,0 +1,226 @@
+"""The process that mounts the files of all nodes: ``python -m`` this.
+
+Its arguments are the number of the inherited control socket and the order as JSON.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+
+import msgspec
+
+from omtools.agent import api
+from omtools.agent.client import Client
+from omtools.errors import (
+    CannotMount,
+    CannotUnmount,
+    FilesRefused,
+    HostKeyWrong,
+    KeyNotAuthorised,
+    NotAllowed,
+    OmError,
+)
+from omtools.linux.fuse.mount import MountOptions, mount
+from omtools.linux.fuse.session import Session
+from omtools.migration.link import connect
+from omtools.omfs.client import RemoteFiles
+from omtools.omfs.cluster_files import ClusterFiles
+from omtools.omfs.exports import parse_exports
+from omtools.omfs.fuse import FilesHandler
+from omtools.omfs.local import LocalFiles
+from omtools.omfs.operations import Files
+from omtools.omfs.orders import Done, MountOrder, Question, Reply, Way
+from omtools.omfs.serving import keep_memory, open_many_files
+from omtools.omfs.stream import Stream, stream_of
+from omtools.omfs.tree import ClusterTree
+from omtools.omfs.worker import Control, detach, farewell, inherited_listener, line_of
+
+_RETRY_SECONDS = 1.0  # without an agent
+
+
+class Ways:
+    """How other nodes are reached, as the agent tells; asked again when a way leads nowhere any more."""
+
+    def __init__(self, agent: Path) -> None:
+        self._agent = agent
+        self._known: dict[tuple[int, int], Way] = {}
+        self._lock = threading.Lock()
+
+    def stream(self, node: int, uid: int) -> Stream:
+        """One more connection to that node's server for that user; raises OSError, LinkBroken."""
+        from omtools.migration.link import LinkBroken  # noqa: PLC0415 - beside its only use
+
+        way = self._known.get((node, uid))
+        if way is not None:
+            try:
+                return stream_of(connect(way.endpoint, way.credentials))
+            except LinkBroken:
+                self._known.pop((node, uid), None)
+        way = self._ask(node, uid)
+        made = stream_of(connect(way.endpoint, way.credentials))
+        self._known[node, uid] = way
+        return made
+
+    def _ask(self, node: int, uid: int) -> Way:
+        try:
+            with Client(self._agent, "omfs") as client:
+                return client.call(api.OpenFiles(node, uid), api.FilesOpened).way
+        except OmError as error:
+            raise OSError(_errno_of(error), str(error)) from error
+
+
+def _errno_of(error: OmError) -> int:
+    """How a node that cannot be reached looks to a program."""
+    refused = isinstance(error, FilesRefused | NotAllowed | KeyNotAuthorised | HostKeyWrong)
+    return errno.EACCES if refused else errno.EHOSTDOWN
+
+
+class Facts:
+    """Where the processes of this node are, followed by the agent's events; see `ProcessFacts`."""
+
+    def __init__(self, node: int, agent: Path) -> None:
+        self._node = node
+        self._agent = agent
+        self._where: dict[int, int] = {}
+        self._home: dict[int, int] = {}
+        self._magic: dict[int, int] = {}
+
+    def follow(self) -> None:
+        """Listen to the agent for ever; if it is restarted, to its successor."""
+        while True:
+            try:
+                with Client(self._agent, "omfs") as client:
+                    events = client.events()
+                    with Client(self._agent, "omfs") as other:
+                        for process in other.call(api.Processes(all=True), api.ProcessList).processes:
+                            self._take(process, gone=False)
+                    for event in events:
+                        if isinstance(event, api.ProcessChanged):
+                            self._take(event.process, event.gone)
+            except OmError:
+                time.sleep(_RETRY_SECONDS)
+
+    def _take(self, process: api.ProcessInfo, gone: bool) -> None:
+        pid = process.local_pid
+        if gone:
+            self._where.pop(pid, None)
+            self._home.pop(pid, None)
+        else:
+            self._where[pid] = process.where
+            self._home[pid] = process.home
+
+    def here(self, pid: int) -> int:
+        """See `ProcessFacts`."""
+        return self._where.get(pid, self._node)
+
+    def home(self, pid: int) -> int:
+        """See `ProcessFacts`."""
+        return self._home.get(pid, self._node)
+
+    def lastexec(self, pid: int) -> int:
+        """See `ProcessFacts`: programs are executed at home."""
+        return self.home(pid)
+
+    def selected(self, pid: int) -> int | None:  # noqa: ARG002 - nobody can choose yet
+        """See `ProcessFacts`."""
+        return None
+
+    def magic(self, pid: int) -> int | None:
+        """See `ProcessFacts`."""
+        return self._magic.get(pid)
+
+    def set_magic(self, pid: int, node: int) -> None:
+        """See `ProcessFacts`."""
+        self._magic[pid] = node
+
+
+class Mounting:
+    """The mount of one node: for each user who comes, the files of all nodes with that user's rights."""
+
+    def __init__(self, order: MountOrder) -> None:
+        self._order = order
+        self._ways = Ways(Path(order.agent))
+        self.facts = Facts(order.node, Path(order.agent))
+        self._tree = ClusterTree(order.nodes)
+        self._exports = parse_exports(order.exports)
+        self._users: dict[int, ClusterFiles] = {}
+        self._lock = threading.Lock()
+
+    def files_for(self, uid: int, _gid: int, _pid: int) -> Files:
+        """The files of all nodes as that user sees them."""
+        found = self._users.get(uid)
+        if found is None:
+            with self._lock:
+                found = self._users.setdefault(
+                    uid, ClusterFiles(lambda: self._tree, self.facts, lambda node: self._open(node, uid))
+                )
+        return found
+
+    def _open(self, node: int, uid: int) -> Files:
+        if node == self._order.node and uid == os.geteuid():
+            return LocalFiles(self._exports)
+        return RemoteFiles(lambda: self._ways.stream(node, uid))
+
+    def answer(self, question: Question) -> Reply:
+        """See `Control`: there is nothing to ask but to end."""
+        return Done({"error": "BadRequest", "why": type(question).__name__})
+
+    def close(self) -> None:
+        """Let go of all nodes."""
+        for files in self._users.values():
+            files.close()
+
+
+def _log(sentence: str, error: BaseException) -> None:
+    print(f"omfs: {sentence}: {error}", file=sys.stderr, flush=True)
+
+
+def _end_with(session: Session, control: Control) -> None:
+    session.wait()  # until somebody has unmounted it
+    control.stop()
+
+
+def main(arguments: list[str]) -> int:
+    """Mount, serve, unmount. What came of mounting is the first line on standard output, a `Done`."""
+    detach()
+    keep_memory()
+    open_many_files()
+    sys.setswitchinterval(0.0005)
+    order = msgspec.json.decode(arguments[1], type=MountOrder)
+    try:
+        Path(order.target).mkdir(exist_ok=True)
+        mounting = Mounting(order)
+        mounted = mount(order.target, MountOptions(allow_other=order.everybody))
+        handler = FilesHandler(mounting.files_for)
+        session = Session(mounted, handler, log=_log)
+        session.start()
+    except (OmError, OSError) as error:
+        wire = error.to_wire() if isinstance(error, OmError) else CannotMount(
+            target=order.target, why=error.strerror or str(error)
+        ).to_wire()  # fmt: skip
+        os.write(1, line_of(Done(wire)))
+        return 1
+    os.write(1, line_of(Done()))
+    os.dup2(2, 1)
+    threading.Thread(target=mounting.facts.follow, name="facts", daemon=True).start()
+    control = Control(inherited_listener(int(arguments[0])), mounting.answer, lambda: handler.in_use)
+    threading.Thread(target=_end_with, args=(session, control), name="unmounted", daemon=True).start()
+    ender = control.run()
+    try:
+        session.close()
+    except CannotUnmount as error:
+        farewell(ender, Done(error.to_wire()))
+    else:
+        farewell(ender, Done())
+    mounting.close()
+    control.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

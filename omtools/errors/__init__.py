@@ -1,0 +1,137 @@
+"""Everything that can go wrong, in one table: what it says, its exit status, its remedy.
+
+OmError
+├── UsageError                2   the command line
+├── about a process
+│   ├── NoSuchProcess        10
+│   ├── ZombieProcess        11
+│   ├── KernelThread         12
+│   ├── NotYourProcess       13
+│   ├── AlreadyTraced        14
+│   ├── ForeignArchitecture  15
+│   ├── MigrationRunning     16
+│   ├── AtHomeAlready        17
+│   ├── CannotMigrate        18
+│   ├── ThereAlready         19
+│   ├── ProcessEnded         34
+│   └── MigrationStalled     37
+├── about a node
+│   ├── UnknownNode          20
+│   ├── NodeDown             21
+│   ├── NodeRefuses          22
+│   ├── NodeFull             23
+│   ├── KernelDiffers        24
+│   ├── ProcessorLacks       25
+│   ├── HostKeyWrong         26
+│   ├── KeyNotAuthorised     27
+│   ├── LinkLost             28
+│   └── RestoreFailed        29
+├── about this machine
+│   ├── NoAgent              30
+│   ├── AgentVersion         31
+│   ├── KernelLacks          32
+│   ├── BadMap               33
+│   ├── BadConfiguration     35
+│   ├── AgentRunning         36
+│   ├── BadRequest           38
+│   ├── NotAllowed           39
+│   ├── BadExports           43
+│   ├── FilesRefused         44
+│   ├── CannotMount          46
+│   └── CannotUnmount        47
+├── about the workshop
+│   ├── LessonError          53
+│   ├── NoSuchLesson         54
+│   ├── NodeShellError       55
+│   ├── LessonFails          56
+│   └── LoginFailed          57
+├── about setting a node up
+│   ├── NotInMap             63
+│   ├── StillAway            64
+│   └── AgentStays           65
+├── about the simulator
+│   ├── BadScenario          58
+│   └── NoSuchScenario       59
+├── about the screens
+│   ├── BadKeys              60
+│   ├── NoTerminal           61
+│   └── ReadOnly             62
+└── about the lab
+    ├── LabError             40
+    ├── LabNotUp             41
+    ├── LabNoSuchNode        42
+    ├── MetalProgramMissing  48
+    ├── MetalNoRoom          49
+    ├── MetalImageFailed     50
+    ├── MetalBootFailed      51
+    └── MetalMachineOff      52
+
+An error travels between processes as its name and its fields (`to_wire`, `from_wire`) and is worded
+where it is read, in the reader's language. Exit status 1 means "it worked, and the answer is no".
+"""
+
+from __future__ import annotations
+
+from omtools.errors.base import (
+    OmError as OmError,
+    UsageError as UsageError,
+)
+from omtools.errors.cluster import (
+    AgentRunning as AgentRunning,
+    AgentVersion as AgentVersion,
+    AlreadyTraced as AlreadyTraced,
+    AtHomeAlready as AtHomeAlready,
+    BadConfiguration as BadConfiguration,
+    BadExports as BadExports,
+    BadMap as BadMap,
+    BadRequest as BadRequest,
+    CannotMigrate as CannotMigrate,
+    CannotMount as CannotMount,
+    CannotUnmount as CannotUnmount,
+    FilesRefused as FilesRefused,
+    ForeignArchitecture as ForeignArchitecture,
+    HostKeyWrong as HostKeyWrong,
+    KernelDiffers as KernelDiffers,
+    KernelLacks as KernelLacks,
+    KernelThread as KernelThread,
+    KeyNotAuthorised as KeyNotAuthorised,
+    LinkLost as LinkLost,
+    MigrationRunning as MigrationRunning,
+    MigrationStalled as MigrationStalled,
+    NoAgent as NoAgent,
+    NodeDown as NodeDown,
+    NodeFull as NodeFull,
+    NodeRefuses as NodeRefuses,
+    NoSuchProcess as NoSuchProcess,
+    NotAllowed as NotAllowed,
+    NotYourProcess as NotYourProcess,
+    ProcessEnded as ProcessEnded,
+    ProcessorLacks as ProcessorLacks,
+    RestoreFailed as RestoreFailed,
+    ThereAlready as ThereAlready,
+    UnknownNode as UnknownNode,
+    ZombieProcess as ZombieProcess,
+)
+from omtools.errors.places import (
+    AgentStays as AgentStays,
+    BadKeys as BadKeys,
+    BadScenario as BadScenario,
+    LabError as LabError,
+    LabNoSuchNode as LabNoSuchNode,
+    LabNotUp as LabNotUp,
+    LessonError as LessonError,
+    LessonFails as LessonFails,
+    LoginFailed as LoginFailed,
+    MetalBootFailed as MetalBootFailed,
+    MetalImageFailed as MetalImageFailed,
+    MetalMachineOff as MetalMachineOff,
+    MetalNoRoom as MetalNoRoom,
+    MetalProgramMissing as MetalProgramMissing,
+    NodeShellError as NodeShellError,
+    NoSuchLesson as NoSuchLesson,
+    NoSuchScenario as NoSuchScenario,
+    NoTerminal as NoTerminal,
+    NotInMap as NotInMap,
+    ReadOnly as ReadOnly,
+    StillAway as StillAway,
+)
