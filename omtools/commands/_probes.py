@@ -22,8 +22,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from omtools.i18n import _
-from omtools.linux import memory, proc, ptrace, seccomp
-from omtools.linux import namespaces as ns
+from omtools.linux import memory, namespaces as ns, proc, ptrace, seccomp
 from omtools.linux.libc import C, fail, syscall
 
 Probe = Callable[[], str]

@@ -27,6 +27,8 @@ def _mosctl(arguments: list[str]) -> int:
     with Client(name="mosctl") as agent:
         if given.verb in _VERBS_THAT_SET:
             return _set(agent, given)
+        if given.verb == "events":
+            return _events(agent)
         if given.verb == "whois":
             return _whois(agent, given.node, given.json)
         if given.verb == "status":
@@ -94,6 +96,7 @@ _VERBS: dict[str, tuple[str, bool]] = {
     "noquiet": (N_("tell other nodes of this one's load again"), False),
     "expel": (N_("send all guests home and accept no more"), False),
     "bring": (N_("call all own processes home and keep them"), False),
+    "events": (N_("print what happens, one JSON object per line, until Ctrl-C"), False),
     "setspeed": (N_("tell others this speed instead of the measured one (0: the measured one)"), False),
 }
 _SWITCHES: dict[str, tuple[api.SwitchName, bool, str]] = {
@@ -148,6 +151,14 @@ def _set_speed(agent: Client, speed: int, as_json: bool) -> int:
         print_json({"speed": told})
     else:
         print(_("This node's speed is {speed} from now on.").format(speed=told))
+    return 0
+
+
+def _events(agent: Client) -> int:
+    import msgspec  # noqa: PLC0415 - only here
+
+    for event in agent.events():
+        print(msgspec.json.encode(event).decode(), flush=True)
     return 0
 
 

@@ -8,8 +8,7 @@ import shlex
 import sys
 from typing import Any, cast
 
-from omtools.commands._common import parser as make_parser
-from omtools.commands._common import run, say
+from omtools.commands._common import parser as make_parser, run, say
 from omtools.errors import LabError, LabNotUp, UsageError
 from omtools.i18n import N_, _
 from omtools.lab.lab import Lab

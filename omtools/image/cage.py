@@ -19,8 +19,7 @@ from pathlib import Path
 
 from omtools.errors import KernelLacks, RestoreFailed
 from omtools.image.injection import Tracee
-from omtools.linux import namespaces as ns
-from omtools.linux import ptrace
+from omtools.linux import namespaces as ns, ptrace
 from omtools.linux.libc import C, fail, syscall
 from omtools.linux.x86_64 import PAUSE_PROGRAM, STUB_PROGRAM
 

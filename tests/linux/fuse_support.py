@@ -34,13 +34,13 @@ from omtools.linux.namespaces import (
     IdRange,
     Mount,
     Pr,
+    mount as mount2,
     prctl,
     set_parent_death_signal,
     setns,
     unshare,
     write_id_maps,
 )
-from omtools.linux.namespaces import mount as mount2
 
 SECONDS = 500  # a server lives no longer; much longer than the tests that share one on a busy machine
 NOBODY = 65534

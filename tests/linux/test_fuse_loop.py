@@ -7,8 +7,7 @@ import socket
 import threading
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from omtools.errors import CannotMount
 from omtools.linux.fuse import abi

@@ -10,8 +10,7 @@ import struct
 from collections.abc import Mapping
 
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
+from hypothesis import example, given, strategies as st
 from tracees import fork
 
 from omtools.linux import seccomp

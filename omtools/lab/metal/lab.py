@@ -28,8 +28,7 @@ import msgspec
 
 from omtools.errors import LabError, LabNoSuchNode, LabNotUp, MetalBootFailed, MetalMachineOff, OmError
 from omtools.i18n import _
-from omtools.lab.birth import Plan as Birth
-from omtools.lab.birth import bear
+from omtools.lab.birth import Plan as Birth, bear
 from omtools.lab.metal import checks, identity, image, plan
 from omtools.lab.metal.plan import MetalState
 from omtools.lab.settings import PACKAGE_HOME, node_name

@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 from itertools import pairwise
 
-from hypothesis import assume, example, given, settings
-from hypothesis import strategies as st
+from hypothesis import assume, example, given, settings, strategies as st
 
 from migration.calls.calls_fakes import ARENA, HERE, MASK, Everywhere, Nowhere
 from omtools.migration.calls.commands import FCNTL, IOCTL, PRCTL

@@ -6,8 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from migration.calls.calls_fakes import ARENA, MASK, NUMBERS, Everywhere, Nowhere, planned
 from omtools.migration.calls.commands import FCNTL, IOCTL, PRCTL

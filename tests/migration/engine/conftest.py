@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from .nest import Nest
-from .nest import nest as make_nest
+from .nest import Nest, nest as make_nest
 
 
 @pytest.fixture
