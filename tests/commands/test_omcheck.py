@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from omtools.commands import _probes as probes
-from omtools.commands import omcheck
+from omtools.commands import _probes as probes, omcheck
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 

@@ -19,8 +19,7 @@ from tracees import fork, gone, until
 from omtools.errors import KernelLacks, RestoreFailed
 from omtools.image import cage
 from omtools.image.cage import Cage, Clocks
-from omtools.linux import namespaces as ns
-from omtools.linux import proc, ptrace
+from omtools.linux import namespaces as ns, proc, ptrace
 from omtools.linux.x86_64 import NO_CALL, STUB_GADGET, unsigned
 
 HOME_PID = 54321

@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from tracees import ECHO, Child, fork, gone, python, stop_in_call, until
 
 from omtools.errors import CannotMigrate, ProcessEnded

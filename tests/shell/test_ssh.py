@@ -49,6 +49,7 @@ class Server:
         await process.redirect(stdin=os.dup(master), stdout=master)
         code = await asyncio.to_thread(child.wait)
         process.exit(code if code >= 0 else 128 - code)
+        await process.wait_closed()
 
     def close(self) -> None:
         asyncio.run_coroutine_threadsafe(self._end(), self.loop).result(20)
@@ -60,6 +61,11 @@ class Server:
         self.server.close()
         await self.server.wait_closed()
         await self.loop.shutdown_default_executor()
+        await asyncio.sleep(0)  # what asyncssh has just made begins, so that it can be cancelled
+        others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
 
 
 @pytest.fixture

@@ -1,0 +1,73 @@
+"""Becoming a program on a lab's node, on the pseudo-terminal that is our standard input.
+
+``python -m omtools.shell.entrance NODE COMMAND``: omsh starts it in a session of its own. The program gets a
+session inside the node's pid namespace, with that terminal as the controlling one, so it has job control; we
+wait for it outside and end as it did.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+import sys
+import termios
+from typing import NoReturn
+
+from omtools.errors import NodeShellError, OmError
+from omtools.i18n import _
+from omtools.lab.lab import Lab
+from omtools.lab.settings import NodeFiles, environment
+from omtools.lab.state import NodeState
+from omtools.linux.namespaces import enter, set_parent_death_signal
+from omtools.shell.toolbox import tool_directory
+
+_CANNOT = 126  # what a shell exits with
+
+
+def main() -> int:
+    """Do it; returns the program's exit status."""
+    try:
+        lab = Lab.find()
+        node = lab.node_state(sys.argv[1])
+        if lab.state.mode == "namespaces":
+            _enter(node)
+    except OmError as error:
+        print(error, file=sys.stderr)
+        return error.exit_status
+    child = os.fork()
+    if child == 0:
+        with contextlib.suppress(BaseException):
+            _become(lab, node, sys.argv[2])
+        os._exit(_CANNOT)
+    # The terminal's signals are for those who have it as their own; a hang-up ends the program, and then us.
+    for signum in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
+        signal.signal(signum, signal.SIG_IGN)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return code if code >= 0 else 128 - code
+
+
+def _enter(node: NodeState) -> None:
+    if node.being is None or not node.being.alive():
+        raise NodeShellError(node=node.name, why=_("the node is dead; `omlab up` repairs it"))
+    try:
+        enter(node.being.pid)
+    except OSError as error:
+        raise NodeShellError(node=node.name, why=error.strerror or str(error)) from error
+
+
+def _become(lab: Lab, node: NodeState, command: str) -> NoReturn:
+    set_parent_death_signal(signal.SIGHUP)
+    os.setsid()
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    own = environment(lab.directory, lab.state, node)
+    own["PATH"] = f"{tool_directory(lab)}:{own['PATH']}"
+    os.chdir(NodeFiles(lab.directory, node.name).home)
+    for signum in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT):  # Python's own settings of them
+        signal.signal(signum, signal.SIG_DFL)
+    os.execvpe("sh", ["sh", "-c", f"exec {command}"], own)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,266 @@
+"""The workshop on a lab: prepares steps, watches their checks, keeps the progress."""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from omtools.errors import NodeShellError
+from omtools.i18n import N_
+from omtools.lab.lab import Lab
+from omtools.shell import events
+from omtools.shell.checks import evaluate_all
+from omtools.shell.chronicle import Chronicle
+from omtools.shell.course import Course
+from omtools.shell.facts import Facts, Ran
+from omtools.shell.lesson import Lesson, LessonFile, Preparation, Step
+from omtools.shell.node_shell import NodeShell, on_lab_node
+from omtools.shell.observe import Observer
+from omtools.shell.progress import Progress, Store
+from omtools.shell.registry import Figures
+from omtools.shell.screen import Screen
+from omtools.shell.teller import Teller
+from omtools.shell.words import tr
+
+PERIOD = 0.3  # seconds between two looks; a solved step is noticed within one second
+_SCRIPT_PATIENCE = 60.0
+
+
+class Desk(Protocol):
+    """What the workshop asks of whoever sits in front of it."""
+
+    def go(self, node: str) -> None:
+        """Take the learner's shell to a node."""
+
+    def type(self, line: str) -> None:
+        """Run a line as if the learner had typed it."""
+
+    def confirm(self, question: str) -> bool:
+        """Ask yes or no."""
+
+    def rebuild_lab(self) -> Lab:
+        """Take the lab down and up again."""
+
+    def leave(self) -> None:
+        """End after this."""
+
+    @property
+    def node(self) -> str:
+        """Where the learner's shell is."""
+
+
+class Bench:
+    """The lab as the workshop handles it: facts out, preparations in."""
+
+    def __init__(self, lab: Lab, tell: threading.Event) -> None:
+        self.lab = lab
+        self.chronicle = Chronicle(list(lab.nodes.values()), tell.set)
+        self.observer = Observer(lab, self.chronicle)
+        self._hands: dict[str, NodeShell] = {}
+        self.chronicle.open()
+
+    def close(self) -> None:
+        """Let go of it."""
+        self.chronicle.close()
+        for shell in self._hands.values():
+            shell.close()
+        self._hands.clear()
+
+    def prepare(self, preparation: Preparation) -> None:
+        """Put files and run scripts; raises NodeShellError or OSError."""
+        for file in preparation.files:
+            self._put(file)
+        for script in preparation.scripts:
+            shell = self._hands.get(script.node)
+            if shell is None:
+                shell = self._hands[script.node] = on_lab_node(self.lab, script.node)
+            try:
+                ran = shell.run(f"cd; {script.text}", _SCRIPT_PATIENCE)
+            except (NodeShellError, TimeoutError):
+                self._hands.pop(script.node).close()
+                raise
+            if ran.status != 0:
+                last = ran.output.strip().split("\n")[-1]
+                raise NodeShellError(node=script.node, why=f"{last} ({ran.status})")
+
+    def _put(self, file: LessonFile) -> None:
+        place = self.lab.node(file.node).files.home / file.path[2:]
+        place.parent.mkdir(parents=True, exist_ok=True)
+        new = place.with_name(f".{place.name}.{os.getpid()}")
+        new.write_text(file.text)
+        new.replace(place)
+
+    def facts(self, step: Step | None, node: str) -> Facts:
+        """All that is so now, as far as the step's checks need it."""
+        reaches = step is not None and any(spec.name == "reaches" for spec in step.checks)
+        return self.observer.facts(node, reaches=reaches)
+
+
+class _Watch:
+    """What the watching thread is to look at; replaced as a whole."""
+
+    def __init__(self, lesson: Lesson, step: Step, known: Figures) -> None:
+        self.lesson, self.step, self.known = lesson, step, known
+
+
+class Workshop:
+    """A course on a lab.
+
+    Args:
+        lab: up.
+        lessons: in order.
+        store: of the progress.
+        desk: the session.
+        screen: the learner's terminal.
+    """
+
+    def __init__(self, lab: Lab, lessons: Sequence[Lesson], store: Store, desk: Desk, screen: Screen) -> None:
+        self._desk = desk
+        self._screen = screen
+        self._store = store
+        self.teller = Teller(screen)
+        self.course = Course(lessons, self._kept())
+        self.latest = Facts()
+        self.hears, self._says = os.pipe()
+        self._news: queue.SimpleQueue[events.Found] = queue.SimpleQueue()
+        self._watch: _Watch | None = None
+        self._ending = False
+        self._look = threading.Event()
+        self.bench = Bench(lab, self._look)
+        self._thread = threading.Thread(target=self._watching, name="watch", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End."""
+        self._ending = True
+        self._look.set()
+        self._thread.join()
+        self.bench.close()
+        os.close(self.hears)
+        os.close(self._says)
+
+    def _kept(self) -> Progress:
+        try:
+            return self._store.read()
+        except OSError as error:
+            self._not_kept(error)
+            return Progress()
+
+    def _not_kept(self, error: OSError) -> None:
+        sentence = tr(N_("Your progress could not be kept in {path}: {why}. The course goes on without."))
+        self._screen.say(sentence.format(path=self._store.path, why=error.strerror))
+
+    # --------------------------------------------------------------------------------------- watching
+
+    def _watching(self) -> None:
+        solved: _Watch | None = None
+        while not self._ending:
+            self._look.wait(PERIOD)
+            self._look.clear()
+            watch, bench = self._watch, self.bench
+            try:
+                self.latest = bench.facts(watch.step if watch else None, self._desk.node)
+            except (OSError, ValueError):  # the lab goes away under us
+                continue
+            if watch is None or watch is solved:
+                continue
+            findings, figures = evaluate_all(watch.step.checks, self.latest, watch.known)
+            if all(finding.ok for finding in findings) and watch is self._watch:
+                solved = watch
+                self._news.put(events.Found(watch.lesson.id, watch.step.id, tuple(findings), figures))
+                os.write(self._says, b"x")
+
+    def heard(self) -> None:
+        """Take note that `hears` was readable; `news` is to be called then."""
+        os.read(self.hears, 4096)
+
+    def news(self) -> None:
+        """Handle what the watching thread has found."""
+        while not self._news.empty():
+            self.handle(self._news.get())
+
+    def test(self, *, asked: bool) -> None:
+        """Make the checks of the present step now."""
+        watch = self._watch
+        step, lesson = self.course.step, self.course.lesson
+        if step is None or (watch is None and not asked):
+            return
+        known = self.course.progress.figures(lesson.id)
+        facts = self.latest = self.bench.facts(step, self._desk.node)
+        findings, figures = evaluate_all(step.checks, facts, known)
+        self.handle(events.Found(lesson.id, step.id, tuple(findings), figures, asked))
+
+    def ran(self, what: Ran | str) -> None:
+        """The learner ran a command, or answered; look at once."""
+        self.bench.chronicle.add(what)
+        self.test(asked=isinstance(what, str))
+
+    # ---------------------------------------------------------------------------------------- actions
+
+    def handle(self, event: events.Event) -> None:
+        """Give an event to the course and do what it says."""
+        for action in self.course.handle(event, time.time()):
+            self._do(action)
+
+    def _do(self, action: events.Action) -> None:
+        match action:
+            case events.Prepare():
+                self._prepare(action)
+            case events.StopWatching():
+                self._watch = None
+            case events.Save():
+                try:
+                    self.course.progress = self._store.update(action.changes)
+                except OSError as error:
+                    self._not_kept(error)
+            case events.CheckNow():
+                self.test(asked=True)
+            case events.Type():
+                self._desk.type(action.command)
+            case events.Ask():
+                self.handle(events.Reply(self._desk.confirm(self.teller.question(action.scope))))
+            case events.RebuildLab():
+                self._rebuild()
+            case events.Leave():
+                self._desk.leave()
+            case _:
+                self.teller.tell(action)
+
+    def _prepare(self, action: events.Prepare) -> None:
+        self._watch = None
+        try:
+            self.bench.prepare(action.lesson.setup)
+            self.bench.prepare(action.step.setup)
+        except (NodeShellError, OSError, TimeoutError) as error:
+            sentence = tr(N_("The step could not be prepared: {why}. `:reset lab` gives you a fresh lab."))
+            self._screen.say(sentence.format(why=error))
+        if action.node:
+            self._desk.go(action.node)
+        self.bench.chronicle.clear()
+        known = self.course.progress.figures(action.lesson.id)
+        self._watch = _Watch(action.lesson, action.step, known)
+        self._look.set()
+
+    def rebuild(self) -> None:
+        """A fresh lab, and the step prepared on it."""
+        self._rebuild()
+        step = self.course.step
+        if step is not None and not self.course.sandbox:
+            self._prepare(events.Prepare(self.course.lesson, step, self.course.lesson.node))
+
+    def _rebuild(self) -> None:
+        self.bench.close()
+        self.bench = Bench(self._desk.rebuild_lab(), self._look)
+
+
+def result_to(path: Path, progress: Progress, lab: str, lessons: Sequence[Lesson]) -> None:
+    """Write the result file for a teacher; raises OSError."""
+    from omtools.shell.progress import result, write  # noqa: PLC0415 - only at the end
+
+    steps = {lesson.id: tuple(step.id for step in lesson.steps) for lesson in lessons}
+    write(path, result(progress, lab, steps))
