@@ -1,0 +1,101 @@
+"""Which processes the balancer sees: real ones, marked and unmarked."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from omtools.agent.candidates import Candidates
+from omtools.agent.memo import Memo
+
+FAMILY = """
+import os, sys
+child = os.fork()
+if child == 0:
+    x = 0
+    while True: x += 1
+print(child, flush=True)
+sys.stdin.read()
+os.kill(child, 9)
+"""
+NONE: frozenset[int] = frozenset()
+
+
+@pytest.fixture
+def family() -> Iterator[tuple[int, int]]:
+    """A process that waits, and its child that computes."""
+    with subprocess.Popen([sys.executable, "-c", FAMILY], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        yield parent.pid, int(parent.stdout.readline())
+        assert parent.stdin is not None
+        parent.stdin.close()
+
+
+def seen(candidates: Candidates, now: float, moving: frozenset[int] = NONE) -> dict[int, bool]:
+    return {process.pid: process.locked for process in candidates.look(now, [], 10000, moving)}
+
+
+def test_only_what_was_unlocked_and_what_descends_from_it(short: Path, family: tuple[int, int]) -> None:
+    parent, child = family
+    memo = Memo(short)
+    candidates = Candidates(memo, everything=False, node=1)
+    assert seen(candidates, 0) == {}
+    memo.lock(parent, locked=False)
+    assert seen(candidates, 1) == {parent: False, child: False}
+    memo.lock(child, locked=True)
+    assert seen(candidates, 2) == {parent: False}
+    memo.lock(parent, locked=True)
+    assert seen(candidates, 3) == {}
+
+
+def test_what_they_do(short: Path, family: tuple[int, int]) -> None:
+    parent, child = family
+    memo = Memo(short)
+    memo.lock(parent, locked=False)
+    candidates = Candidates(memo, everything=False, node=1)
+    seen(candidates, 0)
+    begun = time.process_time_ns()
+    while cpu_of(child) < 0.3:  # it may have to share the processor
+        time.sleep(0.01)
+        assert time.process_time_ns() - begun < 60e9
+    found = {process.pid: process for process in candidates.look(1.0, [], 20000, frozenset({parent}))}
+    assert found[child].cpu > 0.2
+    assert found[child].used_s >= 0.6  # the processor is twice as fast as the standard one
+    assert found[parent].cpu < 0.1
+    assert (found[parent].moving, found[child].moving) == (True, False)
+    assert found[child].resident > 1 << 20
+    assert found[child].home == 1
+    assert found[child].uid == os.getuid()
+
+
+def cpu_of(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_what_could_not_move_is_left_alone_for_a_while(short: Path, family: tuple[int, int]) -> None:
+    parent, _child = family
+    memo = Memo(short)
+    memo.lock(parent, locked=False)
+    candidates = Candidates(memo, everything=False, node=1)
+    seen(candidates, 0)
+    candidates.stays(parent, "it is stopped", 1.0)
+    found = {process.pid: process.cannot for process in candidates.look(2.0, [], 10000, NONE)}
+    assert found[parent] == "it is stopped"
+    assert all(process.cannot == "" for process in candidates.look(40.0, [], 10000, NONE))
+
+
+def test_everything_of_this_user(short: Path, family: tuple[int, int]) -> None:
+    candidates = Candidates(Memo(short), everything=True, node=1)
+    found = seen(candidates, 0)
+    if os.getuid():
+        assert set(family) <= set(found)
+        assert os.getpid() not in found
+    else:
+        assert not set(family) & set(found)  # root's agent moves people's processes, not the system's
