@@ -22,8 +22,7 @@ from pathlib import Path
 from omtools.errors import CannotMount, CannotUnmount
 from omtools.i18n import _
 from omtools.linux.fuse.negotiate import MAX_DATA
-from omtools.linux.namespaces import Mount, Umount, umount2
-from omtools.linux.namespaces import mount as mount2
+from omtools.linux.namespaces import Mount, Umount, mount as mount2, umount2
 
 DEVICE = "/dev/fuse"
 CONNECTIONS = "/sys/fs/fuse/connections"
