@@ -45,17 +45,9 @@ OmError
 │   ├── NodeShellError       55
 │   ├── LessonFails          56
 │   └── LoginFailed          57
-├── about setting a node up
-│   ├── NotInMap             63
-│   ├── StillAway            64
-│   └── AgentStays           65
 ├── about the simulator
 │   ├── BadScenario          58
 │   └── NoSuchScenario       59
-├── about the screens
-│   ├── BadKeys              60
-│   ├── NoTerminal           61
-│   └── ReadOnly             62
 └── about the lab
     ├── LabError             40
     ├── LabNotUp             41
@@ -113,8 +105,6 @@ from omtools.errors.cluster import (
     ZombieProcess as ZombieProcess,
 )
 from omtools.errors.places import (
-    AgentStays as AgentStays,
-    BadKeys as BadKeys,
     BadScenario as BadScenario,
     LabError as LabError,
     LabNoSuchNode as LabNoSuchNode,
@@ -130,8 +120,4 @@ from omtools.errors.places import (
     NodeShellError as NodeShellError,
     NoSuchLesson as NoSuchLesson,
     NoSuchScenario as NoSuchScenario,
-    NoTerminal as NoTerminal,
-    NotInMap as NotInMap,
-    ReadOnly as ReadOnly,
-    StillAway as StillAway,
 )
