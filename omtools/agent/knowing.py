@@ -45,6 +45,7 @@ class Knowing:
         self._others = [number for number in configuration.map.nodes if number != configuration.node.number]
         self._timer: asyncio.TimerHandle | None = None
         self._sending: set[asyncio.Task[None]] = set()
+        self._waited_for: set[int] = set()
         self._forget_at = 0.0
         self._then: Callable[[], Awaitable[None]] | None = None
         self._deciding: asyncio.Task[None] | None = None
@@ -133,6 +134,8 @@ class Knowing:
             self._forget_at = now + _FORGET_EVERY
             self.gossip.forget(now)
         for outgoing in self.gossip.tick(now, self._others):
+            if outgoing.target in self._waited_for:
+                continue  # it has not taken the last news yet
             task = asyncio.get_running_loop().create_task(self._send(outgoing))
             self._sending.add(task)
             task.add_done_callback(self._sending.discard)
@@ -149,6 +152,7 @@ class Knowing:
 
     async def _send(self, outgoing: Outgoing) -> None:
         node = self._configuration.map.number(outgoing.target)
+        self._waited_for.add(node.number)
         try:
             heard = await self._peers.call(
                 node, api.News(encode(outgoing.message)), api.Heard, patience=_PATIENCE
@@ -159,3 +163,5 @@ class Knowing:
             log.debug("a peer did not take the news", peer=node.name, why=error)
         except UntrueError as error:
             log.warn("a peer is not believed", peer=node.name, why=error)
+        finally:
+            self._waited_for.discard(node.number)

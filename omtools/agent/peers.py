@@ -316,31 +316,44 @@ class Peers:
         self._links: dict[int, Link] = {}
         self._doubtful: list[Link] = []
         self._connecting: dict[int, asyncio.Lock] = {}
+        self._failures: dict[int, tuple[float, dict[str, str | int]]] = {}
 
     async def link(self, node: Node) -> Link:
         """A connection to that node that was up a moment ago; raises as `connect`."""
-        # Two who want the same node at once share one connection.
+        # Those who want the same node at once share one connection, or the one failure to get it.
+        loop = asyncio.get_running_loop()
+        asked = loop.time()
         async with self._connecting.setdefault(node.number, asyncio.Lock()):
             link = self._links.get(node.number)
             if link is not None and not link.over:
                 return link
-            settings = self._configuration.settings
-            own = self._configuration.node
-            link = await connect(
-                node,
-                settings.port,
-                user=api.NODE_USER,
-                client_keys=[self._key],
-                known_hosts=self._configuration.directory / keys.KNOWN_HOSTS,
-                patience=settings.connect_timeout,
-                who=api.Hello(api.VERSION, own.number, own.name),
-                # On loopback every address is this machine's: come from the one that is this node's.
-                local=self._configuration.listen if self._configuration.listen.startswith("127.") else "",
-            )
-            self._doubtful = [old for old in self._doubtful if not old.over]
-            self._links[node.number] = link
-            log.info("connected to a peer", peer=node.name, address=node.address)
-            return link
+            failed, why = self._failures.get(node.number, (0.0, None))
+            if why is not None and failed >= asked:
+                raise OmError.from_wire(why)
+            try:
+                return await self._connect(node)
+            except OmError as error:
+                self._failures[node.number] = (loop.time(), error.to_wire())
+                raise
+
+    async def _connect(self, node: Node) -> Link:
+        settings = self._configuration.settings
+        own = self._configuration.node
+        link = await connect(
+            node,
+            settings.port,
+            user=api.NODE_USER,
+            client_keys=[self._key],
+            known_hosts=self._configuration.directory / keys.KNOWN_HOSTS,
+            patience=settings.connect_timeout,
+            who=api.Hello(api.VERSION, own.number, own.name),
+            # On loopback every address is this machine's: come from the one that is this node's.
+            local=self._configuration.listen if self._configuration.listen.startswith("127.") else "",
+        )
+        self._doubtful = [old for old in self._doubtful if not old.over]
+        self._links[node.number] = link
+        log.info("connected to a peer", peer=node.name, address=node.address)
+        return link
 
     async def call(
         self,

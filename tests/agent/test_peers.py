@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+from pathlib import Path
 
 import pytest
 
@@ -68,3 +70,15 @@ async def test_a_session_takes_events_and_nonsense(pair: Cluster) -> None:
     assert (await link.session.call(api.Whois(), api.NodeName)).number == 2
     link.session.data_received(b"x" * (api.MAX_LINE + 1), None)
     assert link.over
+
+
+async def test_those_who_wait_for_a_silent_node_share_one_failure(short: Path) -> None:
+    cluster = Cluster(short, 2, "CONNECTTIMEOUT=1\n")
+    await cluster.start(1)
+    with socket.create_server((cluster.addresses[2], cluster.port)):  # it takes connections and says nothing
+        node = cluster.agents[1].configuration.map.number(2)
+        calls = [cluster.agents[1].peers.call(node, api.NodeInfo(), api.NodeReport) for _one in range(30)]
+        async with asyncio.timeout(20):  # one after the other it would be half a minute
+            failures = await asyncio.gather(*calls, return_exceptions=True)
+    assert all(isinstance(failure, NodeDown) for failure in failures)
+    await cluster.end()
