@@ -17,6 +17,7 @@ from omtools.errors import OmError, ProcessEnded, RestoreFailed
 from omtools.i18n import _
 from omtools.image import cage
 from omtools.image.capture import look_before
+from omtools.image.clock_code import PATIENCE, a_moment
 from omtools.image.model import Image
 from omtools.image.pages import CopySource
 from omtools.linux import ptrace
@@ -273,11 +274,16 @@ class GuestKeeper(Keeper):
         """Stop the guest; False if it is gone. A signal on its way is dealt with first."""
         remote = self._remote
         assert remote is not None
+        limit = time.monotonic() + PATIENCE
         while not self._stopped:
             stop = remote.interrupt()
             if stop.over:
                 self._stop(stop)
                 return False
+            if stop.kind is not StopKind.SIGNAL and remote.reads_clock() and time.monotonic() < limit:
+                ptrace.cont(remote.pid)
+                a_moment()
+                continue
             self._was_stopped()
             if stop.kind is StopKind.SIGNAL:
                 self._deliver(remote, stop.signal)

@@ -18,6 +18,7 @@ import msgspec
 from omtools.errors import RestoreFailed
 from omtools.image.cage import Cage
 from omtools.image.capture import INJECTED_AWAY, Before, take_image
+from omtools.image.clock_code import reads_clock
 from omtools.image.injection import SCRATCH_SIZE, Scratch, normalise, private_scratch
 from omtools.image.model import Image, Resume
 from omtools.image.restore import (
@@ -70,6 +71,7 @@ class Remote:
         self._home_pid = 0
         self._home_scratch = (0, 0)
         self._scratch = Scratch(0)
+        self._clock_code = range(0)
         self._cpu_before = (0.0, 0.0)
         self._cpu_away = (0.0, 0.0)
         self._begun = False
@@ -83,6 +85,7 @@ class Remote:
         ProcessEnded.
         """
         self._home_pid, self._home_scratch = image.pid, image.scratch
+        self._clock_code = next((range(a, b) for name, a, b in image.vdso if name == "[vdso]"), range(0))
         with self.tracee.borrowed() as (registers, _mask):
             try:
                 limit_guest(self.pid, image)
@@ -215,6 +218,10 @@ class Remote:
         if not stop.over and stop.kind is not StopKind.SIGNAL:
             self.undo_interruption()
         return stop
+
+    def reads_clock(self) -> bool:
+        """The stopped guest is where it must not be moved, see `clock_code`."""
+        return reads_clock(ptrace.get_registers(self.pid), self._clock_code)
 
     def undo_interruption(self) -> None:
         """See `normalise`: no handler is going to run in the stopped guest."""

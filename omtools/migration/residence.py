@@ -11,6 +11,7 @@ import msgspec
 from omtools.errors import AlreadyTraced, CannotMigrate, NoSuchProcess, NotYourProcess
 from omtools.i18n import _
 from omtools.image.capture import SIGACTION_SIZE, Before, look_before, take_image
+from omtools.image.clock_code import PATIENCE, a_moment, clock_code, reads_clock
 from omtools.image.injection import (
     SYS_MUNMAP,
     Scratch,
@@ -26,6 +27,7 @@ from omtools.image.restore import empty_deputy, final_registers, finish, map_hom
 from omtools.image.survey import survey
 from omtools.linux import proc, ptrace
 from omtools.linux.ptrace import StopKind
+from omtools.linux.x86_64 import Registers
 from omtools.migration.deputy import Arena, Deputy
 from omtools.migration.link import Link
 from omtools.migration.openfiles import own_files, still_open
@@ -59,12 +61,7 @@ class Resident:
 
     def freeze(self) -> Image:
         """Stop it and take its image; raises CannotMigrate and others, after which `release` is due."""
-        self._before = look_before(self.pid)
-        stop = self.tracee.interrupt()
-        if stop.kind is StopKind.GROUP:
-            reason = _("it is stopped; continue it first: kill -CONT {pid}").format(pid=self.pid)
-            raise CannotMigrate(pid=self.pid, reason=reason)
-        registers = ptrace.get_registers(self.pid)
+        registers = self._stop()
         normalise(registers)
         ptrace.set_registers(self.pid, registers)
         with (
@@ -80,6 +77,23 @@ class Resident:
         actions = image.actions[:at] + trap_action + image.actions[at + SIGACTION_SIZE :]
         arena = (self.arena.base, self.arena.room)
         return msgspec.structs.replace(image, actions=actions, arena=arena, files=self._own_files())
+
+    def _stop(self) -> Registers:
+        """Stop it where it may be moved; its registers."""
+        code = clock_code(self.pid)
+        limit = time.monotonic() + PATIENCE
+        while True:
+            self._before = look_before(self.pid)
+            if self.tracee.interrupt().kind is StopKind.GROUP:
+                reason = _("it is stopped; continue it first: kill -CONT {pid}").format(pid=self.pid)
+                raise CannotMigrate(pid=self.pid, reason=reason)
+            registers = ptrace.get_registers(self.pid)
+            if not reads_clock(registers, code):
+                return registers
+            ptrace.cont(self.pid)
+            if time.monotonic() > limit:
+                raise CannotMigrate(pid=self.pid, reason=_("it does nothing but read clocks"))
+            a_moment()
 
     def _own_files(self) -> list[OpenFile]:
         """Its open files, unless it has forked since they were looked at: then they may be shared."""

@@ -29,6 +29,15 @@ async def pair(short: Path) -> AsyncIterator[Cluster]:
 
 
 @pytest.fixture
+async def apart(short: Path) -> AsyncIterator[Cluster]:
+    """Two nodes whose agents are still to be started: what they trust must be settled before they meet."""
+    cluster = Cluster(short, 2)
+    cluster.engine.owners[4711] = os.getuid()
+    yield cluster
+    await cluster.end()
+
+
+@pytest.fixture
 async def three(short: Path) -> AsyncIterator[Cluster]:
     """Three nodes, all agents running."""
     cluster = Cluster(short, 3)

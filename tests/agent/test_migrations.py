@@ -233,42 +233,46 @@ async def test_a_silent_node(pair: Cluster) -> None:
             writer.close()
 
 
-async def test_a_wrong_host_key(pair: Cluster) -> None:
-    known = pair.config(1) / "known_hosts"
+async def test_a_wrong_host_key(apart: Cluster) -> None:
+    known = apart.config(1) / "known_hosts"
     lines = known.read_text().splitlines()
     known.write_text(f"{lines[0]}\n{lines[1].split()[0]} {' '.join(lines[0].split()[1:])}\n")
-    async with pair.asking(1) as asker:
+    await apart.start()
+    async with apart.asking(1) as asker:
         with pytest.raises(HostKeyWrong, match="known_hosts"):
             await asker.ask(api.Migrate(PID, "2"))
 
 
 @pytest.mark.parametrize("content", [None, "", "# nobody\n"])
-async def test_an_unknown_host_is_not_trusted(pair: Cluster, content: str | None) -> None:
-    known = pair.config(1) / "known_hosts"
+async def test_an_unknown_host_is_not_trusted(apart: Cluster, content: str | None) -> None:
+    known = apart.config(1) / "known_hosts"
     known.unlink() if content is None else known.write_text(content)
-    async with pair.asking(1) as asker:
+    await apart.start()
+    async with apart.asking(1) as asker:
         with pytest.raises(HostKeyWrong):
             await asker.ask(api.Migrate(PID, "2"))
 
 
 @pytest.mark.parametrize("content", [None, "", "not a key\n", "other"])
-async def test_an_unauthorised_key(pair: Cluster, content: str | None) -> None:
-    authorized = pair.config(2) / "authorized_nodes"
+async def test_an_unauthorised_key(apart: Cluster, content: str | None) -> None:
+    authorized = apart.config(2) / "authorized_nodes"
     if content is None:
         authorized.unlink()
     else:
         first = authorized.read_text().splitlines()[1]  # node 2's own
         authorized.write_text(first if content == "other" else content)
-    async with pair.asking(1) as asker:
+    await apart.start()
+    async with apart.asking(1) as asker:
         with pytest.raises(KeyNotAuthorised, match="metrakilate"):
             await asker.ask(api.Migrate(PID, "2"))
 
 
-async def test_a_key_authorised_meanwhile_needs_no_restart(pair: Cluster) -> None:
-    authorized = pair.config(2) / "authorized_nodes"
+async def test_a_key_authorised_meanwhile_needs_no_restart(apart: Cluster) -> None:
+    authorized = apart.config(2) / "authorized_nodes"
     text = authorized.read_text()
     authorized.unlink()
-    async with pair.asking(1) as asker:
+    await apart.start()
+    async with apart.asking(1) as asker:
         with pytest.raises(KeyNotAuthorised):
             await asker.ask(api.Migrate(PID, "2"))
         authorized.write_text(text)
