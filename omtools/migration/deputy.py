@@ -35,6 +35,7 @@ from omtools.linux.x86_64 import (
     NO_CALL,
     PAGE,
     RESTARTS,
+    Registers,
 )
 from omtools.migration.calls.plan import collect
 from omtools.migration.frames import Request
@@ -207,9 +208,9 @@ class Deputy:
 
     def note_interruption(self) -> None:
         """A signal interrupts the call in progress: remember how, for soon the kernel makes it again."""
-        result = ptrace.get_registers(self.pid).result
-        if self.request is not None and result in RESTARTS:
-            self._interrupted = result
+        registers = ptrace.get_registers(self.pid)
+        if self.request is not None and registers.result in RESTARTS and self._behind(registers):
+            self._interrupted = registers.result
 
     def drain(self) -> None:
         """Have no signal pending in the stopped deputy; they become strays. Raises ProcessEnded."""
@@ -288,6 +289,9 @@ class Deputy:
             if stop.over:
                 self.stance = Stance.GONE
                 raise ProcessEnded(pid=self.pid)
+            if stop.kind is StopKind.EVENT and self._not_begun():
+                self._begin_interrupted()
+                continue
             if stop.kind is not StopKind.SIGNAL:
                 taken_back = self._take_back()
                 if stop.kind is StopKind.GROUP:
@@ -300,6 +304,40 @@ class Deputy:
             self.meet(stop)
             ptrace.cont(self.pid)
 
+    def _not_begun(self) -> bool:
+        """The stopped deputy has yet to make the call."""
+        behind = self._behind(ptrace.get_registers(self.pid))
+        return not (behind or self._interrupted or self.arena.result is not None)
+
+    def _behind(self, registers: Registers) -> bool:
+        """The stopped deputy is behind its slot's call (and not behind the wait on the futex)."""
+        return registers.rip == self.arena.scratch.base + AFTER_CALL_AT
+
+    def _begin_interrupted(self) -> None:
+        """Let it make the call with the interruption pending, up to the next stop, which is sure to come.
+
+        What was broken off before it began would begin anew after the remote's handler. But the remote has
+        been in it for long: only the call itself knows whether it ends at once or by EINTR.
+        """
+        request = self.request
+        assert request is not None
+        self.rewind()
+        if request.mask is not None:
+            ptrace.set_sigmask(self.pid, request.mask)
+        self.stance = Stance.BUSY
+        ptrace.set_options(self.pid, ptrace.O_EXITKILL | ptrace.O_TRACESYSGOOD)
+        ptrace.step_to_syscall(self.pid)
+        while (stop := ptrace.wait(self.pid)).signal != ptrace.SYSCALL_STOP:
+            if stop.over:
+                self.stance = Stance.GONE
+                raise ProcessEnded(pid=self.pid)
+            if stop.kind is StopKind.SIGNAL:
+                self.meet(stop)
+            ptrace.step_to_syscall(self.pid)
+        ptrace.set_options(self.pid, ptrace.O_EXITKILL)
+        ptrace.interrupt(self.pid)
+        ptrace.cont(self.pid)
+
     def _never_begun(self) -> Broken:
         request, self.request, self._put_off = self.request, None, False
         assert request is not None
@@ -310,7 +348,7 @@ class Deputy:
         request = self.request
         assert request is not None
         registers = ptrace.get_registers(self.pid)
-        behind = registers.rip == self.arena.scratch.base + AFTER_CALL_AT
+        behind = self._behind(registers)
         result = self.arena.result
         if result is None and behind and registers.result not in (*RESTARTS, -errno.EINTR):
             result = registers.result

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import struct
 from typing import Protocol
 
@@ -63,6 +64,11 @@ class Forwarding:
         self.direct = DirectCalls(remote, files, self._at_home)
 
     # -- what the filter trapped -------------------------------------------------------------------
+
+    def hear(self) -> None:
+        """Take up the call that waits at the listener, if one does."""
+        if select.select([self._remote.listener], [], [], 0)[0]:
+            self.trapped()
 
     def trapped(self) -> None:
         """A notification waits at the listener."""
@@ -221,6 +227,8 @@ class Forwarding:
         """The guest is stopped, or on its way into a handler: end the call in flight, one way or other."""
         flight, remote = self.flight, self._remote
         if flight is None:
+            if stopped:
+                remote.restart_unheard()
             return
         self._decide(flight)
         self.flight = None

@@ -296,7 +296,12 @@ class GuestKeeper(Keeper):
             ptrace.cont(remote.pid)
 
     def _signal(self, siginfo: bytes) -> None:
-        """A signal reached the deputy: it is for the guest."""
+        """A signal reached the deputy: it is for the guest.
+
+        A call that it makes by now comes first: only the deputy can say whether a signal ends that.
+        """
+        if self._calls is not None and self.machine.state is Guest.RUNNING:
+            self._calls.hear()
         if self.machine.state is not Guest.RUNNING or not self._hold():
             self._late.append(siginfo)
             return
@@ -379,10 +384,8 @@ class GuestKeeper(Keeper):
         if not self._hold():
             return
         flight = calls.flight
-        resume = None
-        if flight is not None:
-            self._settle_call()
-            resume = flight.resume
+        self._settle_call()
+        resume = None if flight is None else flight.resume
         try:
             arena = (calls.arena.base, calls.arena.size)
             image = remote.take_image(before, resume, self._fatal, arena)

@@ -33,7 +33,16 @@ from omtools.image.restore import (
 from omtools.linux import proc, ptrace, seccomp
 from omtools.linux.memory import ProcessMemory
 from omtools.linux.ptrace import Stop, StopKind
-from omtools.linux.x86_64 import ERESTARTNOHAND, NO_CALL, STUB_GADGET, SYSCALL, Registers, unsigned
+from omtools.linux.x86_64 import (
+    ERESTARTNOHAND,
+    ERESTARTNOINTR,
+    ERESTARTSYS,
+    NO_CALL,
+    STUB_GADGET,
+    SYSCALL,
+    Registers,
+    unsigned,
+)
 from omtools.migration.calls.plan import NATIVE_RULES
 from omtools.migration.link import Link
 from omtools.migration.transfer import guest_sink, receive_pages
@@ -41,6 +50,7 @@ from omtools.migration.transfer import guest_sink, receive_pages
 _SYS_CLOSE, _SYS_RT_SIGSUSPEND = 3, 130
 _SIGSET_SIZE = 8  # the kernel's sigset_t
 _FPROG = struct.Struct("<HxxxxxxQ")  # struct sock_fprog, <linux/filter.h>
+_MOST_BEHIND = 5.0  # seconds; more than a message takes
 _PROCESS_CPU_CLOCK = 2  # CPUCLOCK_SCHED, include/linux/posix-timers.h
 
 # signal(7): what signals do where there is no handler.
@@ -100,7 +110,14 @@ class Remote:
         start_state(self.tracee, image, final_registers(self.tracee, image, self._home_ns()))
         send_traps(self.pid, image)
         self._cpu_away = image.cpu_away
+        self._await_ns(image.monotonic_ns)
         return amount
+
+    def _await_ns(self, frozen_ns: int) -> None:
+        """Its clock here is behind home's by what it took to tell: it must not be behind what it has seen."""
+        behind = frozen_ns - self._home_ns()
+        if behind > 0:
+            time.sleep(min(behind / 1e9, _MOST_BEHIND))
 
     def _confine(self, registers: Registers) -> None:
         """Install the filter, take its listener out of the guest."""
@@ -263,6 +280,16 @@ class Remote:
         registers = ptrace.get_registers(self.pid)
         registers.rax = unsigned(code)
         ptrace.set_registers(self.pid, registers)
+
+    def restart_unheard(self) -> None:
+        """A trapped call that nobody has heard of yet is made again after the stopped guest's handler.
+
+        By itself it would end with EINTR (seccomp_unotify(2)), which many calls never do.
+        """
+        registers = ptrace.get_registers(self.pid)
+        if registers.call >= 0 and registers.result == -ERESTARTSYS and registers.call not in NATIVE_RULES:
+            registers.rax = unsigned(-ERESTARTNOINTR)
+            ptrace.set_registers(self.pid, registers)
 
     # -- leaving -----------------------------------------------------------------------------------
 
