@@ -131,7 +131,8 @@ class Guests:
             return BadRequest(why=_("node {n} asks itself to host its process").format(n=own.number))
         if wanted.least_rate and (why := self._judge(wanted, self._arriving(), self._promised())):
             return NodeRefuses(node=own.name, why=why, busy=1)
-        if (differs := self.platform.check_guest_of(wanted.platform, own.name)) is not None:
+        by_itself = wanted.least_rate > 0
+        if differs := self.platform.check_guest_of(wanted.platform, own.name, by_itself):
             return differs
         if why := wrong_user(wanted.uid, wanted.user):
             return NodeRefuses(node=own.name, why=why)

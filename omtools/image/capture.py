@@ -17,10 +17,13 @@ import msgspec
 
 from omtools.errors import CannotMigrate, ForeignArchitecture
 from omtools.i18n import _
+from omtools.image.clock_code import interrupted, stack_above
 from omtools.image.injection import PROT_EXEC, PROT_READ, Call, Scratch, Tracee
-from omtools.image.model import Image, Layout, Region, RegionKind, Resume
+from omtools.image.model import Image, Layout, Region, RegionKind, Resume, Vdso
 from omtools.image.survey import region_obstacle, shared_elsewhere
+from omtools.image.vectors import take_apart
 from omtools.linux import proc, ptrace
+from omtools.linux.cpuid import xsave_layout
 from omtools.linux.x86_64 import (
     CS_64BIT,
     ERESTART_RESTARTBLOCK,
@@ -48,7 +51,7 @@ ALTSTACK_SIZE = 24  # stack_t
 _LIMITS = (resource.RLIMIT_STACK, resource.RLIMIT_DATA, resource.RLIMIT_AS)
 
 _WORD = (1 << 64) - 1
-_KERNEL_MAPPINGS = ("[vvar]", "[vvar_vclock]", "[vdso]", "[vsyscall]")
+KERNEL_MAPPINGS = ("[vvar]", "[vvar_vclock]", "[vdso]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,17 +81,20 @@ def take_image(
     *,
     pid: int = 0,
     resume: Resume | None = None,
+    vdso: Vdso | None = None,
 ) -> Image:
     """The image of a stopped process whose registers are borrowed and whose signal mask was `mask`.
 
     `pid` is the process's pid at home, if that is not the tracee's; `resume` is what is left of a timeout,
-    where the caller knows. Raises CannotMigrate with the reason when something ties it to its home.
+    where the caller knows; `vdso` its home's, if it is not at home. Raises CannotMigrate with the reason when
+    something ties it to its home.
     """
     home_pid, pid = pid or tracee.pid, tracee.pid
     if registers.cs != CS_64BIT:
         raise ForeignArchitecture(pid=pid, architecture=_("32-bit"))
     now = time.clock_gettime_ns(time.CLOCK_MONOTONIC), time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-    regions, vdso = _regions(pid, scratch)
+    vdso = vdso or _vdso(tracee, registers)
+    regions = _regions(pid, scratch, vdso)
     asked = _ask_inside(tracee, registers, scratch, away=home_pid != pid)
     resume = resume or Resume.rest(registers.call, registers.result, registers.rdx)
     resume = resume or _resume(tracee, registers, before, now[0])
@@ -97,7 +103,7 @@ def take_image(
     return Image(
         pid=home_pid,
         registers=bytes(registers),
-        xstate=ptrace.get_xstate(pid),
+        vectors=take_apart(ptrace.get_xstate(pid), xsave_layout(), stack_above(tracee.memory, registers.rsp)),
         mask=mask,
         actions=asked.actions,
         altstack=asked.altstack,
@@ -145,18 +151,25 @@ def add_trampolines(regions: list[Region], scratch: Scratch) -> None:
         regions.append(Region(page, page + PAGE, PROT_READ | PROT_EXEC, "private", False, ""))
 
 
-def _regions(pid: int, scratch: Scratch) -> tuple[list[Region], list[tuple[str, int, int]]]:
-    mappings = [m for m in proc.mappings(pid) if not scratch.holds(m.start)]
+def _vdso(tracee: Tracee, registers: Registers) -> Vdso:
+    kernel = [(m.name, m.start, m.end) for m in proc.mappings(tracee.pid) if m.name in KERNEL_MAPPINGS]
+    span = Vdso(kernel, b"").span
+    code = tracee.memory.read(span.start, len(span))
+    return Vdso(kernel, code, interrupted(tracee.memory, registers, span))
+
+
+def _regions(pid: int, scratch: Scratch, vdso: Vdso) -> list[Region]:
+    mappings = [
+        m for m in proc.mappings(pid)
+        if not scratch.holds(m.start) and m.name not in (*KERNEL_MAPPINGS, "[vsyscall]")
+        and m.start not in vdso.span  # of a guest of another kernel it is a mapping like others
+    ]  # fmt: skip
     shared = {
         (m.device, m.inode) for m in mappings if m.shared and m.name.startswith(("/dev/zero", "/memfd:"))
     }
     others = shared_elsewhere(pid, shared)
-    regions, vdso = [], []
+    regions = []
     for mapping in mappings:
-        if mapping.name in _KERNEL_MAPPINGS:
-            if mapping.name != "[vsyscall]":
-                vdso.append((mapping.name, mapping.start, mapping.end))
-            continue
         if obstacle := region_obstacle(mapping, others):
             raise CannotMigrate(pid=pid, reason=obstacle)
         anonymous = mapping.inode == 0 or mapping.name.startswith("/dev/zero")
@@ -169,7 +182,7 @@ def _regions(pid: int, scratch: Scratch) -> tuple[list[Region], list[tuple[str, 
                 mapping.offset,
             )
         )  # fmt: skip
-    return _with_whole_stack(regions), vdso
+    return _with_whole_stack(regions)
 
 
 def _with_whole_stack(regions: list[Region]) -> list[Region]:

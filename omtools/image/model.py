@@ -6,6 +6,7 @@ from typing import Literal
 
 import msgspec
 
+from omtools.image.vectors import VectorRegisters
 from omtools.linux.x86_64 import Registers
 
 RegionKind = Literal["private", "shared", "stack"]
@@ -106,13 +107,32 @@ class OpenFile(msgspec.Struct, frozen=True, array_like=True):
     direct: bool = False
 
 
+class Vdso(msgspec.Struct, frozen=True):
+    """What the kernel has mapped into a process at its home.
+
+    Attributes:
+        mappings: [vvar] … [vdso]: (name, start, end).
+        code: the bytes of [vdso], b"" if it has none.
+        interrupted: a signal's handler will return into it.
+    """
+
+    mappings: list[tuple[str, int, int]]
+    code: bytes
+    interrupted: bool = False
+
+    @property
+    def span(self) -> range:
+        """The addresses of [vdso]."""
+        return next((range(start, end) for name, start, end in self.mappings if name == "[vdso]"), range(0))
+
+
 class Image(msgspec.Struct, frozen=True):
     """A stopped process's user part.
 
     Attributes:
         pid: at home.
         registers: struct user_regs_struct; in an interrupted call rax is the kernel's -ERESTART*.
-        xstate: XSAVE area.
+        vectors: floating point and vector registers.
         mask: blocked signals.
         actions: for signals 1..64 the kernel's struct sigaction (32 bytes each).
         altstack: stack_t (24 bytes).
@@ -122,7 +142,7 @@ class Image(msgspec.Struct, frozen=True):
         layout: of its memory.
         auxv: auxiliary vector.
         regions: its mappings.
-        vdso: the kernel's own mappings, [vvar] … [vdso]: (name, start, end).
+        vdso: the home's kernel's own mappings.
         scratch: address and size of the scratch area, the same on both sides.
         arena: address and size of the deputy's area for the arguments of calls.
         pending: siginfo_t of queued signals.
@@ -138,7 +158,7 @@ class Image(msgspec.Struct, frozen=True):
 
     pid: int
     registers: bytes
-    xstate: bytes
+    vectors: VectorRegisters
     mask: int
     actions: bytes
     altstack: bytes
@@ -148,7 +168,7 @@ class Image(msgspec.Struct, frozen=True):
     layout: Layout
     auxv: bytes
     regions: list[Region]
-    vdso: list[tuple[str, int, int]]
+    vdso: Vdso
     scratch: tuple[int, int]
     arena: tuple[int, int]
     pending: list[bytes]

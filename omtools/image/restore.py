@@ -13,8 +13,9 @@ import signal
 import struct
 from collections.abc import Iterable
 
-from omtools.errors import RestoreFailed
+from omtools.errors import ProcessorLacks, RestoreFailed
 from omtools.image.capture import (
+    KERNEL_MAPPINGS,
     SIGACTION_SIZE,
     SIGNALS,
     SYS_PERSONALITY,
@@ -23,11 +24,14 @@ from omtools.image.capture import (
     SYS_SIGALTSTACK,
     trampoline_page,
 )
+from omtools.image.clock_code import ClockCode
+from omtools.image.foreign_vdso import CannotStandIn, stand_in
 from omtools.image.injection import (
     MAP_ANONYMOUS,
     MAP_FIXED_NOREPLACE,
     MAP_PRIVATE,
     MAP_SHARED,
+    PROT_EXEC,
     PROT_READ,
     PROT_WRITE,
     SYS_MMAP,
@@ -38,7 +42,9 @@ from omtools.image.injection import (
     Tracee,
 )
 from omtools.image.model import Image, Region, Resume
+from omtools.image.vectors import NotThere, put_together
 from omtools.linux import proc, ptrace
+from omtools.linux.cpuid import xsave_layout
 from omtools.linux.x86_64 import (
     NO_CALL,
     PAGE,
@@ -68,7 +74,6 @@ _SS_ONSTACK = 1  # <asm-generic/signal-defs.h>
 _RSEQ_UNREGISTER = 1  # RSEQ_FLAG_UNREGISTER, <linux/rseq.h>
 _UNCATCHABLE = (signal.SIGKILL, signal.SIGSTOP)
 _ASIDE = 64 << 20  # how far behind the scratch area
-_KEPT_NAMES = ("[vvar]", "[vvar_vclock]", "[vdso]", "[vsyscall]")
 
 
 def _run(tracee: Tracee, scratch: Scratch, registers: Registers, calls: list[tuple[str, Call]]) -> list[int]:
@@ -92,27 +97,58 @@ def _map_call(region: Region, start: int, end: int) -> tuple[str, Call]:
     return "mmap", (SYS_MMAP, start, end - start, protection, flags, -1, 0)
 
 
-def map_guest(stub: Tracee, scratch: Scratch, registers: Registers, image: Image) -> None:
-    """Turn a fresh stub's address space into the image's, empty."""
+def map_guest(stub: Tracee, scratch: Scratch, registers: Registers, image: Image) -> ClockCode:
+    """Turn a fresh stub's address space into the image's, empty; says where it will read clocks."""
     mine = [m for m in proc.mappings(stub.pid) if not scratch.holds(m.start) and m.name != "[vsyscall]"]
-    kernel = {m.name: m for m in mine if m.name in _KEPT_NAMES}
-    wanted = {name: (start, end) for name, start, end in image.vdso}
-    if set(kernel) != set(wanted):
-        why = f"its kernel maps {sorted(kernel)}, the process has {sorted(wanted)}"
-        raise RestoreFailed(node="", why=why)
+    kernel = [m for m in mine if m.name in KERNEL_MAPPINGS]
+    code = next((stub.memory.read(m.start, m.size) for m in kernel if m.name == "[vdso]"), b"")
     calls: list[tuple[str, Call]] = [
-        ("munmap", (SYS_MUNMAP, m.start, m.size)) for m in mine if m.name not in _KEPT_NAMES
+        ("munmap", (SYS_MUNMAP, m.start, m.size)) for m in mine if m.name not in KERNEL_MAPPINGS
     ]
     # By way of a place that is free in both, for old and new places may overlap.
     aside = scratch.end + _ASIDE
+    places = {name: start for name, start, _end in image.vdso.mappings}
+    foreign = code != image.vdso.code or {m.name for m in kernel} != set(places)
     inward: list[tuple[str, Call]] = []
-    for name, mapping in kernel.items():
-        size, place = mapping.size, wanted[name][0]
+    at = {}
+    for mapping in kernel:
+        size = mapping.size
+        at[mapping.name] = aside if foreign else places[mapping.name]
         calls.append(("mremap", (SYS_MREMAP, mapping.start, size, size, _MREMAP_MOVE, aside)))
-        inward.append(("mremap", (SYS_MREMAP, aside, size, size, _MREMAP_MOVE, place)))
+        if not foreign:
+            inward.append(("mremap", (SYS_MREMAP, aside, size, size, _MREMAP_MOVE, places[mapping.name])))
         aside += size
     _run(stub, scratch, registers, calls + inward)
     _run(stub, scratch, registers, [_map_call(region, region.start, region.end) for region in image.regions])
+    if not foreign:
+        return ClockCode(image.vdso.span)
+    here = range(at.get("[vdso]", 0), at.get("[vdso]", 0) + len(code))
+    copy, stubs = _stand_in(image, code, here.start)
+    if copy:
+        _run(stub, scratch, registers, [_map_code(image.vdso.span)])
+        with open(f"/proc/{stub.pid}/mem", "r+b", buffering=0) as memory:
+            os.pwrite(memory.fileno(), copy, image.vdso.span.start)
+    return ClockCode(here, True, stubs, image.vdso.span)
+
+
+def _map_code(span: range) -> tuple[str, Call]:
+    flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE
+    return "mmap", (SYS_MMAP, span.start, len(span), PROT_READ | PROT_EXEC, flags, -1, 0)
+
+
+def _stand_in(image: Image, code: bytes, base: int) -> tuple[bytes, tuple[range, ...]]:
+    """What leads to this kernel's vdso (`code`, at `base`) where the home's was, and its stubs' addresses."""
+    if not image.vdso.code:
+        return b"", ()
+    if image.vdso.interrupted:
+        why = "its kernel is another, and a signal's handler interrupts the reading of a clock; try again"
+        raise RestoreFailed(node="", why=why)
+    try:
+        copy, stubs = stand_in(image.vdso.code, code, base)
+    except CannotStandIn as error:
+        raise RestoreFailed(node="", why=str(error)) from None
+    start = image.vdso.span.start
+    return copy, tuple(range(start + one.start, start + one.stop) for one in stubs)
 
 
 def empty_deputy(deputy: Tracee, scratch: Scratch, registers: Registers, image: Image) -> None:
@@ -142,7 +178,8 @@ def map_home(deputy: Tracee, scratch: Scratch, registers: Registers, image: Imag
     Pages of those ranges are to be written only where they differ.
     """
     _grow_stack(deputy, scratch, registers, image)
-    mine = [m for m in proc.mappings(deputy.pid) if not scratch.holds(m.start) and m.name not in _KEPT_NAMES]
+    kept = (*KERNEL_MAPPINGS, "[vsyscall]")
+    mine = [m for m in proc.mappings(deputy.pid) if not scratch.holds(m.start) and m.name not in kept]
     wanted = [(region.start, region.end) for region in image.regions]
     have = [(m.start, m.end) for m in mine]
     calls: list[tuple[str, Call]] = []
@@ -298,9 +335,17 @@ _SLOT_SIZE = 128  # a struct timespec and a trampoline
 _LAST_SLOT = PAGE - 8  # where the page keeps the number of the slot used last
 
 
+def vector_area(tracee: Tracee, image: Image) -> bytes:
+    """The image's vector registers as this processor has them; raises ProcessorLacks."""
+    try:
+        return put_together(image.vectors, ptrace.get_xstate(tracee.pid), xsave_layout())
+    except NotThere as error:
+        raise ProcessorLacks(node="", features=str(error)) from None
+
+
 def start_state(tracee: Tracee, image: Image, registers: Registers) -> None:
     """Vector state, signal mask and registers, by ptrace: the process is complete."""
-    ptrace.set_xstate(tracee.pid, image.xstate)
+    ptrace.set_xstate(tracee.pid, vector_area(tracee, image))
     ptrace.set_sigmask(tracee.pid, image.mask)
     ptrace.set_registers(tracee.pid, registers)
 

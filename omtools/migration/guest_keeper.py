@@ -258,6 +258,9 @@ class GuestKeeper(Keeper):
 
     def _deliver(self, remote: Remote, number: int) -> None:
         """The guest is about to take a signal."""
+        if reason := remote.only_at_home(number):
+            self.need_home(reason)
+            return
         effect = remote.disposition(number)
         if effect == "core":  # at home it leaves the core its parent expects
             self._fatal.append(ptrace.get_siginfo(remote.pid))
@@ -265,6 +268,7 @@ class GuestKeeper(Keeper):
             return
         if effect == "caught":
             self._settle_call()
+            remote.leave_stub()
         elif effect != "kills":
             remote.undo_interruption()
         self._stopped = False

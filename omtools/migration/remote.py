@@ -16,11 +16,12 @@ from collections.abc import Iterable
 import msgspec
 
 from omtools.errors import RestoreFailed
+from omtools.i18n import _
 from omtools.image.cage import Cage
 from omtools.image.capture import INJECTED_AWAY, Before, take_image
-from omtools.image.clock_code import reads_clock
+from omtools.image.clock_code import ClockCode
 from omtools.image.injection import SCRATCH_SIZE, Scratch, normalise, private_scratch
-from omtools.image.model import Image, Resume
+from omtools.image.model import Image, Resume, Vdso
 from omtools.image.restore import (
     SYS_RT_TGSIGQUEUEINFO,
     final_registers,
@@ -29,6 +30,7 @@ from omtools.image.restore import (
     map_guest,
     send_traps,
     start_state,
+    vector_area,
 )
 from omtools.linux import proc, ptrace, seccomp
 from omtools.linux.memory import ProcessMemory
@@ -51,6 +53,7 @@ _SYS_CLOSE, _SYS_RT_SIGSUSPEND = 3, 130
 _SIGSET_SIZE = 8  # the kernel's sigset_t
 _FPROG = struct.Struct("<HxxxxxxQ")  # struct sock_fprog, <linux/filter.h>
 _MOST_BEHIND = 5.0  # seconds; more than a message takes
+_SI_KERNEL = 0x80  # <asm-generic/siginfo.h>; below it are the exceptions of the processor
 _PROCESS_CPU_CLOCK = 2  # CPUCLOCK_SCHED, include/linux/posix-timers.h
 
 # signal(7): what signals do where there is no handler.
@@ -81,7 +84,8 @@ class Remote:
         self._home_pid = 0
         self._home_scratch = (0, 0)
         self._scratch = Scratch(0)
-        self._clock_code = range(0)
+        self._clock_code = ClockCode()
+        self._vdso: Vdso | None = None  # its home's
         self._cpu_before = (0.0, 0.0)
         self._cpu_away = (0.0, 0.0)
         self._begun = False
@@ -95,12 +99,13 @@ class Remote:
         ProcessEnded.
         """
         self._home_pid, self._home_scratch = image.pid, image.scratch
-        self._clock_code = next((range(a, b) for name, a, b in image.vdso if name == "[vdso]"), range(0))
+        self._vdso = image.vdso
         with self.tracee.borrowed() as (registers, _mask):
             try:
                 limit_guest(self.pid, image)
                 self._scratch = private_scratch(self.tracee, STUB_GADGET, registers, image.scratch[0])
-                map_guest(self.tracee, self._scratch, registers, image)
+                vector_area(self.tracee, image)  # before the long part
+                self._clock_code = map_guest(self.tracee, self._scratch, registers, image)
             except BaseException:
                 receive_pages(link, lambda _address, _data: None)
                 raise
@@ -238,13 +243,28 @@ class Remote:
 
     def reads_clock(self) -> bool:
         """The stopped guest is where it must not be moved, see `clock_code`."""
-        return reads_clock(ptrace.get_registers(self.pid), self._clock_code)
+        return self._clock_code.holds(ptrace.get_registers(self.pid))
+
+    def leave_stub(self) -> None:
+        """Let no register of the stopped guest point into what stands in for its home's vdso."""
+        registers = ptrace.get_registers(self.pid)
+        if self._clock_code.take_back(registers):
+            ptrace.set_registers(self.pid, registers)
 
     def undo_interruption(self) -> None:
         """See `normalise`: no handler is going to run in the stopped guest."""
         registers = ptrace.get_registers(self.pid)
         if normalise(registers):
             ptrace.set_registers(self.pid, registers)
+
+    def only_at_home(self, number: int) -> str:
+        """Why the instruction for which the stopped guest is to get a signal may do well at home, or ""."""
+        code = int.from_bytes(ptrace.get_siginfo(self.pid)[8:12], "little", signed=True)
+        if number == signal.SIGILL and 0 < code < _SI_KERNEL:  # perhaps only this processor lacks it
+            return _("this node's processor does not know an instruction of it")
+        if number == signal.SIGSEGV and self._clock_code.strays(ptrace.get_registers(self.pid)):
+            return _("it returned from a signal's handler into its home's clock code")
+        return ""
 
     def queue_signal(self, siginfo: bytes) -> None:
         """Send the stopped guest a signal with this siginfo_t, as if from itself."""
@@ -299,11 +319,12 @@ class Remote:
         """The image of the stopped guest; `resume` and `pending` as the keeper knows better."""
         registers = ptrace.get_registers(self.pid)
         normalise(registers)
+        self._clock_code.take_back(registers)
         ptrace.set_registers(self.pid, registers)
         scratch = Scratch(self._scratch.base, SCRATCH_SIZE)
         with self.tracee.borrowed() as (registers, mask):
             image = take_image(self.tracee, registers, mask, scratch, before,
-                               pid=self._home_pid, resume=resume)  # fmt: skip
+                               pid=self._home_pid, resume=resume, vdso=self._vdso)  # fmt: skip
         return msgspec.structs.replace(
             image,
             pending=[*image.pending, *pending],

@@ -11,7 +11,7 @@ import msgspec
 from omtools.errors import AlreadyTraced, CannotMigrate, NoSuchProcess, NotYourProcess
 from omtools.i18n import _
 from omtools.image.capture import SIGACTION_SIZE, Before, look_before, take_image
-from omtools.image.clock_code import PATIENCE, a_moment, clock_code, reads_clock
+from omtools.image.clock_code import PATIENCE, PATIENCE_WITH_HANDLER, a_moment, clock_code, interrupted
 from omtools.image.injection import (
     SYS_MUNMAP,
     Scratch,
@@ -81,17 +81,20 @@ class Resident:
     def _stop(self) -> Registers:
         """Stop it where it may be moved; its registers."""
         code = clock_code(self.pid)
-        limit = time.monotonic() + PATIENCE
+        begun = time.monotonic()
         while True:
             self._before = look_before(self.pid)
             if self.tracee.interrupt().kind is StopKind.GROUP:
                 reason = _("it is stopped; continue it first: kill -CONT {pid}").format(pid=self.pid)
                 raise CannotMigrate(pid=self.pid, reason=reason)
             registers = ptrace.get_registers(self.pid)
-            if not reads_clock(registers, code):
+            lasted = time.monotonic() - begun
+            if not code.holds(registers) and (
+                lasted > PATIENCE_WITH_HANDLER or not interrupted(self.tracee.memory, registers, code.code)
+            ):
                 return registers
             ptrace.cont(self.pid)
-            if time.monotonic() > limit:
+            if lasted > PATIENCE:
                 raise CannotMigrate(pid=self.pid, reason=_("it does nothing but read clocks"))
             a_moment()
 

@@ -180,7 +180,7 @@ async def test_a_full_node_refuses(pair: Cluster) -> None:
 
 
 async def test_another_kernel_refuses(pair: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    theirs = Platform("5.14.0", "x86_64", "other", (), 4096)
+    theirs = Platform("5.14.0", "aarch64", (), 4096)
     monkeypatch.setattr(pair.agents[2].guests, "_platform", theirs)
     async with pair.asking(1) as asker:
         with pytest.raises(KernelDiffers, match=r"5\.14\.0"):

@@ -18,7 +18,9 @@ from omtools.image import capture
 from omtools.image.capture import Before, add_trampolines, look_before, trampoline_page
 from omtools.image.injection import Scratch, Tracee
 from omtools.image.model import Image, Region, Resume
+from omtools.image.vectors import take_apart
 from omtools.linux import proc, ptrace
+from omtools.linux.cpuid import xsave_layout
 from omtools.linux.x86_64 import ERESTART_RESTARTBLOCK, PAGE, Registers, unsigned
 from omtools.migration.residence import Resident
 
@@ -92,7 +94,7 @@ def test_what_it_says_of_memory() -> None:
         assert [(r.start, r.end, r.protection, r.name, r.offset) for r in image.regions] == [
             (m.start, m.end, m.protection, m.name, m.offset) for m in mappings if m.name not in kernel
         ]
-        assert image.vdso == [(m.name, m.start, m.end) for m in mappings if m.name in kernel]
+        assert image.vdso.mappings == [(m.name, m.start, m.end) for m in mappings if m.name in kernel]
         kinds = {region.name: region.kind for region in image.regions}
         assert kinds["[stack]"] == "stack"
         assert kinds["[heap]"] == "private"
@@ -120,7 +122,7 @@ def test_what_it_says_of_the_rest() -> None:
         assert image.robust[1] == 24
         assert image.tid_address
         assert bytes(ptrace.get_registers(child.pid)) == image.registers
-        assert ptrace.get_xstate(child.pid) == image.xstate
+        assert take_apart(ptrace.get_xstate(child.pid), xsave_layout()) == image.vectors
         assert 0 <= time.clock_gettime_ns(time.CLOCK_MONOTONIC) - image.monotonic_ns < 60 * SECOND
         assert 0 <= time.clock_gettime_ns(time.CLOCK_BOOTTIME) - image.boottime_ns < 60 * SECOND
         assert image.resume is None
