@@ -26,12 +26,13 @@ from omtools.agent.migrations import Migrations
 from omtools.agent.paths import make_run_dir
 from omtools.agent.peers import Peers
 from omtools.agent.server import SshServer, UnixServer
+from omtools.agent.wishes import Wishes
 from omtools.cluster.balance import Proposal, admit
 from omtools.cluster.constraints import REASONS
 from omtools.cluster.load import BLOCK, CONFIGURED, LSTAY, NOMFS, QUIET, STAY, UP
 from omtools.cluster.map import Node
 from omtools.cluster.vector import PER_TASK
-from omtools.errors import NoSuchProcess, OmError
+from omtools.errors import OmError
 from omtools.i18n import _
 from omtools.migration.orders import Bring, State
 from omtools.migration.reach import Export, Reach
@@ -53,14 +54,19 @@ class Agent:
         self.gauge = Gauge(configuration.run, configuration.settings.speed)
         self.keepers = Keepers(configuration.run, self._on_state, self._on_gone)
         self.peers = Peers(configuration, self.keys.client)
-        self.guests = Guests(configuration, self.engine, self.keepers, self.gauge, self._reach, self._judge)
-        self.migrations = Migrations(
-            configuration, self.engine, self.keepers, self.guests, self.peers, self._leaving
-        )
-        self.files = Files(configuration, self.peers)
-        self.knowing = Knowing(configuration, self.peers, self.gauge, self._counts)
         self._memo = Memo(configuration.run)
         candidates = Candidates(self._memo, configuration.settings.everything, self.node.number)
+        self.wishes = Wishes(configuration, self._memo, self.keepers, self.peers, candidates)
+        self.guests = Guests(
+            configuration, self.engine, self.keepers, self.gauge, self._reach, self._judge,
+            self.wishes.arriving,
+        )  # fmt: skip
+        self.migrations = Migrations(
+            configuration, self.engine, self.keepers, self.guests, self.peers, self._leaving,
+            self.wishes.leaving,
+        )  # fmt: skip
+        self.files = Files(configuration, self.peers)
+        self.knowing = Knowing(configuration, self.peers, self.gauge, self._counts)
         self.balancing = Balancing(
             self.knowing, candidates, self.keepers, self.migrations, self.gauge, self._publish
         )
@@ -218,8 +224,11 @@ class Agent:
                 return self._nodes()
             case api.Switch():
                 return await self._switch(request, caller)
-            case api.Lock():
-                return self._lock(request, caller)
+            case (
+                api.Lock() | api.SetProcess() | api.GetProcess() | api.GuestSettings()
+                | api.SetDecay() | api.GetDecay()
+            ):  # fmt: skip
+                return await self.wishes.handle(request, caller)
             case api.Subscribe():
                 self._subscribers.append(notify)
                 return api.Done()
@@ -268,14 +277,15 @@ class Agent:
     async def _processes(self, request: api.Processes, caller: Caller) -> api.ProcessList:
         await asyncio.gather(*(keeper.refresh() for keeper in self.keepers.all() if not keeper.final))
         found = [
-            self._info(keeper.state)
+            self._info(keeper)
             for keeper in self.keepers.all()
             if keeper.spoken.is_set() and not keeper.final
         ]
         mine = [info for info in found if request.all or caller.uid in (0, info.uid)]
         return api.ProcessList(self.node.number, sorted(mine, key=lambda info: info.local_pid))
 
-    def _info(self, state: State) -> api.ProcessInfo:
+    def _info(self, keeper: Keeper) -> api.ProcessInfo:
+        state = keeper.state
         figures = state.statistics
         return api.ProcessInfo(
             pid=state.pid,
@@ -286,7 +296,7 @@ class Agent:
             home=state.home,
             where=state.node,
             phase=state.phase,
-            locked=self._memo.locked(state.local_pid),
+            locked=bool(self.wishes.of_keeper(keeper).locked),
             bytes=figures.bytes_moved,
             frozen_ms=figures.frozen_ms,
             total_ms=figures.total_ms,
@@ -369,14 +379,6 @@ class Agent:
         role = "guest" if what == "expel" else "deputy"
         return await send_home(self.keepers.all(), role, caller, self.migrations.migrate)
 
-    def _lock(self, request: api.Lock, caller: Caller) -> api.Done:
-        try:
-            caller.check_process(request.pid, os.stat(f"/proc/{request.pid}").st_uid)
-            self._memo.lock(request.pid, request.locked)
-        except FileNotFoundError:
-            raise NoSuchProcess(pid=request.pid) from None
-        return api.Done()
-
     # -- what keepers say
 
     def _on_state(self, keeper: Keeper, state: State) -> None:
@@ -389,11 +391,12 @@ class Agent:
             at=state.node,
             reason=state.reason,
         )
-        self._publish(api.ProcessChanged(self._info(state), gone=keeper.final))
+        self._publish(api.ProcessChanged(self._info(keeper), gone=keeper.final))
 
     def _on_gone(self, keeper: Keeper) -> None:
         self.guests.gone(keeper)
         self.migrations.gone(keeper)
+        self.wishes.gone(keeper)
         # It was killed, or it had become a user who may not remove anything here.
         keeper.path.unlink(missing_ok=True)
         if keeper.state.phase in FINAL:
@@ -405,7 +408,7 @@ class Agent:
             role=keeper.state.role,
             phase=keeper.state.phase,
         )
-        self._publish(api.ProcessChanged(self._info(keeper.state), gone=True))
+        self._publish(api.ProcessChanged(self._info(keeper), gone=True))
 
     def _publish(self, event: api.Event) -> None:
         for notify in list(self._subscribers):

@@ -17,6 +17,7 @@ from omtools.agent.engine import Engine
 from omtools.agent.gauge import Gauge
 from omtools.agent.keepers import Keeper, Keepers
 from omtools.cluster.load import reserve_of
+from omtools.cluster.process_settings import ProcessSettings
 from omtools.errors import BadRequest, NodeFull, NodeRefuses, OmError
 from omtools.i18n import _
 from omtools.image.platform import Platform, this_platform
@@ -55,11 +56,13 @@ class Guests:
         gauge: Gauge,
         reach: Callable[[str], Reach],
         judge: Callable[[api.PrepareGuest, float, int], str],
+        arriving: Callable[[str, ProcessSettings], None],
     ) -> None:
         """What the agent has to say.
 
         `reach` tells how a guest's files are reached, given where its home has all nodes' files; `judge` why
         a process that a balancer offers is not welcome, given the tasks and bytes that are still to come.
+        `arriving` is told a guest's migration and settings.
         """
         self._configuration = configuration
         self._engine = engine
@@ -67,6 +70,7 @@ class Guests:
         self._gauge = gauge
         self._reach = reach
         self._judge = judge
+        self._arriving_with = arriving
         self._platform: Platform | None = None
         self._expected: dict[Path, _Expected] = {}  # by the keeper's socket
 
@@ -177,6 +181,7 @@ class Guests:
         launched = await self._engine.launch(self._configuration.run, order)
         self._expected[control] = replace(self._expected[control], port=launched.port)
         await self._keepers.adopt(order, own.name)
+        self._arriving_with(wanted.migration, wanted.settings)
         log.info(
             "a guest is expected",
             mig=wanted.migration,

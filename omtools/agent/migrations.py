@@ -24,12 +24,14 @@ from omtools.agent.peers import Peers
 from omtools.agent.tunnel import Tunnel, reachable
 from omtools.cluster.balance import Proposal
 from omtools.cluster.map import Node
+from omtools.cluster.process_settings import ProcessSettings
 from omtools.errors import (
     AgentVersion,
     AtHomeAlready,
     CannotMigrate,
     HostKeyWrong,
     KeyNotAuthorised,
+    MaskForbids,
     MigrationRunning,
     NodeDown,
     ProcessEnded,
@@ -74,14 +76,20 @@ class Migrations:
         guests: Guests,
         peers: Peers,
         files: Callable[[], tuple[bool, str]],
+        settings: Callable[[int], ProcessSettings],
     ) -> None:
-        """`files` tells if a process's files may be opened where it goes, and where all nodes' are here."""
+        """What the agent has to say.
+
+        `files` tells if a process's files may be opened where it goes, and where all nodes' are here;
+        `settings` what the owner of a process wants.
+        """
         self._configuration = configuration
         self._engine = engine
         self._keepers = keepers
         self._guests = guests
         self._peers = peers
         self._files = files
+        self._settings = settings
         self._moving: set[int] = set()
         self._tunnels: dict[str, list[Tunnel]] = {}  # by migration
         self._gids: dict[str, int] = {}  # by migration
@@ -253,6 +261,9 @@ class Migrations:
 
     async def _prepare(self, mover: _Mover, target: Node, offer: Proposal | None = None) -> _Prepared:
         """Have the target make ready, and find a way to the guest's keeper."""
+        settings = self._settings(mover.pid)
+        if not settings.mask.permits(target.number):
+            raise MaskForbids(pid=mover.pid, node=target.name)
         link = self._configuration.settings.link
         own = await asyncio.to_thread(make_identity, f"openMosix {mover.migration} deputy")
         wanted = api.PrepareGuest(
@@ -271,6 +282,7 @@ class Migrations:
             mount=self._files()[1],
             runnable=offer.runnable if offer is not None else 0.0,
             least_rate=offer.least_rate if offer is not None else 0.0,
+            settings=settings,
         )
         ready = await self._peers.call(target, wanted, api.GuestReady)
         return await self._way(mover, target, ready, own)

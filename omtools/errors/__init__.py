@@ -13,6 +13,7 @@ OmError
 │   ├── AtHomeAlready        17
 │   ├── CannotMigrate        18
 │   ├── ThereAlready         19
+│   ├── MaskForbids          67
 │   ├── ProcessEnded         34
 │   └── MigrationStalled     37
 ├── about a node
@@ -88,6 +89,7 @@ from omtools.errors.cluster import (
     KernelThread as KernelThread,
     KeyNotAuthorised as KeyNotAuthorised,
     LinkLost as LinkLost,
+    MaskForbids as MaskForbids,
     MigrationRunning as MigrationRunning,
     MigrationStalled as MigrationStalled,
     NoAgent as NoAgent,

@@ -256,3 +256,11 @@ class CannotUnmount(OmError):
     exit_status = 47
     template = N_("{target} cannot be unmounted: {why}.")
     remedy = N_("As root: `umount -l {target}`.")
+
+
+class MaskForbids(OmError):
+    """The owner's cluster mask leaves that node out."""
+
+    exit_status = 67
+    template = N_("Process {pid} may not run on node {node}: its cluster mask forbids it.")
+    remedy = N_("Its owner sets the mask: migfilter, mignodes, migpolicy.")
