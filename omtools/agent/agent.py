@@ -25,6 +25,7 @@ from omtools.agent.memo import Memo
 from omtools.agent.migrations import Migrations
 from omtools.agent.paths import make_run_dir
 from omtools.agent.peers import Peers
+from omtools.agent.reconsidering import BALANCE, Reconsidering
 from omtools.agent.server import SshServer, UnixServer
 from omtools.agent.wishes import Wishes
 from omtools.cluster.balance import Proposal, admit
@@ -69,6 +70,9 @@ class Agent:
         self.knowing = Knowing(configuration, self.peers, self.gauge, self._counts)
         self.balancing = Balancing(
             self.knowing, candidates, self.keepers, self.migrations, self.gauge, self._publish
+        )
+        self._reconsidering = Reconsidering(
+            configuration, candidates, self.keepers, self.gauge, self.balancing, self.migrations, self.peers
         )
         self._subscribers: list[Notify] = []
         self._work: set[asyncio.Task[api.Moved]] = set()
@@ -212,7 +216,7 @@ class Agent:
     ) -> api.Result:
         """Do what is asked; raises OmError."""
         match request:
-            case api.Migrate():
+            case api.Migrate() | api.Reconsider():
                 return await self._migrate(request, caller)
             case api.Processes():
                 return await self._processes(request, caller)
@@ -256,11 +260,15 @@ class Agent:
         if notify in self._subscribers:
             self._subscribers.remove(notify)
 
-    async def _migrate(self, request: api.Migrate, caller: Caller) -> api.Moved:
+    async def _migrate(self, request: api.Migrate | api.Reconsider, caller: Caller) -> api.Moved:
+        if isinstance(request, api.Reconsider):
+            work = self._reconsidering.of_peer(request, caller)
+        elif request.to == BALANCE:
+            work = self._reconsidering.migrate(request.pid, caller)
+        else:
+            work = self.migrations.migrate(request.pid, request.to, caller)
         # Shielded: when who asked goes away, the move goes on and is still followed and logged.
-        task = asyncio.get_running_loop().create_task(
-            self.migrations.migrate(request.pid, request.to, caller)
-        )
+        task = asyncio.get_running_loop().create_task(work)
         self._work.add(task)
         task.add_done_callback(self._moved)
         return await asyncio.shield(task)

@@ -59,11 +59,17 @@ class Migrate(msgspec.Struct, tag="migrate", frozen=True):
 
     Attributes:
         pid: of a process whose home is here, or the local pid of a guest.
-        to: a node's number, name or address, or "home".
+        to: a node's number, name or address, or "home"; or "balance": where it now runs best.
     """
 
     pid: Pid
     to: Word
+
+
+class Reconsider(msgspec.Struct, tag="reconsider", frozen=True):
+    """From agent to agent: send your guest of that name to where it now runs best. Answer: `Moved`."""
+
+    migration: MigrationName
 
 
 class Processes(msgspec.Struct, tag="processes", frozen=True):
@@ -247,6 +253,7 @@ class Views(msgspec.Struct, tag="views", frozen=True):
 
 Request = (
     Migrate
+    | Reconsider
     | Processes
     | NodeInfo
     | Whois

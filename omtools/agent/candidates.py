@@ -92,6 +92,25 @@ class Candidates:
         self._known = seen
         return found
 
+    def one(self, pid: int, now: float, keeper: Keeper | None, speed: int) -> Process | None:
+        """A single process, candidate or not, with what is known of it; None if it is not there.
+
+        Args:
+            pid: of a process that runs here.
+            now: of the monotonic clock.
+            keeper: its keeper, if it is a guest.
+            speed: of this node's processors.
+        """
+        stat = _stat(pid)
+        if stat is None or stat.state in "ZX":
+            return None
+        settings = self._memo.guest(keeper.state.migration) if keeper else self._memo.settings(pid)
+        known = self._known.get((pid, stat.begun))
+        if known is None:  # what it did in all its life, for want of anything better
+            lived = Sample(_uptime() - stat.begun / _TICK, stat.cpu_s)
+            known = _Known(stat, now, now, Statistics(hint=settings.owners_hint).after(lived))
+        return self._process(pid, known, keeper, (now, speed, False, settings))
+
     def moved(self, pid: int) -> None:
         """The balancer has moved it."""
         for known in self._of(pid):

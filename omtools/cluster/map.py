@@ -28,6 +28,7 @@ _HOST = re.compile(
     r"(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*"
 )
 _NUMBER = re.compile(r"[0-9]{1,9}")
+_WORDS = ("home", "balance")  # what `migrate` takes in place of a node
 _ALIAS = ("ALIAS", "0")  # openMosix took a range of length 0 for an alias too
 
 
@@ -151,7 +152,7 @@ def parse_names(text: str, path: str = "names") -> dict[int, str]:
             raise BadMap(path=path, line=line, why=_("a line is a node's number and its name"))
         number = _node_number(fields[0], path, line)
         name = fields[1]
-        if not _HOST.fullmatch(name) or _NUMBER.fullmatch(name) or name.casefold() == "home":
+        if not _HOST.fullmatch(name) or _NUMBER.fullmatch(name) or name.casefold() in _WORDS:
             raise BadMap(path=path, line=line, why=_("“{name}” cannot be a node's name").format(name=name))
         if number in names or name.casefold() in taken:
             raise BadMap(
@@ -199,7 +200,9 @@ class _Reader:
     def is_name(host: str) -> bool:
         # All digits and dots but no address: a slip of the pen, not a name.
         return (
-            bool(_HOST.fullmatch(host)) and not re.fullmatch(r"[0-9.]+", host) and host.casefold() != "home"
+            bool(_HOST.fullmatch(host))
+            and not re.fullmatch(r"[0-9.]+", host)
+            and host.casefold() not in _WORDS
         )
 
     def add(self, line: int, entry: Range) -> None:

@@ -14,6 +14,7 @@ OmError
 │   ├── CannotMigrate        18
 │   ├── ThereAlready         19
 │   ├── MaskForbids          67
+│   ├── StaysThere           68
 │   ├── ProcessEnded         34
 │   └── MigrationStalled     37
 ├── about a node
@@ -102,6 +103,7 @@ from omtools.errors.cluster import (
     ProcessEnded as ProcessEnded,
     ProcessorLacks as ProcessorLacks,
     RestoreFailed as RestoreFailed,
+    StaysThere as StaysThere,
     ThereAlready as ThereAlready,
     UnknownNode as UnknownNode,
     ZombieProcess as ZombieProcess,

@@ -264,3 +264,10 @@ class MaskForbids(OmError):
     exit_status = 67
     template = N_("Process {pid} may not run on node {node}: its cluster mask forbids it.")
     remedy = N_("Its owner sets the mask: migfilter, mignodes, migpolicy.")
+
+
+class StaysThere(OmError):
+    """It was asked where it runs best, and that is where it is."""
+
+    exit_status = 68
+    template = N_("Process {pid} stays where it is: {reason}.")

@@ -16,8 +16,9 @@ from omtools.agent.candidates import Candidates
 from omtools.agent.memo import Memo
 from omtools.cluster.constraints import Hint
 from omtools.cluster.decay import Decay
+from omtools.cluster.load import Loads
 from omtools.cluster.process_settings import NO_SETTINGS, ProcessSettings
-from omtools.errors import MaskForbids, NoSuchProcess, NotAllowed
+from omtools.errors import MaskForbids, NoSuchProcess, NotAllowed, StaysThere
 
 from .support import Cluster
 
@@ -135,3 +136,35 @@ def test_candidates_carry_what_their_owners_want(short: object, family: tuple[in
     candidates.clear(child)
     assert known[child].statistics.seconds == 0
     assert os.getpid() not in found
+
+
+async def test_migrate_balance_goes_where_it_is_better(three: Cluster, family: tuple[int, int]) -> None:
+    pid, _child = family
+    three.engine.real = True
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _one in range(2 + (os.cpu_count() or 1))]
+    try:
+        async with three.asking(1) as asker:
+            with pytest.raises(StaysThere, match="hardly computes"):
+                await asker.ask(api.Migrate(pid, "balance"))
+            with pytest.raises(NoSuchProcess):
+                await asker.ask(api.Migrate(4194304, "balance"))
+            # All nodes share this machine: only the first one's load is told as it is.
+            for number in (2, 3):
+                three.agents[number].gauge.stop()
+                three.agents[number].gauge.loads = Loads()
+            one = busy[0].pid
+            async with asyncio.timeout(60):
+                moved = None
+                while moved is None:
+                    try:
+                        moved = await asker.ask(api.Migrate(one, "balance"))
+                    except StaysThere:
+                        await asyncio.sleep(0.2)
+            assert moved.target in (2, 3)
+            # The host is asked, and looks at its guest (of which the fake engine makes only a number).
+            with pytest.raises(NoSuchProcess, match=str(one + 100_000)):
+                await asker.ask(api.Migrate(one, "balance"))
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
