@@ -54,7 +54,7 @@ class Agent:
         self.keys: Keys = ensure_keys(configuration.directory, configuration.node.name)
         self.gauge = Gauge(configuration.run, configuration.settings.speed)
         self.keepers = Keepers(configuration.run, self._on_state, self._on_gone)
-        self.peers = Peers(configuration, self.keys.client)
+        self.peers = Peers(configuration, self.keys)
         self._memo = Memo(configuration.run)
         candidates = Candidates(self._memo, configuration.settings.everything, self.node.number)
         self.wishes = Wishes(configuration, self._memo, self.keepers, self.peers, candidates)
@@ -77,7 +77,7 @@ class Agent:
         self._subscribers: list[Notify] = []
         self._work: set[asyncio.Task[api.Moved]] = set()
         self._unix = UnixServer(configuration.run, self)
-        self._ssh = SshServer(configuration.directory, self.keys.host, self, self._permits)
+        self._ssh = SshServer(configuration.directory, self.keys, self, self._permits)
 
     @property
     def node(self) -> Node:
@@ -243,8 +243,10 @@ class Agent:
             case api.OpenFiles():
                 return await self.files.open(request, caller)
             case api.News():
-                caller.check_node("news")
-                return self.knowing.hear(request)
+                return self.knowing.hear(request, caller)
+            case api.SetNodes():
+                caller.check_master("set_nodes")
+                return self._set_nodes(request)
             case api.SetSpeed():
                 return self._set_speed(request, caller)
             case api.Expel():
@@ -351,6 +353,14 @@ class Agent:
             release=self.guests.platform.release,
             version=__version__,
         )
+
+    def _set_nodes(self, request: api.SetNodes) -> api.Done:
+        others = [Node(one.number, one.name, one.address, tuple(one.aliases)) for one in request.nodes]
+        self.peers.moved(self.configuration.map.replace(others, self.node))
+        self.knowing.renew()
+        log.info("the map changed", nodes=len(self.configuration.map))
+        self._publish(api.MapChanged(self.node.number, len(self.configuration.map)))
+        return api.Done()
 
     def _find(self, word: str) -> Node:
         return self.configuration.map.find(word) if word else self.node

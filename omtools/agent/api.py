@@ -102,6 +102,16 @@ class Nodes(msgspec.Struct, tag="nodes", frozen=True):
     """The whole map. Answer: `NodeList`."""
 
 
+class SetNodes(msgspec.Struct, tag="set_nodes", frozen=True):
+    """Take these nodes for the cluster, from now on until told otherwise (omdiscd's). Answer: `Done`.
+
+    Attributes:
+        nodes: all but this one.
+    """
+
+    nodes: list[NodeName]
+
+
 class Switch(msgspec.Struct, tag="switch", frozen=True):
     """Set one of the node's switches. Answer: `Done`.
 
@@ -258,6 +268,7 @@ Request = (
     | NodeInfo
     | Whois
     | Nodes
+    | SetNodes
     | Switch
     | Lock
     | SetProcess
@@ -332,7 +343,19 @@ class Decided(msgspec.Struct, tag="decided", frozen=True):
     figures: dict[str, float] = {}
 
 
-Event = ProcessChanged | SwitchChanged | Decided
+class MapChanged(msgspec.Struct, tag="map_changed", frozen=True):
+    """Nodes were found, or have moved.
+
+    Attributes:
+        node: number of this node.
+        nodes: how many there are.
+    """
+
+    node: int
+    nodes: int
+
+
+Event = ProcessChanged | SwitchChanged | Decided | MapChanged
 
 
 # --------------------------------------------------------------------------------------------- lines

@@ -111,7 +111,7 @@ class Guests:
         Raises:
             OmError: NotAllowed, NodeRefuses, NodeFull, KernelDiffers, ProcessorLacks, or the engine's.
         """
-        caller.check_node("prepare_guest")
+        caller.check_node("prepare_guest", wanted.home)
         if (why := self._unwelcome(wanted, blocked)) is not None:
             raise why
         control = self._keepers.path("guest", wanted.migration, wanted.leg)

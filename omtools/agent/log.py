@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import logging.handlers
 import sys
 from pathlib import Path
 
@@ -11,19 +12,26 @@ from omtools.errors import BadConfiguration
 _logger = logging.getLogger("openmosix")
 
 
-def set_up(node: int, file: Path | None = None, debug: bool = False) -> None:
-    """Send the log to a file, or to stderr.
+def set_up(node: int, file: Path | None = None, debug: bool = False, system: bool = False) -> None:
+    """Send the log to a file, to the system's log, or to stderr.
 
     Args:
         node: this node's number, in every line.
         file: where to; appended to.
         debug: everything, with tracebacks.
+        system: to /dev/log (syslog(3)), if `file` is None.
 
     Raises:
         BadConfiguration: the file cannot be written.
     """
     try:
-        handler = logging.FileHandler(file, encoding="utf-8") if file else logging.StreamHandler(sys.stderr)
+        handler: logging.Handler
+        if file is not None:
+            handler = logging.FileHandler(file, encoding="utf-8")
+        elif system:
+            handler = logging.handlers.SysLogHandler("/dev/log", logging.handlers.SysLogHandler.LOG_DAEMON)
+        else:
+            handler = logging.StreamHandler(sys.stderr)
     except OSError as error:
         raise BadConfiguration(path=str(file), why=error.strerror or str(error)) from None
     # LogRecord.node does not exist: the number is put into the format itself.

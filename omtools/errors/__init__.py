@@ -38,6 +38,10 @@ OmError
 │   ├── BadRequest           38
 │   ├── NotAllowed           39
 │   ├── BadExports           43
+│   ├── NotInCluster         69
+│   ├── BadCertificate       70
+│   ├── NotWaiting           71
+│   ├── NotJoined            72
 │   ├── FilesRefused         44
 │   ├── CannotMount          46
 │   └── CannotUnmount        47
@@ -75,6 +79,7 @@ from omtools.errors.cluster import (
     AgentVersion as AgentVersion,
     AlreadyTraced as AlreadyTraced,
     AtHomeAlready as AtHomeAlready,
+    BadCertificate as BadCertificate,
     BadConfiguration as BadConfiguration,
     BadExports as BadExports,
     BadMap as BadMap,
@@ -99,6 +104,9 @@ from omtools.errors.cluster import (
     NodeRefuses as NodeRefuses,
     NoSuchProcess as NoSuchProcess,
     NotAllowed as NotAllowed,
+    NotInCluster as NotInCluster,
+    NotJoined as NotJoined,
+    NotWaiting as NotWaiting,
     NotYourProcess as NotYourProcess,
     ProcessEnded as ProcessEnded,
     ProcessorLacks as ProcessorLacks,

@@ -271,3 +271,33 @@ class StaysThere(OmError):
 
     exit_status = 68
     template = N_("Process {pid} stays where it is: {reason}.")
+
+
+class NotInCluster(OmError):
+    """This node has not what belongs to a cluster."""
+
+    exit_status = 69
+    template = N_("That needs a cluster key: {why}.")
+    remedy = N_("`omkey create` makes a cluster, `omkey join` joins one.")
+
+
+class BadCertificate(OmError):
+    """What was signed, or is to be, is not right."""
+
+    exit_status = 70
+    template = N_("The certificate is refused: {why}.")
+
+
+class NotWaiting(OmError):
+    """Nobody of that name asks to join."""
+
+    exit_status = 71
+    template = N_("Nobody called {who} waits to join.")
+    remedy = N_("`omkey list` shows who does.")
+
+
+class NotJoined(OmError):
+    """The cluster has not taken this node."""
+
+    exit_status = 72
+    template = N_("This node has not joined: {why}.")

@@ -24,6 +24,8 @@ def test_all_keys(tmp_path: Path) -> None:
         """
         # as on a Gentoo of 2004
         AUTODISC=1
+        AUTODISCIF=eth0,eth1
+        OVERHEADS=none
         MYOMID=7          # this node
         export NODESPEED="12000"
         BLOCK='yes'
@@ -40,7 +42,7 @@ def test_all_keys(tmp_path: Path) -> None:
     )
     assert found == Settings(
         7, 12000, True, 4661, "0.0.0.0", "ssh", 64 << 20, 1.5, False, "/mnt/all", False, True, True,
-        {"AUTODISC": "1"},
+        {"OVERHEADS": "none"}, True, ("eth0", "eth1"),
     )  # fmt: skip
 
 
