@@ -27,6 +27,7 @@ from omtools.agent.paths import make_run_dir
 from omtools.agent.peers import Peers
 from omtools.agent.reconsidering import BALANCE, Reconsidering
 from omtools.agent.server import SshServer, UnixServer
+from omtools.agent.telling import Telling
 from omtools.agent.wishes import Wishes
 from omtools.cluster.balance import Proposal, admit
 from omtools.cluster.constraints import REASONS
@@ -74,6 +75,7 @@ class Agent:
         self._reconsidering = Reconsidering(
             configuration, candidates, self.keepers, self.gauge, self.balancing, self.migrations, self.peers
         )
+        self.telling = Telling(configuration, self.knowing, self._report)
         self._subscribers: list[Notify] = []
         self._work: set[asyncio.Task[api.Moved]] = set()
         self._unix = UnixServer(configuration.run, self)
@@ -148,8 +150,10 @@ class Agent:
             await self.engine.ensure_template(self.configuration.run)
             await self.keepers.rescan()
             await self._ssh.open(self.configuration.listen, self.configuration.settings.port)
+            await self.telling.start()
         except BaseException:
             await self._unix.close()
+            await self._ssh.close()
             await self.keepers.close()
             raise
         self.gauge.start()
@@ -170,6 +174,7 @@ class Agent:
         await self.knowing.stop()
         await self.balancing.stop()
         await self._unix.close()
+        await self.telling.server.close()
         await self._bring_tunnelled()
         for task in self._work:
             task.cancel()
@@ -429,6 +434,7 @@ class Agent:
         self._publish(api.ProcessChanged(self._info(keeper), gone=True))
 
     def _publish(self, event: api.Event) -> None:
+        self.telling.hear(event)
         for notify in list(self._subscribers):
             notify(event)
 

@@ -48,6 +48,8 @@ class Settings:
             mosrun, omsh or a login shell of the cluster (CANDIDATES=marked).
         discover: AUTODISC, whether nodes are found by omdiscd, not read from a map.
         interfaces: AUTODISCIF, on which it looks for them, the first first ("": that of the default route).
+        metrics: METRICSPORT, where Prometheus finds figures: PORT of 127.0.0.1, or ADDRESS:PORT (0: nowhere).
+        json_log: LOGFORMAT=json: the log's lines are JSON objects (LOGFORMAT=text).
         others: every other key; openMosix's own ones are known and do no harm.
     """
 
@@ -67,6 +69,8 @@ class Settings:
     others: dict[str, str] = field(default_factory=dict)
     discover: bool = False
     interfaces: tuple[str, ...] = ()
+    metrics: tuple[str, int] = ("127.0.0.1", 0)
+    json_log: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,6 +322,17 @@ def _candidates(value: str) -> bool:
     return value == "all"
 
 
+def _metrics(value: str) -> tuple[str, int]:
+    address, _colon, port = value.rpartition(":")
+    return address.strip("[]") or "127.0.0.1", _whole(0, 65535)(port)
+
+
+def _log_format(value: str) -> bool:
+    if value not in ("text", "json"):
+        raise ValueError(value)
+    return value == "json"
+
+
 def _directory(value: str) -> str:
     if value == NOWHERE:
         return value
@@ -341,6 +356,8 @@ _KEYS: dict[str, tuple[str, Callable[[str], object]]] = {
     "MIGRATE": ("migrate", _yes),
     "CANDIDATES": ("everything", _candidates),
     "AUTODISC": ("discover", _yes),
+    "METRICSPORT": ("metrics", _metrics),
+    "LOGFORMAT": ("json_log", _log_format),
     "AUTODISCIF": ("interfaces", lambda value: tuple(word for word in value.split(",") if word)),
 }
 

@@ -120,7 +120,8 @@ class Guests:
         # Entered before the first await: two guests must not be promised the same memory.
         self._expected[control] = _Expected(wanted.resident_bytes, 0, tunnelled=False)
         try:
-            return await self._launch(wanted, control)
+            with log.about(pid=wanted.pid, mig=wanted.migration):
+                return await self._launch(wanted, control)
         except BaseException:
             self._expected.pop(control, None)
             raise

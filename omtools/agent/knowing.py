@@ -26,6 +26,7 @@ class Knowing:
 
     Attributes:
         gossip: the state machine, with the table of what is known.
+        sent_bytes: of gossip, so far.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Knowing:
         self._counts = counts
         incarnation = time.time_ns() // 1_000_000  # should the clock have been set back, others tell
         self.gossip = Gossip(configuration.node.number, incarnation, SystemRandom())
+        self.sent_bytes = 0
         self._others: list[int] = []
         self.renew()
         self._timer: asyncio.TimerHandle | None = None
@@ -169,10 +171,10 @@ class Knowing:
         if node is None:  # it has left the map meanwhile
             return
         self._waited_for.add(node.number)
+        news = encode(outgoing.message)
+        self.sent_bytes += len(news)
         try:
-            heard = await self._peers.call(
-                node, api.News(encode(outgoing.message)), api.Heard, patience=_PATIENCE
-            )
+            heard = await self._peers.call(node, api.News(news), api.Heard, patience=_PATIENCE)
             if heard.data:
                 self.gossip.receive(time.monotonic(), node.number, decode(heard.data))
         except OmError as error:

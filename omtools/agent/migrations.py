@@ -110,7 +110,7 @@ class Migrations:
             OmError: it does not move; the error says why and where it runs.
         """
         begun = asyncio.get_running_loop().time()
-        with self._alone(pid):
+        with self._alone(pid), log.about(**self._named(pid)):
             if (keeper := self._keepers.deputy_of(pid)) is not None:
                 moved = await self._away(keeper, pid, to, caller)
             elif (keeper := self._keepers.guest_of(pid)) is not None:
@@ -161,8 +161,13 @@ class Migrations:
         log.info(
             "a process is to move", pid=pid, mig=migration, to=target.name, by=caller.where, uid=caller.uid
         )
+        with log.about(mig=migration):
+            return await self._leave_with(mover, target, offer)
+
+    async def _leave_with(self, mover: _Mover, target: Node, offer: Proposal | None) -> api.Moved:
+        own, pid, migration = self._configuration.node, mover.pid, mover.migration
         prepared = await self._prepare(mover, target, offer)
-        self._gids[migration] = surveyed.gid
+        self._gids[migration] = mover.gid
         try:
             state = await self._launch(mover, target, prepared)
         except BaseException as error:
@@ -320,6 +325,13 @@ class Migrations:
             task.add_done_callback(self._closing.discard)
 
     # -- small things
+
+    def _named(self, pid: int) -> dict[str, object]:
+        """What every line of the log about a process with that local pid says."""
+        keeper = self._keepers.deputy_of(pid) or self._keepers.guest_of(pid)
+        if keeper is None:
+            return {"pid": pid}
+        return {"pid": keeper.state.pid, "mig": keeper.state.migration}
 
     @contextmanager
     def _alone(self, pid: int) -> Iterator[None]:

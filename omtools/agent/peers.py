@@ -344,7 +344,8 @@ class Peers:
             if why is not None and failed >= asked:
                 raise OmError.from_wire(why)
             try:
-                return await self._connect(node)
+                with log.about_nothing():  # others will use the connection too
+                    return await self._connect(node)
             except OmError as error:
                 self._failures[node.number] = (loop.time(), error.to_wire())
                 raise

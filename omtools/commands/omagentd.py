@@ -93,7 +93,8 @@ def _serve(
     from omtools.agent import log  # noqa: PLC0415
     from omtools.agent.serve import serve  # noqa: PLC0415
 
-    log.set_up(configuration.node.number, given.log, given.debug)
+    as_json = configuration.settings.json_log
+    log.set_up(configuration.node.number, given.log, given.debug, as_json=as_json)
     def ready() -> None:
         _ready(ready_fd)
         then()
