@@ -25,13 +25,16 @@ from omtools.agent.memo import Memo
 from omtools.agent.migrations import Migrations
 from omtools.agent.paths import make_run_dir
 from omtools.agent.peers import Peers
+from omtools.agent.reconsidering import BALANCE, Reconsidering
 from omtools.agent.server import SshServer, UnixServer
+from omtools.agent.telling import Telling
+from omtools.agent.wishes import Wishes
 from omtools.cluster.balance import Proposal, admit
 from omtools.cluster.constraints import REASONS
 from omtools.cluster.load import BLOCK, CONFIGURED, LSTAY, NOMFS, QUIET, STAY, UP
 from omtools.cluster.map import Node
 from omtools.cluster.vector import PER_TASK
-from omtools.errors import NoSuchProcess, OmError
+from omtools.errors import OmError
 from omtools.i18n import _
 from omtools.migration.orders import Bring, State
 from omtools.migration.reach import Export, Reach
@@ -52,22 +55,31 @@ class Agent:
         self.keys: Keys = ensure_keys(configuration.directory, configuration.node.name)
         self.gauge = Gauge(configuration.run, configuration.settings.speed)
         self.keepers = Keepers(configuration.run, self._on_state, self._on_gone)
-        self.peers = Peers(configuration, self.keys.client)
-        self.guests = Guests(configuration, self.engine, self.keepers, self.gauge, self._reach, self._judge)
-        self.migrations = Migrations(
-            configuration, self.engine, self.keepers, self.guests, self.peers, self._leaving
-        )
-        self.files = Files(configuration, self.peers)
-        self.knowing = Knowing(configuration, self.peers, self.gauge, self._counts)
+        self.peers = Peers(configuration, self.keys)
         self._memo = Memo(configuration.run)
         candidates = Candidates(self._memo, configuration.settings.everything, self.node.number)
+        self.wishes = Wishes(configuration, self._memo, self.keepers, self.peers, candidates)
+        self.guests = Guests(
+            configuration, self.engine, self.keepers, self.gauge, self._reach, self._judge,
+            self.wishes.arriving,
+        )  # fmt: skip
+        self.migrations = Migrations(
+            configuration, self.engine, self.keepers, self.guests, self.peers, self._leaving,
+            self.wishes.leaving,
+        )  # fmt: skip
+        self.files = Files(configuration, self.peers)
+        self.knowing = Knowing(configuration, self.peers, self.gauge, self._counts)
         self.balancing = Balancing(
             self.knowing, candidates, self.keepers, self.migrations, self.gauge, self._publish
         )
+        self._reconsidering = Reconsidering(
+            configuration, candidates, self.keepers, self.gauge, self.balancing, self.migrations, self.peers
+        )
+        self.telling = Telling(configuration, self.knowing, self._report)
         self._subscribers: list[Notify] = []
         self._work: set[asyncio.Task[api.Moved]] = set()
         self._unix = UnixServer(configuration.run, self)
-        self._ssh = SshServer(configuration.directory, self.keys.host, self, self._permits)
+        self._ssh = SshServer(configuration.directory, self.keys, self, self._permits)
 
     @property
     def node(self) -> Node:
@@ -138,8 +150,10 @@ class Agent:
             await self.engine.ensure_template(self.configuration.run)
             await self.keepers.rescan()
             await self._ssh.open(self.configuration.listen, self.configuration.settings.port)
+            await self.telling.start()
         except BaseException:
             await self._unix.close()
+            await self._ssh.close()
             await self.keepers.close()
             raise
         self.gauge.start()
@@ -160,6 +174,7 @@ class Agent:
         await self.knowing.stop()
         await self.balancing.stop()
         await self._unix.close()
+        await self.telling.server.close()
         await self._bring_tunnelled()
         for task in self._work:
             task.cancel()
@@ -206,7 +221,7 @@ class Agent:
     ) -> api.Result:
         """Do what is asked; raises OmError."""
         match request:
-            case api.Migrate():
+            case api.Migrate() | api.Reconsider():
                 return await self._migrate(request, caller)
             case api.Processes():
                 return await self._processes(request, caller)
@@ -218,8 +233,11 @@ class Agent:
                 return self._nodes()
             case api.Switch():
                 return await self._switch(request, caller)
-            case api.Lock():
-                return self._lock(request, caller)
+            case (
+                api.Lock() | api.SetProcess() | api.GetProcess() | api.GuestSettings()
+                | api.SetDecay() | api.GetDecay()
+            ):  # fmt: skip
+                return await self.wishes.handle(request, caller)
             case api.Subscribe():
                 self._subscribers.append(notify)
                 return api.Done()
@@ -230,8 +248,10 @@ class Agent:
             case api.OpenFiles():
                 return await self.files.open(request, caller)
             case api.News():
-                caller.check_node("news")
-                return self.knowing.hear(request)
+                return self.knowing.hear(request, caller)
+            case api.SetNodes():
+                caller.check_master("set_nodes")
+                return self._set_nodes(request)
             case api.SetSpeed():
                 return self._set_speed(request, caller)
             case api.Expel():
@@ -247,11 +267,15 @@ class Agent:
         if notify in self._subscribers:
             self._subscribers.remove(notify)
 
-    async def _migrate(self, request: api.Migrate, caller: Caller) -> api.Moved:
+    async def _migrate(self, request: api.Migrate | api.Reconsider, caller: Caller) -> api.Moved:
+        if isinstance(request, api.Reconsider):
+            work = self._reconsidering.of_peer(request, caller)
+        elif request.to == BALANCE:
+            work = self._reconsidering.migrate(request.pid, caller)
+        else:
+            work = self.migrations.migrate(request.pid, request.to, caller)
         # Shielded: when who asked goes away, the move goes on and is still followed and logged.
-        task = asyncio.get_running_loop().create_task(
-            self.migrations.migrate(request.pid, request.to, caller)
-        )
+        task = asyncio.get_running_loop().create_task(work)
         self._work.add(task)
         task.add_done_callback(self._moved)
         return await asyncio.shield(task)
@@ -268,14 +292,15 @@ class Agent:
     async def _processes(self, request: api.Processes, caller: Caller) -> api.ProcessList:
         await asyncio.gather(*(keeper.refresh() for keeper in self.keepers.all() if not keeper.final))
         found = [
-            self._info(keeper.state)
+            self._info(keeper)
             for keeper in self.keepers.all()
             if keeper.spoken.is_set() and not keeper.final
         ]
         mine = [info for info in found if request.all or caller.uid in (0, info.uid)]
         return api.ProcessList(self.node.number, sorted(mine, key=lambda info: info.local_pid))
 
-    def _info(self, state: State) -> api.ProcessInfo:
+    def _info(self, keeper: Keeper) -> api.ProcessInfo:
+        state = keeper.state
         figures = state.statistics
         return api.ProcessInfo(
             pid=state.pid,
@@ -286,7 +311,7 @@ class Agent:
             home=state.home,
             where=state.node,
             phase=state.phase,
-            locked=self._memo.locked(state.local_pid),
+            locked=bool(self.wishes.of_keeper(keeper).locked),
             bytes=figures.bytes_moved,
             frozen_ms=figures.frozen_ms,
             total_ms=figures.total_ms,
@@ -334,6 +359,14 @@ class Agent:
             version=__version__,
         )
 
+    def _set_nodes(self, request: api.SetNodes) -> api.Done:
+        others = [Node(one.number, one.name, one.address, tuple(one.aliases)) for one in request.nodes]
+        self.peers.moved(self.configuration.map.replace(others, self.node))
+        self.knowing.renew()
+        log.info("the map changed", nodes=len(self.configuration.map))
+        self._publish(api.MapChanged(self.node.number, len(self.configuration.map)))
+        return api.Done()
+
     def _find(self, word: str) -> Node:
         return self.configuration.map.find(word) if word else self.node
 
@@ -369,14 +402,6 @@ class Agent:
         role = "guest" if what == "expel" else "deputy"
         return await send_home(self.keepers.all(), role, caller, self.migrations.migrate)
 
-    def _lock(self, request: api.Lock, caller: Caller) -> api.Done:
-        try:
-            caller.check_process(request.pid, os.stat(f"/proc/{request.pid}").st_uid)
-            self._memo.lock(request.pid, request.locked)
-        except FileNotFoundError:
-            raise NoSuchProcess(pid=request.pid) from None
-        return api.Done()
-
     # -- what keepers say
 
     def _on_state(self, keeper: Keeper, state: State) -> None:
@@ -389,11 +414,12 @@ class Agent:
             at=state.node,
             reason=state.reason,
         )
-        self._publish(api.ProcessChanged(self._info(state), gone=keeper.final))
+        self._publish(api.ProcessChanged(self._info(keeper), gone=keeper.final))
 
     def _on_gone(self, keeper: Keeper) -> None:
         self.guests.gone(keeper)
         self.migrations.gone(keeper)
+        self.wishes.gone(keeper)
         # It was killed, or it had become a user who may not remove anything here.
         keeper.path.unlink(missing_ok=True)
         if keeper.state.phase in FINAL:
@@ -405,9 +431,10 @@ class Agent:
             role=keeper.state.role,
             phase=keeper.state.phase,
         )
-        self._publish(api.ProcessChanged(self._info(keeper.state), gone=True))
+        self._publish(api.ProcessChanged(self._info(keeper), gone=True))
 
     def _publish(self, event: api.Event) -> None:
+        self.telling.hear(event)
         for notify in list(self._subscribers):
             notify(event)
 

@@ -33,6 +33,10 @@ from omtools.agent.answers import (
     ProcessList as ProcessList,
     Word as Word,
 )
+from omtools.cluster.process_settings import (
+    NodeDecay as NodeDecay,
+    ProcessSettings as ProcessSettings,
+)
 from omtools.image.platform import Platform
 
 VERSION = 1
@@ -55,11 +59,17 @@ class Migrate(msgspec.Struct, tag="migrate", frozen=True):
 
     Attributes:
         pid: of a process whose home is here, or the local pid of a guest.
-        to: a node's number, name or address, or "home".
+        to: a node's number, name or address, or "home"; or "balance": where it now runs best.
     """
 
     pid: Pid
     to: Word
+
+
+class Reconsider(msgspec.Struct, tag="reconsider", frozen=True):
+    """From agent to agent: send your guest of that name to where it now runs best. Answer: `Moved`."""
+
+    migration: MigrationName
 
 
 class Processes(msgspec.Struct, tag="processes", frozen=True):
@@ -90,6 +100,16 @@ class Whois(msgspec.Struct, tag="whois", frozen=True):
 
 class Nodes(msgspec.Struct, tag="nodes", frozen=True):
     """The whole map. Answer: `NodeList`."""
+
+
+class SetNodes(msgspec.Struct, tag="set_nodes", frozen=True):
+    """Take these nodes for the cluster, from now on until told otherwise (omdiscd's). Answer: `Done`.
+
+    Attributes:
+        nodes: all but this one.
+    """
+
+    nodes: list[NodeName]
 
 
 class Switch(msgspec.Struct, tag="switch", frozen=True):
@@ -126,6 +146,44 @@ class Lock(msgspec.Struct, tag="lock", frozen=True):
     locked: bool
 
 
+class SetProcess(msgspec.Struct, tag="set_process", frozen=True):
+    """Make settings of a process; descendants inherit them. Answer: `ProcessSettings`, all that hold now.
+
+    Attributes:
+        pid: a local one, of a process or of a guest.
+        settings: those that are None stay as they are.
+        clear: forget what the process did so far.
+    """
+
+    pid: Pid
+    settings: ProcessSettings = ProcessSettings()
+    clear: bool = False
+
+
+class GetProcess(msgspec.Struct, tag="get_process", frozen=True):
+    """Which settings hold for a process or guest. Answer: `ProcessSettings`, none of the first six None."""
+
+    pid: Pid
+
+
+class GuestSettings(msgspec.Struct, tag="guest_settings", frozen=True):
+    """From agent to agent: the settings of a process of mine that you host changed. Answer: `Done`."""
+
+    migration: MigrationName
+    settings: ProcessSettings
+    clear: bool = False
+
+
+class SetDecay(msgspec.Struct, tag="set_decay", frozen=True):
+    """How fast this node forgets what processes did. Answer: `Done`."""
+
+    decay: NodeDecay
+
+
+class GetDecay(msgspec.Struct, tag="get_decay", frozen=True):
+    """How fast this node forgets what processes did. Answer: `NodeDecay`."""
+
+
 class Subscribe(msgspec.Struct, tag="subscribe", frozen=True):
     """Be told of every change from now on. Answer: `Done`, then `Notice`s without end."""
 
@@ -149,6 +207,7 @@ class PrepareGuest(msgspec.Struct, tag="prepare_guest", frozen=True):
         runnable: for a move of the balancer's: how many runnable tasks the guest adds.
         least_rate: standard seconds per second that it must get for the move to be worth it; 0: whatever.
         leg: 0 for the way from home, a number that tells it from others for a hop from node to node.
+        settings: what its owner wants of the balancer.
     """
 
     migration: MigrationName
@@ -166,6 +225,7 @@ class PrepareGuest(msgspec.Struct, tag="prepare_guest", frozen=True):
     mount: Annotated[str, msgspec.Meta(max_length=4096)] = ""
     runnable: float = 0.0
     least_rate: float = 0.0
+    settings: ProcessSettings = ProcessSettings()
 
 
 class PrepareFiles(msgspec.Struct, tag="prepare_files", frozen=True):
@@ -203,12 +263,19 @@ class Views(msgspec.Struct, tag="views", frozen=True):
 
 Request = (
     Migrate
+    | Reconsider
     | Processes
     | NodeInfo
     | Whois
     | Nodes
+    | SetNodes
     | Switch
     | Lock
+    | SetProcess
+    | GetProcess
+    | GuestSettings
+    | SetDecay
+    | GetDecay
     | Subscribe
     | PrepareGuest
     | PrepareFiles
@@ -236,6 +303,8 @@ Result = (
     | Heard
     | NodeViews
     | Cleared
+    | ProcessSettings
+    | NodeDecay
 )
 
 
@@ -274,7 +343,19 @@ class Decided(msgspec.Struct, tag="decided", frozen=True):
     figures: dict[str, float] = {}
 
 
-Event = ProcessChanged | SwitchChanged | Decided
+class MapChanged(msgspec.Struct, tag="map_changed", frozen=True):
+    """Nodes were found, or have moved.
+
+    Attributes:
+        node: number of this node.
+        nodes: how many there are.
+    """
+
+    node: int
+    nodes: int
+
+
+Event = ProcessChanged | SwitchChanged | Decided | MapChanged
 
 
 # --------------------------------------------------------------------------------------------- lines

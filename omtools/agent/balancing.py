@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from random import SystemRandom
 
+from msgspec.structs import replace
+
 from omtools.agent import api, log
 from omtools.agent.callers import Caller
 from omtools.agent.candidates import Candidates
@@ -14,10 +16,12 @@ from omtools.agent.gauge import Gauge
 from omtools.agent.keepers import Keepers
 from omtools.agent.knowing import Knowing
 from omtools.agent.migrations import Migrations
-from omtools.cluster.balance import Proposal, Snapshot, balance
-from omtools.cluster.constraints import MAX_AGE_S
+from omtools.cluster.balance import Proposal, Refusal, Snapshot, balance
+from omtools.cluster.constraints import MAX_AGE_S, Process
 from omtools.cluster.costs import Avoided, Costs, Promises
+from omtools.cluster.load import LSTAY, STAY
 from omtools.cluster.usher import OUTCOMES, Eviction, Outcome, Plight, Ushering, usher
+from omtools.cluster.weighing import Policy
 from omtools.errors import CannotMigrate, NodeDown, NodeFull, NodeRefuses, OmError
 from omtools.i18n import _
 
@@ -98,6 +102,23 @@ class Balancing:
             self._tell(refusal.pid, "stay", refusal.target, refusal.reason.value,
                        stay_s=refusal.stay_s, go_s=refusal.go_s)  # fmt: skip
         self._told = {pid: word for pid, word in self._told.items() if pid in {p.pid for p in processes}}
+
+    def weigh(self, process: Process) -> Proposal | Refusal:
+        """Where a process now runs best, for somebody who asks: what binds automatic moves only does not."""
+        now, own = time.monotonic(), self._knowing.measure()
+        free = replace(process, locked=False, moves=0, age_s=max(process.age_s, Policy().young_s), cannot="")
+        decided = balance(
+            Snapshot(
+                now,
+                replace(own, status=own.status & ~(STAY | LSTAY)),
+                [free],
+                self._knowing.gossip.freshest(now, _VIEWS, MAX_AGE_S),
+                self.costs,
+                self._promises,
+            ),
+            self._random,
+        )
+        return decided.proposals[0] if decided.proposals else decided.refusals[0]
 
     # -- moving
 

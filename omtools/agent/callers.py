@@ -19,11 +19,13 @@ class Caller:
         role: a person (or a program of theirs), or a peer agent.
         uid: the person's; for a peer the one it acts for, or -1 where it acts for itself.
         where: where they come from, for the log.
+        node: which node the peer is by its certificate; 0: not proven (a pinned key, or a person).
     """
 
     role: Literal["user", "node"]
     uid: int
     where: str = "here"
+    node: int = 0
 
     def acting_for(self, uid: int | None) -> Caller:
         """The caller of one request: a peer may name the user it asks for; nobody else is believed."""
@@ -70,14 +72,21 @@ class Caller:
                 why=_("it is for {master} alone").format(master=user_name(os.geteuid())),
             )
 
-    def check_node(self, what: str) -> None:
+    def check_node(self, what: str, number: int = 0) -> None:
         """Refuse everybody but peer agents.
 
+        Args:
+            what: is asked.
+            number: the node that the peer says it is, if it does.
+
         Raises:
-            NotAllowed: only agents ask that.
+            NotAllowed: only agents ask that; or its certificate is another node's.
         """
         if self.role != "node":
             raise NotAllowed(user=user_name(self.uid), what=what, why=_("only agents ask that of each other"))
+        if number and self.node and number != self.node:
+            why = _("node {n} speaks in the name of node {other}").format(n=self.node, other=number)
+            raise NotAllowed(user=user_name(self.uid), what=what, why=why)
 
 
 def user_name(uid: int) -> str:

@@ -6,11 +6,14 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from msgspec.structs import replace
+
 from omtools.agent.keepers import Keeper
 from omtools.agent.memo import Memo
 from omtools.cluster.constraints import Process
 from omtools.cluster.decay import Sample, Statistics
 from omtools.cluster.load import STANDARD_SPEED
+from omtools.cluster.process_settings import ProcessSettings
 
 _TICK = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -53,6 +56,7 @@ class Candidates:
         self._everything = everything
         self._node = node
         self._known: dict[tuple[int, int], _Known] = {}  # by local pid and start time
+        self._settings: dict[int, ProcessSettings] = {}  # of this round, by pid
 
     def look(
         self, now: float, keepers: Iterable[Keeper], speed: int, moving: frozenset[int]
@@ -68,6 +72,7 @@ class Candidates:
         halves = {keeper.state.local_pid: keeper for keeper in keepers if not keeper.final}
         own = {os.getpid(), *(keeper.state.keeper for keeper in halves.values())}
         seen: dict[tuple[int, int], _Known] = {}
+        self._settings = {}
         found = []
         for pid in (*self._local(own), *(pid for pid, keeper in halves.items() if _is_guest(keeper))):
             keeper = halves.get(pid)
@@ -76,13 +81,35 @@ class Candidates:
             stat = _stat(pid)
             if stat is None or stat.state in "ZX":
                 continue
+            settings = self._settings_of(pid, keeper)
             known = self._follow(pid, stat, now, keeper)
+            forgetting, hint = settings.forgetting(self._memo.decay), settings.owners_hint
+            known.statistics = replace(known.statistics, decay=forgetting, hint=hint)
             seen[pid, stat.begun] = known
-            found.append(self._process(pid, known, keeper, (now, speed, pid in moving)))
+            found.append(self._process(pid, known, keeper, (now, speed, pid in moving, settings)))
         away = {pid for pid, keeper in halves.items() if not _is_guest(keeper)}
         seen |= {key: known for key, known in self._known.items() if key[0] in away}
         self._known = seen
         return found
+
+    def one(self, pid: int, now: float, keeper: Keeper | None, speed: int) -> Process | None:
+        """A single process, candidate or not, with what is known of it; None if it is not there.
+
+        Args:
+            pid: of a process that runs here.
+            now: of the monotonic clock.
+            keeper: its keeper, if it is a guest.
+            speed: of this node's processors.
+        """
+        stat = _stat(pid)
+        if stat is None or stat.state in "ZX":
+            return None
+        settings = self._memo.guest(keeper.state.migration) if keeper else self._memo.settings(pid)
+        known = self._known.get((pid, stat.begun))
+        if known is None:  # what it did in all its life, for want of anything better
+            lived = Sample(_uptime() - stat.begun / _TICK, stat.cpu_s)
+            known = _Known(stat, now, now, Statistics(hint=settings.owners_hint).after(lived))
+        return self._process(pid, known, keeper, (now, speed, False, settings))
 
     def moved(self, pid: int) -> None:
         """The balancer has moved it."""
@@ -95,14 +122,24 @@ class Candidates:
         for known in self._of(pid):
             known.cannot, known.cannot_until = why, now + _CANNOT_S
 
+    def clear(self, pid: int) -> None:
+        """Forget what it did so far."""
+        for known in self._of(pid):
+            known.statistics = known.statistics.cleared()
+
     def _of(self, pid: int) -> list[_Known]:
         return [known for key, known in self._known.items() if key[0] == pid]
 
     def _local(self, own: set[int]) -> Iterator[int]:
         pids = _all_of_this_user() if self._everything else _families(self._memo.unlocked())
         for pid in pids:
-            if pid not in own and (self._everything or not self._memo.locked(pid)):
+            if pid not in own and (self._everything or not self._settings_of(pid, None).locked):
                 yield pid
+
+    def _settings_of(self, pid: int, keeper: Keeper | None) -> ProcessSettings:
+        if keeper is not None:
+            return self._memo.guest(keeper.state.migration)
+        return self._memo.settings(pid, self._settings)
 
     def _follow(self, pid: int, stat: _Stat, now: float, keeper: Keeper | None) -> _Known:
         calls = keeper.state.statistics.calls_forwarded if keeper is not None else 0
@@ -118,9 +155,9 @@ class Candidates:
         return known
 
     def _process(
-        self, pid: int, known: _Known, keeper: Keeper | None, about: tuple[float, int, bool]
+        self, pid: int, known: _Known, keeper: Keeper | None, about: tuple[float, int, bool, ProcessSettings]
     ) -> Process:
-        now, speed, moving = about
+        now, speed, moving, settings = about
         stat, state = known.stat, keeper.state if keeper is not None else None
         age = _uptime() - stat.begun / _TICK
         return Process(
@@ -134,9 +171,11 @@ class Candidates:
             moves=known.moves + (state.statistics.moves if state is not None else 0),
             resident=stat.resident,
             calls=known.statistics.calls_per_s,
-            locked=self._memo.locked(pid),
+            hint=settings.owners_hint,
+            locked=bool(settings.locked),
             cannot=known.cannot if now < known.cannot_until else "",
             moving=moving or (state is not None and state.phase != "away"),
+            mask=settings.mask,
         )
 
 

@@ -34,7 +34,8 @@ async def send_home(keepers: Iterable[Keeper], role: str, caller: Caller, migrat
             except _GONE:
                 return None
             except OmError as error:
-                log.warn("a process did not go home", pid=keeper.state.pid, why=error)
+                state = keeper.state
+                log.warn("a process did not go home", pid=state.pid, mig=state.migration, why=error)
                 return error.to_wire()
         return None
 

@@ -10,13 +10,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
+import msgspec
+
+from omtools.cluster.discovery import Known, nodes_of
 from omtools.cluster.map import Map, Node, parse_map, parse_names
-from omtools.errors import BadConfiguration
+from omtools.errors import BadConfiguration, NotInCluster
 from omtools.i18n import _
+from omtools.linux.interfaces import address_of, default_interface
 from omtools.omfs.exports import parse_exports
 
 DEFAULT_PORT = 4660  # openMosix's own migration port
 NOWHERE = "none"
+DISCOVERED = "discovered.json"  # in the run directory: the nodes that omdiscd has proven
+_EVERYWHERE = "0.0.0.0"
 Link = Literal["direct", "ssh", "auto"]
 
 
@@ -40,6 +46,10 @@ class Settings:
         migrate: MIGRATE, whether processes leave by themselves (no: the switch stay is on from the start).
         everything: CANDIDATES=all: every process of a user may be moved by itself, not only what runs under
             mosrun, omsh or a login shell of the cluster (CANDIDATES=marked).
+        discover: AUTODISC, whether nodes are found by omdiscd, not read from a map.
+        interfaces: AUTODISCIF, on which it looks for them, the first first ("": that of the default route).
+        metrics: METRICSPORT, where Prometheus finds figures: PORT of 127.0.0.1, or ADDRESS:PORT (0: nowhere).
+        json_log: LOGFORMAT=json: the log's lines are JSON objects (LOGFORMAT=text).
         others: every other key; openMosix's own ones are known and do no harm.
     """
 
@@ -57,6 +67,10 @@ class Settings:
     migrate: bool = True
     everything: bool = False
     others: dict[str, str] = field(default_factory=dict)
+    discover: bool = False
+    interfaces: tuple[str, ...] = ()
+    metrics: tuple[str, int] = ("127.0.0.1", 0)
+    json_log: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,15 +119,81 @@ def load_configuration(directory: Path, run: Path, number: int = 0, debug: bool 
         UnknownNode: the number given is not in the map.
     """
     settings = read_settings(directory / "openmosix.config")
-    found = read_map(directory)
-    wanted = number or settings.number
-    node = found.number(wanted) if wanted else find_own(found, directory)
+    if settings.discover or not _has_map(directory):
+        found, node = discovered(directory, run, settings, number)
+        settings = replace(settings, listen=settings.listen or _EVERYWHERE)
+    else:
+        found = read_map(directory)
+        wanted = number or settings.number
+        node = found.number(wanted) if wanted else find_own(found, directory)
     exports = _read(directory / "exports")
     if exports is not None:
         parse_exports(exports, str(directory / "exports"))
     return Configuration(
         directory, run, settings, found, node, debug, "/ rw\n" if exports is None else exports
     )
+
+
+def _has_map(directory: Path) -> bool:
+    """Whether there is a map, or nothing by which a node could be without one."""
+    member = (directory / "cluster.json").exists()
+    return not member or any(place.exists() for place in _map_places(directory))
+
+
+def _map_places(directory: Path) -> list[Path]:
+    places = [directory / "openmosix.map"]
+    if directory == Path("/etc/openmosix"):
+        places += [Path("/etc/openmosix.map"), Path("/etc/mosix.map"), Path("/etc/hpc.map")]
+    return places
+
+
+def discovered(directory: Path, run: Path, settings: Settings, number: int = 0) -> tuple[Map, Node]:
+    """The map of a node without a map file: itself, and whom omdiscd has found so far.
+
+    Raises:
+        NotInCluster: it belongs to no cluster.
+        BadConfiguration: it has no address, or a file cannot be read.
+    """
+    from omtools.agent.cluster_key import membership  # noqa: PLC0415 - asyncssh, for those who need it
+
+    place = membership(directory)
+    if place is None:
+        raise NotInCluster(why=_("this node belongs to no cluster yet"))
+    if number not in (0, place.number):
+        raise BadConfiguration(
+            path=str(directory), why=_("its certificate is node {n}'s").format(n=place.number)
+        )
+    addresses = [settings.listen] if settings.listen else own_addresses(settings.interfaces)
+    node = Node(place.number, place.name, addresses[0], tuple(addresses[1:]))
+    found = Map({node.number: node})
+    found.replace(nodes_of({one.number: one for one in read_discovered(run)}), node)
+    return found, node
+
+
+def own_addresses(interfaces: tuple[str, ...]) -> list[str]:
+    """The addresses of these interfaces, or of that of the default route.
+
+    Raises:
+        BadConfiguration: there is none.
+    """
+    names = interfaces or ((found,) if (found := default_interface()) else ())
+    if not names:
+        raise BadConfiguration(
+            path="AUTODISCIF", why=_("there is no default route, so the interfaces must be named")
+        )
+    try:
+        return [address_of(name) for name in names]
+    except OSError as error:
+        why = _("{name}: {why}").format(name=", ".join(names), why=error.strerror)
+        raise BadConfiguration(path="AUTODISCIF", why=why) from None
+
+
+def read_discovered(run: Path) -> list[Known]:
+    """Whom omdiscd had found; nobody, where it never ran."""
+    try:
+        return msgspec.json.decode((run / DISCOVERED).read_bytes(), type=list[Known])
+    except (OSError, msgspec.MsgspecError):
+        return []
 
 
 def read_map(directory: Path) -> Map:
@@ -123,9 +203,7 @@ def read_map(directory: Path) -> Map:
         BadConfiguration: there is none, or it cannot be read.
         BadMap: it has an error.
     """
-    places = [directory / "openmosix.map"]
-    if directory == Path("/etc/openmosix"):
-        places += [Path("/etc/openmosix.map"), Path("/etc/mosix.map"), Path("/etc/hpc.map")]
+    places = _map_places(directory)
     for path in places:
         text = _read(path)
         if text is not None:
@@ -244,6 +322,17 @@ def _candidates(value: str) -> bool:
     return value == "all"
 
 
+def _metrics(value: str) -> tuple[str, int]:
+    address, _colon, port = value.rpartition(":")
+    return address.strip("[]") or "127.0.0.1", _whole(0, 65535)(port)
+
+
+def _log_format(value: str) -> bool:
+    if value not in ("text", "json"):
+        raise ValueError(value)
+    return value == "json"
+
+
 def _directory(value: str) -> str:
     if value == NOWHERE:
         return value
@@ -266,6 +355,10 @@ _KEYS: dict[str, tuple[str, Callable[[str], object]]] = {
     "DFSA": ("dfsa", _yes),
     "MIGRATE": ("migrate", _yes),
     "CANDIDATES": ("everything", _candidates),
+    "AUTODISC": ("discover", _yes),
+    "METRICSPORT": ("metrics", _metrics),
+    "LOGFORMAT": ("json_log", _log_format),
+    "AUTODISCIF": ("interfaces", lambda value: tuple(word for word in value.split(",") if word)),
 }
 
 

@@ -17,6 +17,7 @@ from omtools.agent.engine import Engine
 from omtools.agent.gauge import Gauge
 from omtools.agent.keepers import Keeper, Keepers
 from omtools.cluster.load import reserve_of
+from omtools.cluster.process_settings import ProcessSettings
 from omtools.errors import BadRequest, NodeFull, NodeRefuses, OmError
 from omtools.i18n import _
 from omtools.image.platform import Platform, this_platform
@@ -55,11 +56,13 @@ class Guests:
         gauge: Gauge,
         reach: Callable[[str], Reach],
         judge: Callable[[api.PrepareGuest, float, int], str],
+        arriving: Callable[[str, ProcessSettings], None],
     ) -> None:
         """What the agent has to say.
 
         `reach` tells how a guest's files are reached, given where its home has all nodes' files; `judge` why
         a process that a balancer offers is not welcome, given the tasks and bytes that are still to come.
+        `arriving` is told a guest's migration and settings.
         """
         self._configuration = configuration
         self._engine = engine
@@ -67,6 +70,7 @@ class Guests:
         self._gauge = gauge
         self._reach = reach
         self._judge = judge
+        self._arriving_with = arriving
         self._platform: Platform | None = None
         self._expected: dict[Path, _Expected] = {}  # by the keeper's socket
 
@@ -107,7 +111,7 @@ class Guests:
         Raises:
             OmError: NotAllowed, NodeRefuses, NodeFull, KernelDiffers, ProcessorLacks, or the engine's.
         """
-        caller.check_node("prepare_guest")
+        caller.check_node("prepare_guest", wanted.home)
         if (why := self._unwelcome(wanted, blocked)) is not None:
             raise why
         control = self._keepers.path("guest", wanted.migration, wanted.leg)
@@ -116,7 +120,8 @@ class Guests:
         # Entered before the first await: two guests must not be promised the same memory.
         self._expected[control] = _Expected(wanted.resident_bytes, 0, tunnelled=False)
         try:
-            return await self._launch(wanted, control)
+            with log.about(pid=wanted.pid, mig=wanted.migration):
+                return await self._launch(wanted, control)
         except BaseException:
             self._expected.pop(control, None)
             raise
@@ -178,6 +183,7 @@ class Guests:
         launched = await self._engine.launch(self._configuration.run, order)
         self._expected[control] = replace(self._expected[control], port=launched.port)
         await self._keepers.adopt(order, own.name)
+        self._arriving_with(wanted.migration, wanted.settings)
         log.info(
             "a guest is expected",
             mig=wanted.migration,

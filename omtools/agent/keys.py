@@ -8,6 +8,8 @@ In the configuration directory:
     authorized_nodes              the peers' client keys (syntax of authorized_keys)
     authorized_keys               people's keys; users/NAME under a root agent
 
+With a cluster key (`omtools.agent.cluster_key`) its certificates count beside these lists.
+
 Files of keys are read anew at every connection: adding a node or a person needs no restart.
 """
 
@@ -21,6 +23,7 @@ from pathlib import Path
 
 import asyncssh
 
+from omtools.agent import cluster_key, log
 from omtools.agent.api import NODE_USER
 from omtools.errors import BadConfiguration
 from omtools.i18n import _
@@ -34,10 +37,22 @@ AUTHORIZED_KEYS = "authorized_keys"
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """The agent's own two keys."""
+    """The agent's own two keys, and the certificates of them where it has some.
+
+    Attributes:
+        number: of this node by its certificate, 0 without.
+    """
 
     host: asyncssh.SSHKey
     client: asyncssh.SSHKey
+    host_certificate: asyncssh.SSHCertificate | None = None
+    client_certificate: asyncssh.SSHCertificate | None = None
+    number: int = 0
+
+    @property
+    def user(self) -> str:
+        """The SSH user name under which this agent meets others."""
+        return cluster_key.principal(self.number) if self.number else NODE_USER
 
 
 def ensure_keys(directory: Path, name: str) -> Keys:
@@ -54,9 +69,14 @@ def ensure_keys(directory: Path, name: str) -> Keys:
         directory.mkdir(mode=0o755 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise BadConfiguration(path=str(directory), why=error.strerror or str(error)) from None
+    host, client = cluster_key.certificates(directory)
+    place = cluster_key.membership(directory)
     return Keys(
         _ensure(directory / HOST_KEY, f"openMosix host {name}"),
         _ensure(directory / CLIENT_KEY, f"openMosix agent {name}"),
+        host,
+        client,
+        place.number if place is not None and client is not None else 0,
     )
 
 
@@ -92,13 +112,51 @@ def authorized(directory: Path, username: str) -> tuple[asyncssh.SSHAuthorizedKe
     """
     if username == NODE_USER:
         return _read_authorized(directory / AUTHORIZED_NODES, None)
+    if number := cluster_key.number_of(username):
+        return _certified_nodes(directory, number)
     try:
         person = pwd.getpwnam(username)
     except KeyError:
         return None, f"there is no user {username!r}"
-    if os.geteuid() != 0 or person.pw_uid == os.geteuid():
-        if person.pw_uid != os.geteuid():
-            return None, f"this agent serves {pwd.getpwuid(os.geteuid()).pw_name} only"
+    if os.geteuid() not in (0, person.pw_uid):
+        return None, f"this agent serves {pwd.getpwuid(os.geteuid()).pw_name} only"
+    listed, why = _listed(directory, person)
+    authority = _authority(directory)
+    if not authority:
+        return listed, why
+    listed = listed or asyncssh.import_authorized_keys("")
+    listed.load(authority)
+    return listed, ""
+
+
+def node_number(username: str) -> int | None:
+    """Which node it is that logs in under that name: 0 one with a pinned key; None: a person."""
+    return 0 if username == NODE_USER else cluster_key.number_of(username) or None
+
+
+def _certified_nodes(directory: Path, number: int) -> tuple[asyncssh.SSHAuthorizedKeys | None, str]:
+    authority = _authority(directory)
+    if not authority:
+        return None, f"{directory / cluster_key.PUBLIC} does not exist"
+    if number in cluster_key.retired(directory):
+        return None, f"node {number} is retired"
+    return asyncssh.import_authorized_keys(authority), ""
+
+
+def _authority(directory: Path) -> str:
+    """The cluster's key as a line of authorized_keys: whom it signed may log in under the name signed for."""
+    try:
+        key = cluster_key.public_key(directory)
+    except BadConfiguration as error:
+        log.warn("the cluster's key is not believed", why=error)
+        return ""
+    return f"cert-authority {key.export_public_key().decode()}" if key is not None else ""
+
+
+def _listed(
+    directory: Path, person: pwd.struct_passwd
+) -> tuple[asyncssh.SSHAuthorizedKeys | None, str]:
+    if person.pw_uid == os.geteuid():
         keys, why = _read_authorized(directory / AUTHORIZED_KEYS, None)
         if keys is not None or person.pw_uid != 0:
             return keys, why

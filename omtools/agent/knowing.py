@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from random import SystemRandom
 
 from omtools.agent import api, log
+from omtools.agent.callers import Caller
 from omtools.agent.config import Configuration
 from omtools.agent.gauge import INTERVAL, Gauge
 from omtools.agent.peers import Peers
@@ -25,6 +26,7 @@ class Knowing:
 
     Attributes:
         gossip: the state machine, with the table of what is known.
+        sent_bytes: of gossip, so far.
     """
 
     def __init__(
@@ -41,14 +43,21 @@ class Knowing:
         self._counts = counts
         incarnation = time.time_ns() // 1_000_000  # should the clock have been set back, others tell
         self.gossip = Gossip(configuration.node.number, incarnation, SystemRandom())
-        self.gossip.members = frozenset(configuration.map.nodes)
-        self._others = [number for number in configuration.map.nodes if number != configuration.node.number]
+        self.sent_bytes = 0
+        self._others: list[int] = []
+        self.renew()
         self._timer: asyncio.TimerHandle | None = None
         self._sending: set[asyncio.Task[None]] = set()
         self._waited_for: set[int] = set()
         self._forget_at = 0.0
         self._then: Callable[[], Awaitable[None]] | None = None
         self._deciding: asyncio.Task[None] | None = None
+
+    def renew(self) -> None:
+        """The map changed."""
+        numbers = self._configuration.map.nodes
+        self.gossip.members = frozenset(numbers)
+        self._others = [number for number in numbers if number != self._configuration.node.number]
 
     def start(self, then: Callable[[], Awaitable[None]]) -> None:
         """Measure and tell once a second from now on; `then` decides by what is known."""
@@ -89,10 +98,17 @@ class Knowing:
             )
         )
 
-    def hear(self, news: api.News) -> api.Heard:
-        """Take what a peer tells. Raises BadRequest if it is not believed."""
+    def hear(self, news: api.News, caller: Caller) -> api.Heard:
+        """Take what a peer tells.
+
+        Raises:
+            BadRequest: it is not believed.
+            NotAllowed: it is no peer, or another than it says.
+        """
+        caller.check_node("news")
         try:
             message = decode(news.data)
+            caller.check_node("news", message.sender)
             answer = self.gossip.receive(time.monotonic(), message.sender, message)
         except UntrueError as error:
             raise BadRequest(why=str(error)) from None
@@ -151,12 +167,14 @@ class Knowing:
             log.failed("a round of decisions failed", error)
 
     async def _send(self, outgoing: Outgoing) -> None:
-        node = self._configuration.map.number(outgoing.target)
+        node = self._configuration.map.nodes.get(outgoing.target)
+        if node is None:  # it has left the map meanwhile
+            return
         self._waited_for.add(node.number)
+        news = encode(outgoing.message)
+        self.sent_bytes += len(news)
         try:
-            heard = await self._peers.call(
-                node, api.News(encode(outgoing.message)), api.Heard, patience=_PATIENCE
-            )
+            heard = await self._peers.call(node, api.News(news), api.Heard, patience=_PATIENCE)
             if heard.data:
                 self.gossip.receive(time.monotonic(), node.number, decode(heard.data))
         except OmError as error:

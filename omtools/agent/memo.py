@@ -1,4 +1,4 @@
-"""What an agent remembers over a restart: its switches, and which processes are locked."""
+"""What an agent remembers over a restart: its switches, its decay, and the settings of processes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from pathlib import Path
 import msgspec
 
 from omtools.agent import log
+from omtools.cluster.process_settings import NO_SETTINGS, NodeDecay, ProcessSettings
+
+_GENERATIONS = 1000  # more ancestors than that no process has
 
 
 class Memory(msgspec.Struct):
@@ -15,11 +18,15 @@ class Memory(msgspec.Struct):
 
     Attributes:
         switches: those that somebody has set.
-        locks: by pid: whether it is locked, and when that process began (pids are used again).
+        decay: of this node.
+        processes: by pid: when that process began (pids are used again), and its own settings.
+        guests: by migration: the settings that a guest has at its home.
     """
 
     switches: dict[str, bool] = {}
-    locks: dict[str, tuple[bool, int]] = {}
+    decay: NodeDecay = NodeDecay()
+    processes: dict[str, tuple[int, ProcessSettings]] = {}
+    guests: dict[str, ProcessSettings] = {}
 
 
 class Memo:
@@ -44,8 +51,20 @@ class Memo:
         self._memory.switches[name] = on
         self._keep()
 
-    def lock(self, pid: int, locked: bool) -> None:
-        """Remember that of a process, and forget those that are no more.
+    @property
+    def decay(self) -> NodeDecay:
+        """How fast this node forgets what processes did."""
+        return self._memory.decay
+
+    def set_decay(self, decay: NodeDecay) -> None:
+        """Remember that."""
+        self._memory.decay = decay
+        self._keep()
+
+    # -- processes of this node
+
+    def set(self, pid: int, settings: ProcessSettings) -> None:
+        """Remember those settings of a process that are made, and forget processes that are no more.
 
         Raises:
             FileNotFoundError: there is no such process.
@@ -53,30 +72,74 @@ class Memo:
         begun = _begun(pid)
         if begun is None:
             raise FileNotFoundError(pid)
-        self._memory.locks = {
-            key: value for key, value in self._memory.locks.items() if _begun(int(key)) == value[1]
-        }
-        self._memory.locks[str(pid)] = (locked, begun)
+        known = {key: entry for key, entry in self._memory.processes.items() if _begun(int(key)) == entry[0]}
+        older = known.get(str(pid), (0, NO_SETTINGS))[1]
+        known[str(pid)] = (begun, settings.over(older))
+        self._memory.processes = known
         self._keep()
+
+    def lock(self, pid: int, locked: bool) -> None:
+        """Remember that a process is locked, or is not; raises as `set`."""
+        self.set(pid, ProcessSettings(locked))
+
+    def settings(self, pid: int, seen: dict[int, ProcessSettings] | None = None) -> ProcessSettings:
+        """The settings of a process: its own, completed by those of its nearest ancestors that have any.
+
+        Args:
+            pid: of a process of this node.
+            seen: what was found in the same round, by pid; many processes share their ancestors.
+        """
+        if not self._memory.processes:
+            return NO_SETTINGS
+        seen = {} if seen is None else seen
+        line: list[int] = []
+        found = NO_SETTINGS
+        for _step in range(_GENERATIONS):
+            if pid in seen:
+                found = seen[pid]
+                break
+            line.append(pid)
+            parent = _parent(pid)
+            if not parent:
+                break
+            pid = parent
+        for one in reversed(line):
+            found = self._own(one).over(found)
+            seen[one] = found
+        return found
 
     def unlocked(self) -> list[int]:
         """The processes that somebody has unlocked, and that still live."""
         return [
             int(key)
-            for key, (locked, begun) in self._memory.locks.items()
-            if not locked and _begun(int(key)) == begun
+            for key, (begun, settings) in self._memory.processes.items()
+            if settings.locked is False and _begun(int(key)) == begun
         ]
 
     def locked(self, pid: int) -> bool:
-        """Whether that process is locked: by its own entry, or its nearest ancestor's that has one."""
-        for _step in range(1000 if self._memory.locks else 0):
-            entry = self._memory.locks.get(str(pid))
-            if entry is not None and _begun(pid) == entry[1]:
-                return entry[0]
-            if (parent := _parent(pid)) in (None, 0):
-                break
-            pid = parent or 0
-        return False
+        """Whether that process is locked, itself or by its nearest ancestor of which anything was said."""
+        return bool(self.settings(pid).locked)
+
+    def _own(self, pid: int) -> ProcessSettings:
+        entry = self._memory.processes.get(str(pid))
+        return entry[1] if entry is not None and _begun(pid) == entry[0] else NO_SETTINGS
+
+    # -- guests
+
+    def guest(self, migration: str) -> ProcessSettings:
+        """The settings that a guest has at its home."""
+        return self._memory.guests.get(migration, NO_SETTINGS)
+
+    def set_guest(self, migration: str, settings: ProcessSettings) -> None:
+        """Remember them."""
+        if self.guest(migration) != settings:
+            self._memory.guests[migration] = settings
+            self._keep()
+
+    def forget_guest(self, migration: str) -> None:
+        """It is not here any more."""
+        if self._memory.guests.pop(migration, None) is not None:
+            self._keep()
 
     def _keep(self) -> None:
         new = self._path.with_suffix(".new")

@@ -24,12 +24,14 @@ from omtools.agent.peers import Peers
 from omtools.agent.tunnel import Tunnel, reachable
 from omtools.cluster.balance import Proposal
 from omtools.cluster.map import Node
+from omtools.cluster.process_settings import ProcessSettings
 from omtools.errors import (
     AgentVersion,
     AtHomeAlready,
     CannotMigrate,
     HostKeyWrong,
     KeyNotAuthorised,
+    MaskForbids,
     MigrationRunning,
     NodeDown,
     ProcessEnded,
@@ -74,14 +76,20 @@ class Migrations:
         guests: Guests,
         peers: Peers,
         files: Callable[[], tuple[bool, str]],
+        settings: Callable[[int], ProcessSettings],
     ) -> None:
-        """`files` tells if a process's files may be opened where it goes, and where all nodes' are here."""
+        """What the agent has to say.
+
+        `files` tells if a process's files may be opened where it goes, and where all nodes' are here;
+        `settings` what the owner of a process wants.
+        """
         self._configuration = configuration
         self._engine = engine
         self._keepers = keepers
         self._guests = guests
         self._peers = peers
         self._files = files
+        self._settings = settings
         self._moving: set[int] = set()
         self._tunnels: dict[str, list[Tunnel]] = {}  # by migration
         self._gids: dict[str, int] = {}  # by migration
@@ -102,7 +110,7 @@ class Migrations:
             OmError: it does not move; the error says why and where it runs.
         """
         begun = asyncio.get_running_loop().time()
-        with self._alone(pid):
+        with self._alone(pid), log.about(**self._named(pid)):
             if (keeper := self._keepers.deputy_of(pid)) is not None:
                 moved = await self._away(keeper, pid, to, caller)
             elif (keeper := self._keepers.guest_of(pid)) is not None:
@@ -153,8 +161,13 @@ class Migrations:
         log.info(
             "a process is to move", pid=pid, mig=migration, to=target.name, by=caller.where, uid=caller.uid
         )
+        with log.about(mig=migration):
+            return await self._leave_with(mover, target, offer)
+
+    async def _leave_with(self, mover: _Mover, target: Node, offer: Proposal | None) -> api.Moved:
+        own, pid, migration = self._configuration.node, mover.pid, mover.migration
         prepared = await self._prepare(mover, target, offer)
-        self._gids[migration] = surveyed.gid
+        self._gids[migration] = mover.gid
         try:
             state = await self._launch(mover, target, prepared)
         except BaseException as error:
@@ -253,6 +266,9 @@ class Migrations:
 
     async def _prepare(self, mover: _Mover, target: Node, offer: Proposal | None = None) -> _Prepared:
         """Have the target make ready, and find a way to the guest's keeper."""
+        settings = self._settings(mover.pid)
+        if not settings.mask.permits(target.number):
+            raise MaskForbids(pid=mover.pid, node=target.name)
         link = self._configuration.settings.link
         own = await asyncio.to_thread(make_identity, f"openMosix {mover.migration} deputy")
         wanted = api.PrepareGuest(
@@ -271,6 +287,7 @@ class Migrations:
             mount=self._files()[1],
             runnable=offer.runnable if offer is not None else 0.0,
             least_rate=offer.least_rate if offer is not None else 0.0,
+            settings=settings,
         )
         ready = await self._peers.call(target, wanted, api.GuestReady)
         return await self._way(mover, target, ready, own)
@@ -308,6 +325,13 @@ class Migrations:
             task.add_done_callback(self._closing.discard)
 
     # -- small things
+
+    def _named(self, pid: int) -> dict[str, object]:
+        """What every line of the log about a process with that local pid says."""
+        keeper = self._keepers.deputy_of(pid) or self._keepers.guest_of(pid)
+        if keeper is None:
+            return {"pid": pid}
+        return {"pid": keeper.state.pid, "mig": keeper.state.migration}
 
     @contextmanager
     def _alone(self, pid: int) -> Iterator[None]:

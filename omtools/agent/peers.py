@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,7 +16,7 @@ import asyncssh
 import msgspec
 
 from omtools import __version__
-from omtools.agent import api, keys, log
+from omtools.agent import api, cluster_key, keys, log
 from omtools.agent.config import Configuration
 from omtools.cluster.map import Node
 from omtools.errors import AgentVersion, BadRequest, HostKeyWrong, KeyNotAuthorised, NodeDown, OmError
@@ -203,28 +203,29 @@ async def connect(
     *,
     user: str,
     client_keys: list[Any],
+    client_certificate: asyncssh.SSHCertificate | None = None,
     known_hosts: Path,
     patience: float,
     local: str = "",
     who: api.Hello | None = None,
 ) -> Link:
-    """Connect to the agent of `node`, checking that it is who it should be.
+    """Connect to the agent of `node`, at its SSH port, checking that it is who it should be.
 
     Args:
         node: whose agent.
-        port: its SSH port.
+        port: its port.
         user: the SSH user name.
         client_keys: keys (or paths of keys) to show.
-        known_hosts: the one file of host keys that counts.
+        client_certificate: of one of them.
+        known_hosts: the one file of host keys that counts, beside the cluster's key in its directory.
         patience: seconds until it must have answered.
         local: address to come from.
         who: how to introduce oneself.
 
     Raises:
-        NodeDown: it does not answer.
+        NodeDown, AgentVersion: it does not answer, or speaks another version of the API.
         HostKeyWrong: it answers with a host key that is not in known_hosts.
         KeyNotAuthorised: it does not know our key.
-        AgentVersion: it speaks another version of the API.
     """
     connection: asyncssh.SSHClientConnection | None = None
     try:
@@ -234,9 +235,10 @@ async def connect(
                 port,
                 username=user,
                 client_keys=client_keys,
+                client_certs=[client_certificate] if client_certificate is not None else (),
                 local_addr=(local, 0) if local else (),
-                options=_client_options(),
-                known_hosts=_known_hosts(known_hosts),
+                options=_client_options(node),
+                known_hosts=_trusted(known_hosts, node),
             )
             return Link(connection, await _session(connection, node.name, who))
     except BaseException as error:
@@ -256,7 +258,7 @@ async def _session(connection: asyncssh.SSHClientConnection, node: str, who: api
     return session
 
 
-def _client_options() -> asyncssh.SSHClientConnectionOptions:
+def _client_options(node: Node) -> asyncssh.SSHClientConnectionOptions:
     # config=None and agent_path=None: nothing of ~/.ssh has a say in how agents meet.
     return asyncssh.SSHClientConnectionOptions(
         config=None,
@@ -266,18 +268,29 @@ def _client_options() -> asyncssh.SSHClientConnectionOptions:
         encryption_algs=ENCRYPTION,
         compression_algs=["none"],
         client_version=f"openMosix_{__version__}",
+        host_key_alias=cluster_key.principal(node.number),  # what a host certificate must name
         keepalive_interval=KEEPALIVE,
         keepalive_count_max=3,
         tcp_keepalive=True,
     )
 
 
-def _known_hosts(path: Path) -> bytes:
-    """The file's content; without the file nobody is known (and not: everybody)."""
+def _trusted(path: Path, node: Node) -> Callable[[str, str, int | None], Any]:
+    """Which host keys are that node's: those pinned to its address, and one that the cluster's key signed.
+
+    Without the file, and without a cluster key, nobody is known (and not: everybody).
+    """
     try:
-        return path.read_bytes() or b"#"
+        known = asyncssh.import_known_hosts(path.read_text())
     except FileNotFoundError:
-        return b"#"
+        known = asyncssh.import_known_hosts("")
+    signed = [] if node.number in cluster_key.retired(path.parent) else [cluster_key.public_key(path.parent)]
+
+    def match(_alias: str, address: str, port: int | None) -> Any:
+        keys, authorities, revoked, *x509 = known.match(node.address, address, port)
+        return (keys, [*authorities, *(key for key in signed if key is not None)], revoked, *x509)
+
+    return match
 
 
 def _worded(  # noqa: PLR0911 - one line for each kind of error
@@ -310,9 +323,9 @@ def _shown(client_keys: list[Any]) -> str:
 class Peers:
     """An agent's connections to the others, one each, renewed when they broke."""
 
-    def __init__(self, configuration: Configuration, client_key: asyncssh.SSHKey) -> None:
+    def __init__(self, configuration: Configuration, own: keys.Keys) -> None:
         self._configuration = configuration
-        self._key = client_key
+        self._own = own
         self._links: dict[int, Link] = {}
         self._doubtful: list[Link] = []
         self._connecting: dict[int, asyncio.Lock] = {}
@@ -331,7 +344,8 @@ class Peers:
             if why is not None and failed >= asked:
                 raise OmError.from_wire(why)
             try:
-                return await self._connect(node)
+                with log.about_nothing():  # others will use the connection too
+                    return await self._connect(node)
             except OmError as error:
                 self._failures[node.number] = (loop.time(), error.to_wire())
                 raise
@@ -342,8 +356,9 @@ class Peers:
         link = await connect(
             node,
             settings.port,
-            user=api.NODE_USER,
-            client_keys=[self._key],
+            user=self._own.user,
+            client_keys=[self._own.client],
+            client_certificate=self._own.client_certificate,
             known_hosts=self._configuration.directory / keys.KNOWN_HOSTS,
             patience=settings.connect_timeout,
             who=api.Hello(api.VERSION, own.number, own.name),
@@ -375,6 +390,12 @@ class Peers:
                 del self._links[node.number]
                 self._doubtful.append(link)
             raise NodeDown(node=node.name, address=node.address, why=_("no answer in time")) from None
+
+    def moved(self, numbers: Iterable[int]) -> None:
+        """These nodes have other addresses now: what is asked next goes there."""
+        for number in numbers:
+            if (link := self._links.pop(number, None)) is not None:
+                self._doubtful.append(link)
 
     async def close(self) -> None:
         """Hang up on all."""

@@ -236,11 +236,12 @@ class SshClient(asyncssh.SSHServer):
 
     def connection_requested(self, dest_host: str, dest_port: int, orig_host: str, orig_port: int) -> bool:  # noqa: ARG002
         """A tunnel: for peers, and only to keepers that wait for a peer's guest."""
-        return self._username == api.NODE_USER and self._permits(dest_host, dest_port)
+        return keys.node_number(self._username) is not None and self._permits(dest_host, dest_port)
 
     def _caller(self) -> Caller:
-        if self._username == api.NODE_USER:
-            return Caller("node", -1, f"a node at {self._where}")
+        if (node := keys.node_number(self._username)) is not None:
+            who = f"node {node}" if node else "a node"
+            return Caller("node", -1, f"{who} at {self._where}", node)
         return Caller("user", pwd.getpwnam(self._username).pw_uid, f"{self._username} at {self._where}")
 
     @property
@@ -258,10 +259,10 @@ class SshServer:
     """The agent's SSH port."""
 
     def __init__(
-        self, directory: Path, host_key: asyncssh.SSHKey, agent: Dispatcher, permits: Permits
+        self, directory: Path, own: keys.Keys, agent: Dispatcher, permits: Permits
     ) -> None:
         self._directory = directory
-        self._host_key = host_key
+        self._own = own
         self._agent = agent
         self._permits = permits
         self._connections: set[SshClient] = set()
@@ -275,7 +276,8 @@ class SshServer:
         """
         options = asyncssh.SSHServerConnectionOptions(
             config=None,
-            server_host_keys=[self._host_key],
+            server_host_keys=[self._own.host],
+            server_host_certs=[self._own.host_certificate] if self._own.host_certificate else (),
             encryption_algs=ENCRYPTION,
             compression_algs=["none"],
             gss_host=None,

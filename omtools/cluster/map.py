@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from omtools.errors import BadMap, UnknownNode
@@ -28,6 +29,7 @@ _HOST = re.compile(
     r"(?=.{1,253}$)[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*"
 )
 _NUMBER = re.compile(r"[0-9]{1,9}")
+_WORDS = ("home", "balance")  # what `migrate` takes in place of a node
 _ALIAS = ("ALIAS", "0")  # openMosix took a range of length 0 for an alias too
 
 
@@ -57,9 +59,9 @@ class Range:
     count: int
 
 
-@dataclass(frozen=True)
+@dataclass
 class Map:
-    """All nodes, found by number, name or address.
+    """All nodes, found by number, name or address. Discovery replaces them in place, for all who have it.
 
     Attributes:
         nodes: by number, in ascending order.
@@ -72,6 +74,7 @@ class Map:
 
     def __post_init__(self) -> None:
         """Index names and addresses; a node's own name or address goes before another's alias."""
+        self._by_word.clear()
         for node in self.nodes.values():
             for alias in node.aliases:
                 self._by_word[alias.casefold()] = node.number
@@ -79,6 +82,22 @@ class Map:
             self._by_word[node.address.casefold()] = node.number
         for node in self.nodes.values():
             self._by_word[node.name.casefold()] = node.number
+
+    def replace(self, others: Iterable[Node], own: Node) -> list[int]:
+        """Take other nodes than before; returns the numbers of those that are not where they were.
+
+        Args:
+            others: all but this node; what contradicts `own` is left out.
+            own: this node, which stays as it is.
+        """
+        before = dict(self.nodes)
+        found = {node.number: node for node in others if node.name.casefold() != own.name.casefold()}
+        found[own.number] = own
+        self.nodes.clear()
+        self.nodes.update(sorted(found.items()))
+        self.ranges = tuple(Range(node.number, node.address, 1) for node in self.nodes.values())
+        self.__post_init__()
+        return [number for number, node in before.items() if found.get(number) != node]
 
     def __len__(self) -> int:
         """How many nodes there are."""
@@ -151,7 +170,7 @@ def parse_names(text: str, path: str = "names") -> dict[int, str]:
             raise BadMap(path=path, line=line, why=_("a line is a node's number and its name"))
         number = _node_number(fields[0], path, line)
         name = fields[1]
-        if not _HOST.fullmatch(name) or _NUMBER.fullmatch(name) or name.casefold() == "home":
+        if not _HOST.fullmatch(name) or _NUMBER.fullmatch(name) or name.casefold() in _WORDS:
             raise BadMap(path=path, line=line, why=_("“{name}” cannot be a node's name").format(name=name))
         if number in names or name.casefold() in taken:
             raise BadMap(
@@ -199,7 +218,9 @@ class _Reader:
     def is_name(host: str) -> bool:
         # All digits and dots but no address: a slip of the pen, not a name.
         return (
-            bool(_HOST.fullmatch(host)) and not re.fullmatch(r"[0-9.]+", host) and host.casefold() != "home"
+            bool(_HOST.fullmatch(host))
+            and not re.fullmatch(r"[0-9.]+", host)
+            and host.casefold() not in _WORDS
         )
 
     def add(self, line: int, entry: Range) -> None:

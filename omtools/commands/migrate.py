@@ -1,4 +1,4 @@
-"""``migrate PID NODE|home``: move a running process."""
+"""``migrate PID NODE|home|balance``: move a running process."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ def _migrate(arguments: list[str]) -> int:
         ),
     )
     options.add_argument("pid", metavar="PID", help=_("its process number, as ps shows it"))
-    options.add_argument("to", metavar="NODE|home", help=_("a node's number or name, or “home”"))
+    where = _("a node's number or name, “home”, or “balance”: where it runs best")
+    options.add_argument("to", metavar="NODE|home|balance", help=where)
     options.add_argument("--json", action="store_true", help=_("tell what moved as JSON"))
     given = options.parse_args(arguments)
     pid = as_pid(given.pid)

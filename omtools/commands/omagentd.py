@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from omtools.commands._common import parser, run, say
-from omtools.errors import OmError, UsageError
+from omtools.commands._common import parser, run
+from omtools.commands._daemon import in_background
+from omtools.errors import UsageError
 from omtools.i18n import _
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ def _omagentd(arguments: list[str]) -> int:
         given.log = Path(given.log).absolute()
     configuration = _configuration(given)
     if given.daemon:
-        return _as_daemon(configuration, given)
+        return in_background(lambda ready: _serve(configuration, given, given.ready_fd, ready))
     return _serve(configuration, given, given.ready_fd)
 
 
@@ -80,14 +82,24 @@ def _configuration(given: argparse.Namespace) -> Configuration:
     return load_configuration(config_dir().absolute(), run_dir().absolute(), given.node, given.debug)
 
 
-def _serve(configuration: Configuration, given: argparse.Namespace, ready_fd: int | None) -> int:
+def _serve(
+    configuration: Configuration,
+    given: argparse.Namespace,
+    ready_fd: int | None,
+    then: Callable[[], None] = lambda: None,
+) -> int:
     import asyncio  # noqa: PLC0415 - heavy, and an error in the configuration should show at once
 
     from omtools.agent import log  # noqa: PLC0415
     from omtools.agent.serve import serve  # noqa: PLC0415
 
-    log.set_up(configuration.node.number, given.log, given.debug)
-    return asyncio.run(serve(configuration, lambda: _ready(ready_fd)), debug=False)
+    as_json = configuration.settings.json_log
+    log.set_up(configuration.node.number, given.log, given.debug, as_json=as_json)
+    def ready() -> None:
+        _ready(ready_fd)
+        then()
+
+    return asyncio.run(serve(configuration, ready), debug=False)
 
 
 def _ready(descriptor: int | None) -> None:
@@ -100,52 +112,6 @@ def _ready(descriptor: int | None) -> None:
         raise UsageError(
             detail=_("--ready-fd {n}: {why}.").format(n=descriptor, why=error.strerror)
         ) from None
-
-
-def _as_daemon(configuration: Configuration, given: argparse.Namespace) -> int:
-    """Fork; the parent waits for the child to serve, or to say why it cannot."""
-    hears, says = os.pipe()
-    if os.fork():
-        os.close(says)
-        with os.fdopen(hears, "rb") as pipe:
-            answer = pipe.read()
-        if answer == b"ready\n":
-            return 0
-        return int(answer) if answer.strip().isdigit() else OmError.exit_status
-    os.close(hears)
-    os.setsid()
-    if os.fork():
-        os._exit(0)
-    status = OmError.exit_status
-    try:
-        os.chdir("/")
-        null = os.open(os.devnull, os.O_RDWR)
-        os.dup2(null, 0)
-        os.dup2(null, 1)
-        # stderr stays until it serves: an error on the way must be seen.
-        status = _serve_daemon(configuration, given, says, null)
-    except OmError as error:
-        status = error.exit_status
-        say(str(error))
-        os.write(says, b"%d" % status)
-    finally:
-        os._exit(status)
-
-
-def _serve_daemon(configuration: Configuration, given: argparse.Namespace, says: int, null: int) -> int:
-    import asyncio  # noqa: PLC0415
-
-    from omtools.agent import log  # noqa: PLC0415
-    from omtools.agent.serve import serve  # noqa: PLC0415
-
-    log.set_up(configuration.node.number, given.log, given.debug)
-
-    def ready() -> None:
-        _ready(given.ready_fd)
-        os.dup2(null, 2)
-        _ready(says)
-
-    return asyncio.run(serve(configuration, ready))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,8 @@ OmError
 │   ├── AtHomeAlready        17
 │   ├── CannotMigrate        18
 │   ├── ThereAlready         19
+│   ├── MaskForbids          67
+│   ├── StaysThere           68
 │   ├── ProcessEnded         34
 │   └── MigrationStalled     37
 ├── about a node
@@ -36,6 +38,10 @@ OmError
 │   ├── BadRequest           38
 │   ├── NotAllowed           39
 │   ├── BadExports           43
+│   ├── NotInCluster         69
+│   ├── BadCertificate       70
+│   ├── NotWaiting           71
+│   ├── NotJoined            72
 │   ├── FilesRefused         44
 │   ├── CannotMount          46
 │   └── CannotUnmount        47
@@ -73,6 +79,7 @@ from omtools.errors.cluster import (
     AgentVersion as AgentVersion,
     AlreadyTraced as AlreadyTraced,
     AtHomeAlready as AtHomeAlready,
+    BadCertificate as BadCertificate,
     BadConfiguration as BadConfiguration,
     BadExports as BadExports,
     BadMap as BadMap,
@@ -88,6 +95,7 @@ from omtools.errors.cluster import (
     KernelThread as KernelThread,
     KeyNotAuthorised as KeyNotAuthorised,
     LinkLost as LinkLost,
+    MaskForbids as MaskForbids,
     MigrationRunning as MigrationRunning,
     MigrationStalled as MigrationStalled,
     NoAgent as NoAgent,
@@ -96,10 +104,14 @@ from omtools.errors.cluster import (
     NodeRefuses as NodeRefuses,
     NoSuchProcess as NoSuchProcess,
     NotAllowed as NotAllowed,
+    NotInCluster as NotInCluster,
+    NotJoined as NotJoined,
+    NotWaiting as NotWaiting,
     NotYourProcess as NotYourProcess,
     ProcessEnded as ProcessEnded,
     ProcessorLacks as ProcessorLacks,
     RestoreFailed as RestoreFailed,
+    StaysThere as StaysThere,
     ThereAlready as ThereAlready,
     UnknownNode as UnknownNode,
     ZombieProcess as ZombieProcess,

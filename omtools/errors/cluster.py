@@ -256,3 +256,48 @@ class CannotUnmount(OmError):
     exit_status = 47
     template = N_("{target} cannot be unmounted: {why}.")
     remedy = N_("As root: `umount -l {target}`.")
+
+
+class MaskForbids(OmError):
+    """The owner's cluster mask leaves that node out."""
+
+    exit_status = 67
+    template = N_("Process {pid} may not run on node {node}: its cluster mask forbids it.")
+    remedy = N_("Its owner sets the mask: migfilter, mignodes, migpolicy.")
+
+
+class StaysThere(OmError):
+    """It was asked where it runs best, and that is where it is."""
+
+    exit_status = 68
+    template = N_("Process {pid} stays where it is: {reason}.")
+
+
+class NotInCluster(OmError):
+    """This node has not what belongs to a cluster."""
+
+    exit_status = 69
+    template = N_("That needs a cluster key: {why}.")
+    remedy = N_("`omkey create` makes a cluster, `omkey join` joins one.")
+
+
+class BadCertificate(OmError):
+    """What was signed, or is to be, is not right."""
+
+    exit_status = 70
+    template = N_("The certificate is refused: {why}.")
+
+
+class NotWaiting(OmError):
+    """Nobody of that name asks to join."""
+
+    exit_status = 71
+    template = N_("Nobody called {who} waits to join.")
+    remedy = N_("`omkey list` shows who does.")
+
+
+class NotJoined(OmError):
+    """The cluster has not taken this node."""
+
+    exit_status = 72
+    template = N_("This node has not joined: {why}.")

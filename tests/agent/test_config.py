@@ -24,6 +24,10 @@ def test_all_keys(tmp_path: Path) -> None:
         """
         # as on a Gentoo of 2004
         AUTODISC=1
+        AUTODISCIF=eth0,eth1
+        OVERHEADS=none
+        METRICSPORT=0.0.0.0:9464
+        LOGFORMAT=json
         MYOMID=7          # this node
         export NODESPEED="12000"
         BLOCK='yes'
@@ -40,7 +44,7 @@ def test_all_keys(tmp_path: Path) -> None:
     )
     assert found == Settings(
         7, 12000, True, 4661, "0.0.0.0", "ssh", 64 << 20, 1.5, False, "/mnt/all", False, True, True,
-        {"AUTODISC": "1"},
+        {"OVERHEADS": "none"}, True, ("eth0", "eth1"), ("0.0.0.0", 9464), True,
     )  # fmt: skip
 
 
@@ -53,6 +57,9 @@ def test_no_file_is_no_fault(tmp_path: Path) -> None:
     ("\nMYOMID=65536", "line 2"),
     ("MYOMID=-1", "MYOMID"),
     ("AGENTPORT=0", "AGENTPORT"),
+    ("METRICSPORT=here", "METRICSPORT cannot be “here”"),
+    ("METRICSPORT=::1:70000", "METRICSPORT"),
+    ("LOGFORMAT=xml", "LOGFORMAT"),
     ("LINK=pigeon", "LINK cannot be “pigeon”"),
     ("BLOCK=2", "BLOCK"),
     ("CONNECTTIMEOUT=nan", "CONNECTTIMEOUT"),

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from omtools.agent import api
+from omtools.agent.callers import Caller
 from omtools.cluster.load import BLOCK, UP
 from omtools.cluster.vector import Entry, Message, Vector, encode
 from omtools.errors import BadRequest, NotAllowed
@@ -56,6 +57,8 @@ async def test_only_agents_tell_and_not_everything_is_believed(pair: Cluster) ->
     knowing = pair.agents[1].knowing
     for data in (b"nonsense", encode(Message(1))):
         with pytest.raises(BadRequest):
-            knowing.hear(api.News(data))
-    knowing.hear(api.News(encode(Message(2, entries=(Entry(Vector(9)),)))))
+            knowing.hear(api.News(data), Caller("node", -1))
+    knowing.hear(api.News(encode(Message(2, entries=(Entry(Vector(9)),)))), Caller("node", -1, node=2))
+    with pytest.raises(NotAllowed, match="in the name of node 2"):
+        knowing.hear(api.News(encode(Message(2))), Caller("node", -1, node=3))
     assert knowing.gossip.state(0, 9) is None  # no node of this cluster

@@ -112,13 +112,13 @@ class World:
                     draw(group.memory_mb, self.random),
                 )
                 self.arriving[number] = set()
+        there = [number for number, machine in self.machines.items() if machine.up]
         for jobs in self.scenario.jobs:
             for _count in range(jobs.count):
-                self._plan(jobs)
+                self._plan(jobs, there)
 
-    def _plan(self, jobs: Jobs) -> None:
+    def _plan(self, jobs: Jobs, there: list[int]) -> None:
         start = draw(jobs.at, self.random)
-        there = [number for number, machine in self.machines.items() if machine.up]
         home = self.random.choice(there if isinstance(jobs.on, str) else jobs.on)
         family = self._family(jobs, home, start, jobs.depth if jobs.forks else 0)
         self.at(start, lambda: self._start(family, home))

@@ -1,0 +1,125 @@
+"""Nodes that find each other: a lab's wire, real multicasts, real agents without a map or a list of keys."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from lab.labs import Omlab, until
+
+MOVE = """
+import fcntl, socket, struct, sys
+# netdevice(7): SIOCSIFADDR 0x8916, SIOCSIFNETMASK 0x891c
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+    for request, address in ((0x8916, sys.argv[1]), (0x891c, "255.255.255.0")):
+        sockaddr = struct.pack("H2x4s8x", socket.AF_INET, socket.inet_aton(address))
+        fcntl.ioctl(s.fileno(), request, b"eth0".ljust(16, b"\\0") + sockaddr + bytes(8))
+"""
+
+
+class Side:
+    """One cluster's part on one node of the lab: directories, commands, daemons of its own."""
+
+    def __init__(self, lab: Omlab, node: str, name: str, port: int) -> None:
+        self.lab = lab
+        self.node = node
+        self.directory = f"/tmp/{name}"
+        settings = f"AGENTPORT={port}\nAUTODISCIF=eth0\nMFS=no\nMFSDIR=none\nNODESPEED=10000\n"
+        self.shell(f"mkdir -p {self.directory}/etc && printf %s '{settings}' > {self.directory}/etc/openmosix.config")
+
+    def argv(self, name: str, *arguments: str) -> list[str]:
+        where = [f"OPENMOSIX_CONFIG={self.directory}/etc", f"OPENMOSIX_RUN={self.directory}/run"]
+        return ["exec", self.node, "--", "env", *where, sys.executable, "-m", f"omtools.commands.{name}", *arguments]
+
+    def shell(self, script: str) -> str:
+        return self.lab.ok("exec", self.node, "--", "sh", "-c", script)
+
+    def run(self, name: str, *arguments: str) -> str:
+        return self.lab.ok(*self.argv(name, *arguments))
+
+    def json(self, name: str, *arguments: str) -> Any:
+        return json.loads(self.run(name, *arguments, "--json"))
+
+    def serve(self) -> None:
+        self.run("omagentd", "--daemon", "--log", f"{self.directory}/log")
+        self.run("omdiscd")
+
+    def create(self, name: str) -> str:
+        self.run("omkey", "create", name)
+        self.serve()
+        key: str = self.json("omkey", "show")["key"]
+        return key
+
+    def addresses(self) -> dict[int, str]:
+        nodes = json.loads(self.run("mosctl", "status", "--json"))["ranges"]
+        return {entry["first"]: entry["host"] for entry in nodes}
+
+    def sees(self, expected: dict[int, str]) -> None:
+        until(lambda: self.addresses() == expected, f"{self.node} sees {self.addresses()}", 60)
+
+    def up(self, number: int) -> None:
+        until(lambda: self.lab(*self.argv("mosctl", "isup", str(number))).returncode == 0, "it is not up", 60)
+
+
+@pytest.fixture
+def lab(my_omlab: Omlab) -> Iterator[Omlab]:
+    my_omlab.ok("up")
+    yield my_omlab
+    my_omlab.ok("down")
+
+
+def joined(holder: Side, newcomer: Side, key: str) -> None:
+    with newcomer.lab.popen(*newcomer.argv("omkey", "join", "--key", key), stdout=subprocess.PIPE) as asking:
+        until(lambda: "waiting" in [one["state"] for one in holder.json("omkey", "list")], "nobody asks", 60)
+        assert asking.poll() is None  # nothing happens before somebody decides
+        assert holder.addresses().keys() == {1}
+        holder.run("omkey", "accept", newcomer.node)
+        printed, _nothing = asking.communicate(timeout=60)
+    assert asking.returncode == 0, printed
+    newcomer.serve()
+
+
+def test_join_find_move_return(lab: Omlab) -> None:
+    first, second = Side(lab, "mCii", "a", 4701), Side(lab, "metrakilate", "a", 4701)
+    key = first.create("uno")
+    joined(first, second, key)
+    both = {1: "10.77.0.1", 2: "10.77.0.2"}
+    first.sees(both)
+    second.sees(both)
+    first.up(2)
+    # A second cluster on the same wire, of nodes with the same names and numbers.
+    other = Side(lab, "metrakilate", "b", 4702)
+    other.create("dos")
+    # A real process over the link that these certificates opened.
+    worker = lab.popen("exec", "mCii", "--", "sh", "-c", "echo $$; exec sleep 600", stdout=subprocess.PIPE)
+    assert worker.stdout is not None
+    pid = worker.stdout.readline().strip()
+    moved = first.json("migrate", pid, "2")
+    assert (moved["from"], moved["to"]) == (1, 2)
+    first.run("migrate", pid, "home")
+    first.shell(f"kill {pid}")
+    worker.wait(20)
+    worker.stdout.close()
+    # Node 2 comes back with another address; its key says that it is the same.
+    lab.ok("exec", "metrakilate", "--", sys.executable, "-c", MOVE, "10.77.0.9")
+    both[2] = "10.77.0.9"
+    first.sees(both)
+    first.up(2)
+    assert other.addresses().keys() <= {1, 2}
+    assert len(other.addresses()) == 1  # the two clusters have not mixed
+    assert first.addresses() == both
+    refused = Side(lab, "mCii", "c", 4703)
+    done = lab(*refused.argv("omkey", "join", "nothing-like-it"))
+    assert (done.returncode, done.stderr.count("\n")) == (72, 1)
+    began = time.monotonic()
+    with lab.popen(*refused.argv("omkey", "join", "--key", key), stderr=subprocess.PIPE) as asking:
+        until(lambda: len(first.json("omkey", "list")) == 2, "nobody asks", 60)
+        first.run("omkey", "refuse", "mCii")
+        _out, told = asking.communicate(timeout=60)
+    assert asking.returncode == 72, (told, time.monotonic() - began)
