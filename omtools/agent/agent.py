@@ -18,6 +18,7 @@ from omtools.agent.engine import Engine, RealEngine
 from omtools.agent.files import Files
 from omtools.agent.gauge import Gauge
 from omtools.agent.guests import Guests
+from omtools.agent.inspecting import inspect
 from omtools.agent.keepers import FINAL, Keeper, Keepers
 from omtools.agent.keys import Keys, ensure_keys
 from omtools.agent.knowing import Knowing
@@ -220,6 +221,8 @@ class Agent:
                 return await self._migrate(request, caller)
             case api.Processes():
                 return await self._processes(request, caller)
+            case api.Inspect():
+                return await inspect(request, self.node.number, self.keepers, self._memo, self.engine)
             case api.NodeInfo():
                 return await self._node_info(request)
             case api.Whois():
@@ -412,6 +415,8 @@ class Agent:
         self._publish(api.ProcessChanged(self._info(keeper), gone=keeper.final))
 
     def _on_gone(self, keeper: Keeper) -> None:
+        if keeper.state.role == "deputy":
+            self._memo.add_moves(keeper.state.local_pid, keeper.state.statistics.moves)
         self.guests.gone(keeper)
         self.migrations.gone(keeper)
         self.wishes.gone(keeper)

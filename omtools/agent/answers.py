@@ -134,6 +134,26 @@ class NodeList(msgspec.Struct, tag="node_list", frozen=True):
     nodes: list[NodeName]
 
 
+class Inspected(msgspec.Struct, tag="inspected", frozen=True):
+    """A process of this node, or a guest.
+
+    Attributes:
+        pid: here.
+        uid: its owner.
+        home: number of the node where it was born.
+        where: number of the node that executes it.
+        moves: how often it has moved since it began, as far as it is known here.
+        cannot: why it cannot move now, "" if it can or nobody asked.
+    """
+
+    pid: int
+    uid: int
+    home: int
+    where: int
+    moves: int = 0
+    cannot: str = ""
+
+
 class Done(msgspec.Struct, tag="done", frozen=True):
     """It is done, there is nothing to tell."""
 

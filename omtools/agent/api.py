@@ -21,6 +21,7 @@ from omtools.agent.answers import (
     FilesReady as FilesReady,
     GuestReady as GuestReady,
     Heard as Heard,
+    Inspected as Inspected,
     MapRange as MapRange,
     Moved as Moved,
     NodeList as NodeList,
@@ -80,6 +81,18 @@ class Processes(msgspec.Struct, tag="processes", frozen=True):
     """
 
     all: bool = False
+
+
+class Inspect(msgspec.Struct, tag="inspect", frozen=True):
+    """Where a process is. Answer: `Inspected`.
+
+    Attributes:
+        pid: a local one, of a process or of a guest.
+        survey: look also whether it can move.
+    """
+
+    pid: Pid
+    survey: bool = False
 
 
 class NodeInfo(msgspec.Struct, tag="node_info", frozen=True):
@@ -265,6 +278,7 @@ Request = (
     Migrate
     | Reconsider
     | Processes
+    | Inspect
     | NodeInfo
     | Whois
     | Nodes
@@ -293,6 +307,7 @@ Request = (
 Result = (
     Moved
     | ProcessList
+    | Inspected
     | NodeReport
     | NodeName
     | NodeList

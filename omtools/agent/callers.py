@@ -28,8 +28,8 @@ class Caller:
     node: int = 0
 
     def acting_for(self, uid: int | None) -> Caller:
-        """The caller of one request: a peer may name the user it asks for; nobody else is believed."""
-        if uid is None or self.role != "node":
+        """The caller of one request: a peer may name the user it asks for, and so may root; nobody else."""
+        if uid is None or (self.role != "node" and self.uid != 0):
             return self
         return replace(self, uid=uid)
 

@@ -28,14 +28,18 @@ class Client:
 
     Attributes:
         hello: how the agent introduced itself.
+        uid: for whom it asks, if not for itself; only root is believed.
     """
 
-    def __init__(self, path: Path | None = None, name: str = "") -> None:
+    uid: int | None = None
+
+    def __init__(self, path: Path | None = None, name: str = "", patience: float | None = None) -> None:
         """Connect.
 
         Args:
             path: the agent's socket; None: the one that belongs to this user.
             name: of the program.
+            patience: seconds for each answer; None: as long as it takes.
 
         Raises:
             NoAgent: nothing answers there.
@@ -46,11 +50,11 @@ class Client:
         self._next = 1
         self._socket = socket.socket(socket.AF_UNIX)
         try:
-            self._socket.settimeout(_PATIENCE)
+            self._socket.settimeout(_PATIENCE if patience is None else patience)
             self._socket.connect(str(self._path))
             self._send(api.Hello(api.VERSION, name=name))
             self.hello = self._greeting()
-            self._socket.settimeout(None)
+            self._socket.settimeout(patience)
         except OSError:
             self._socket.close()
             raise NoAgent(socket=str(self._path)) from None
@@ -83,7 +87,7 @@ class Client:
             OmError: whatever the agent raised; NoAgent if it ended meanwhile.
         """
         number, self._next = self._next, self._next + 1
-        self._send(api.Call(number, request))
+        self._send(api.Call(number, request, self.uid))
         while True:
             message = self._receive()
             if isinstance(message, api.Failure) and message.id in (number, 0):

@@ -49,6 +49,7 @@ class Settings:
         discover: AUTODISC, whether nodes are found by omdiscd, not read from a map.
         interfaces: AUTODISCIF, on which it looks for them, the first first ("": that of the default route).
         others: every other key; openMosix's own ones are known and do no harm.
+        hpc_directory: HPCDIR, where what was /proc/hpc is mounted ("": `hpc` beside MFSDIR; "none": nowhere).
     """
 
     number: int = 0
@@ -67,6 +68,7 @@ class Settings:
     others: dict[str, str] = field(default_factory=dict)
     discover: bool = False
     interfaces: tuple[str, ...] = ()
+    hpc_directory: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,12 @@ class Configuration:
         """Where the cluster's files are mounted."""
         default = "/omfs" if os.geteuid() == 0 else str(self.run / "files")
         return self.settings.mfs_directory or default
+
+    @property
+    def hpc_mount(self) -> str:
+        """Where the tree that was /proc/hpc is mounted; `NOWHERE` if it is not."""
+        beside = NOWHERE if self.mount == NOWHERE else os.path.join(os.path.dirname(self.mount), "hpc")
+        return self.settings.hpc_directory or beside
 
     @property
     def listen(self) -> str:
@@ -337,6 +345,7 @@ _KEYS: dict[str, tuple[str, Callable[[str], object]]] = {
     "CONNECTTIMEOUT": ("connect_timeout", _seconds),
     "MFS": ("mfs", _yes),
     "MFSDIR": ("mfs_directory", _directory),
+    "HPCDIR": ("hpc_directory", _directory),
     "DFSA": ("dfsa", _yes),
     "MIGRATE": ("migrate", _yes),
     "CANDIDATES": ("everything", _candidates),

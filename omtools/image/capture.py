@@ -19,7 +19,7 @@ from omtools.errors import CannotMigrate, ForeignArchitecture
 from omtools.i18n import _
 from omtools.image.injection import PROT_EXEC, PROT_READ, Call, Scratch, Tracee
 from omtools.image.model import Image, Layout, Region, RegionKind, Resume
-from omtools.image.survey import region_obstacle, shared_elsewhere
+from omtools.image.survey import memory_that_may_be_shared, region_obstacle, shared_elsewhere
 from omtools.linux import proc, ptrace
 from omtools.linux.x86_64 import (
     CS_64BIT,
@@ -147,10 +147,7 @@ def add_trampolines(regions: list[Region], scratch: Scratch) -> None:
 
 def _regions(pid: int, scratch: Scratch) -> tuple[list[Region], list[tuple[str, int, int]]]:
     mappings = [m for m in proc.mappings(pid) if not scratch.holds(m.start)]
-    shared = {
-        (m.device, m.inode) for m in mappings if m.shared and m.name.startswith(("/dev/zero", "/memfd:"))
-    }
-    others = shared_elsewhere(pid, shared)
+    others = shared_elsewhere(pid, memory_that_may_be_shared(mappings))
     regions, vdso = [], []
     for mapping in mappings:
         if mapping.name in _KERNEL_MAPPINGS:

@@ -35,6 +35,7 @@ def test_all_keys(tmp_path: Path) -> None:
         CONNECTTIMEOUT=1.5
         MFS=no
         MFSDIR=/mnt/all/
+        HPCDIR=/mnt/hpc
         DFSA=no
         CANDIDATES=all
         MIGRATE=
@@ -43,6 +44,7 @@ def test_all_keys(tmp_path: Path) -> None:
     assert found == Settings(
         7, 12000, True, 4661, "0.0.0.0", "ssh", 64 << 20, 1.5, False, "/mnt/all", False, True, True,
         {"OVERHEADS": "none"}, True, ("eth0", "eth1"),
+        hpc_directory="/mnt/hpc",
     )  # fmt: skip
 
 
@@ -172,3 +174,18 @@ def test_a_run_directory_of_somebody_else(short: Path) -> None:
     os.chown(short / "run", 1234, 1234)
     with pytest.raises(BadConfiguration, match="somebody else"):
         paths.make_run_dir(short / "run")
+
+
+@pytest.mark.parametrize(("text", "place"), [
+    ("HPCDIR=/mnt/tree", "/mnt/tree"),
+    ("HPCDIR=none", "none"),
+    ("MFSDIR=none", "none"),
+    ("MFSDIR=none HPCDIR=/mnt/tree", "/mnt/tree"),
+    ("MFSDIR=/mnt/all/files", "/mnt/all/hpc"),
+    ("", "/hpc" if os.geteuid() == 0 else "RUN/hpc"),
+])  # fmt: skip
+def test_the_tree_of_hpc_stands_beside_the_files(tmp_path: Path, text: str, place: str) -> None:
+    (tmp_path / "openmosix.map").write_text("1 127.0.0.1 1\n")
+    (tmp_path / "openmosix.config").write_text(text)
+    found = load_configuration(tmp_path, tmp_path / "run", 1)
+    assert found.hpc_mount == place.replace("RUN", str(tmp_path / "run"))

@@ -343,6 +343,8 @@ def test_a_user_cannot_act_for_another() -> None:
     caller = Caller("user", 54321)
     assert caller.acting_for(0) == caller
     assert Caller("node", -1).acting_for(7).uid == 7
+    assert Caller("user", 0).acting_for(7) == Caller("user", 7), "root gives rights away"
+    assert Caller("user", 0).acting_for(None).uid == 0
 
 
 async def test_only_agents_prepare_guests(pair: Cluster) -> None:
