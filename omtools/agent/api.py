@@ -32,6 +32,7 @@ from omtools.agent.answers import (
     Pem as Pem,
     ProcessInfo as ProcessInfo,
     ProcessList as ProcessList,
+    Tuned as Tuned,
     Word as Word,
 )
 from omtools.cluster.process_settings import (
@@ -49,6 +50,7 @@ Number = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 Pid = Annotated[int, msgspec.Meta(ge=1, le=1 << 22)]  # the kernel's own limit for pids
 Id = Annotated[int, msgspec.Meta(ge=0, le=(1 << 32) - 1)]
 MigrationName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,63}\Z")]  # it is in paths
+Speed = Annotated[int, msgspec.Meta(ge=0, le=10_000_000)]  # 10000 is the standard processor
 SwitchName = Literal["block", "stay", "lstay", "quiet", "mfs", "dfsa"]
 
 
@@ -78,9 +80,11 @@ class Processes(msgspec.Struct, tag="processes", frozen=True):
 
     Attributes:
         all: everybody's, not only the caller's.
+        node: of which node: number, name or address; "" is the agent's own.
     """
 
     all: bool = False
+    node: Word = ""
 
 
 class Inspect(msgspec.Struct, tag="inspect", frozen=True):
@@ -132,24 +136,66 @@ class Switch(msgspec.Struct, tag="switch", frozen=True):
         name: block: guests are refused; stay: nothing leaves by itself; lstay: nothing of this node's leaves
             by itself; quiet: this node tells others nothing; mfs: others get its files; dfsa: processes
             open their files where they run.
+        node: whose; "" is the agent's own. Another node obeys the same user, and root.
     """
 
     name: SwitchName
     on: bool
+    node: Word = ""
 
 
 class SetSpeed(msgspec.Struct, tag="set_speed", frozen=True):
-    """Tell others another speed than the measured one; 0: the measured one. Answer: `Done`."""
+    """Tell others another speed than the measured one; 0: the measured one. Answer: `Done`.
 
-    speed: Annotated[int, msgspec.Meta(ge=0, le=10_000_000)]
+    Attributes:
+        node: whose; "" is the agent's own.
+    """
+
+    speed: Speed
+    node: Word = ""
+
+
+class Tune(msgspec.Struct, tag="tune", frozen=True):
+    """Set what is given, and tell all. Answer: `Tuned`, whose attributes these are.
+
+    Attributes:
+        node: whose; "" is the agent's own.
+        links: only those given are changed; 0 forgets one.
+    """
+
+    node: Word = ""
+    fixed_s: Annotated[float, msgspec.Meta(ge=0, le=600)] | None = None
+    call_s: Annotated[float, msgspec.Meta(ge=0, le=10)] | None = None
+    bytes_per_s: Annotated[float, msgspec.Meta(ge=1, le=1e13)] | None = None
+    links: dict[Number, Annotated[float, msgspec.Meta(ge=0, le=1e13)]] | None = None
+    yardstick: Annotated[int, msgspec.Meta(ge=1, le=10_000_000)] | None = None
+    load_limit: Annotated[int, msgspec.Meta(ge=-1, le=1_000_000)] | None = None
+    cpu_limit: Annotated[int, msgspec.Meta(ge=-1, le=100)] | None = None
+    guest_limit: Annotated[int, msgspec.Meta(ge=-1, le=65535)] | None = None
 
 
 class Expel(msgspec.Struct, tag="expel", frozen=True):
-    """Refuse guests from now on and send those home that are here. Answer: `Cleared`, when they are."""
+    """Refuse guests from now on and send those home that are here.
+
+    Answer: `Cleared`, when they are; before it a `Clearing` for each.
+
+    Attributes:
+        node: whose; "" is the agent's own.
+    """
+
+    node: Word = ""
 
 
 class Bring(msgspec.Struct, tag="bring", frozen=True):
-    """Keep this node's processes from now on and call those home that are away. Answer: `Cleared`."""
+    """Keep this node's processes from now on and call those home that are away.
+
+    Answer: `Cleared`, when they are; before it a `Clearing` for each.
+
+    Attributes:
+        node: whose; "" is the agent's own.
+    """
+
+    node: Word = ""
 
 
 class Lock(msgspec.Struct, tag="lock", frozen=True):
@@ -297,6 +343,7 @@ Request = (
     | News
     | Views
     | SetSpeed
+    | Tune
     | Expel
     | Bring
 )
@@ -320,6 +367,7 @@ Result = (
     | Cleared
     | ProcessSettings
     | NodeDecay
+    | Tuned
 )
 
 
@@ -370,7 +418,21 @@ class MapChanged(msgspec.Struct, tag="map_changed", frozen=True):
     nodes: int
 
 
-Event = ProcessChanged | SwitchChanged | Decided | MapChanged
+class Clearing(msgspec.Struct, tag="clearing", frozen=True):
+    """How far an `Expel` or a `Bring` is; told to who asked for it, by the number of that call.
+
+    Attributes:
+        done: how many processes have been tried.
+        total: how many there are.
+        pid: local pid of the last one, 0 before the first.
+    """
+
+    done: int
+    total: int
+    pid: int = 0
+
+
+Event = ProcessChanged | SwitchChanged | Decided | MapChanged | Clearing
 
 
 # --------------------------------------------------------------------------------------------- lines

@@ -27,6 +27,15 @@ Link = Literal["direct", "ssh", "auto"]
 
 
 @dataclass(frozen=True, slots=True)
+class Overheads:
+    """What moving and forwarding cost, in seconds and bytes per second; see `omtools.cluster.costs.Costs`."""
+
+    fixed_s: float
+    call_s: float
+    bytes_per_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """What openmosix.config can say.
 
@@ -48,6 +57,8 @@ class Settings:
             mosrun, omsh or a login shell of the cluster (CANDIDATES=marked).
         discover: AUTODISC, whether nodes are found by omdiscd, not read from a map.
         interfaces: AUTODISCIF, on which it looks for them, the first first ("": that of the default route).
+        overheads: OVERHEADS, what a move, a call and the links cost: "MILLISECONDS MICROSECONDS MB/S", as
+            `tune` prints them (None: as `tune` has kept them, else a guess).
         others: every other key; openMosix's own ones are known and do no harm.
         hpc_directory: HPCDIR, where what was /proc/hpc is mounted ("": `hpc` beside MFSDIR; "none": nowhere).
     """
@@ -69,6 +80,7 @@ class Settings:
     discover: bool = False
     interfaces: tuple[str, ...] = ()
     hpc_directory: str = ""
+    overheads: Overheads | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,6 +338,15 @@ def _candidates(value: str) -> bool:
     return value == "all"
 
 
+def _overheads(value: str) -> Overheads | None:
+    if len(value.split()) != 3:
+        return None  # the original's, a longer vector of its kernel's own figures
+    move_ms, call_us, mb_per_s = map(float, value.split())
+    if not (0 <= move_ms <= 600_000 and 0 <= call_us <= 1e7 and 1e-3 <= mb_per_s <= 1e7):
+        raise ValueError(value)
+    return Overheads(move_ms / 1e3, call_us / 1e6, mb_per_s * 1e6)
+
+
 def _directory(value: str) -> str:
     if value == NOWHERE:
         return value
@@ -351,6 +372,7 @@ _KEYS: dict[str, tuple[str, Callable[[str], object]]] = {
     "CANDIDATES": ("everything", _candidates),
     "AUTODISC": ("discover", _yes),
     "AUTODISCIF": ("interfaces", lambda value: tuple(word for word in value.split(",") if word)),
+    "OVERHEADS": ("overheads", _overheads),
 }
 
 

@@ -33,7 +33,8 @@ from omtools.errors import (
 from omtools.i18n import N_, _
 
 _HELP = N_("""\
-usage: mosrun [-h | -NODE | -jLIST [-F]] [-l | -L | -k] [-z] command [argument...]
+usage: mosrun [-h | -NODE | -jLIST [-F]] [-l | -L | -k] [-c | -i | -n | -s | -f]
+              [-t SECONDS] [-d PORTION] [-e | -E] [-r | -R] [-z] command [argument...]
 
 Start a command. It keeps its pid, terminal and exit status wherever it runs.
 
@@ -44,10 +45,22 @@ Start a command. It keeps its pid, terminal and exit status wherever it runs.
   -l        unlocked: the balancer may move it
   -L        locked: it stays where it is (the default with -h, -NODE and -j)
   -k        as the caller is (the default else)
+  -c        advise: it mostly computes
+  -i        advise: it mostly reads and writes
+  -n        advise: what it did long ago counts as much as what it did just now
+  -s        advise: what it did long ago counts less
+  -f        advise: what it did long ago counts hardly
+  -t SECONDS  advise: how often what it did is made to count less
+  -d PORTION  advise: how much of it then counts on, of 1000
+  -e        (or -E) accepted, as openMosix's scripts have it
+  -r        (or -R) accepted, as openMosix's scripts have it
   -z        the first argument is the name under which the command is run
+  --verbose  say which advice the agent has no use for
   --help    show this
 """)
 
+_ADVICE = "cinsfeErR"
+_FIGURES = {"t": (1, 65535), "d": (0, 1000)}  # seconds; the portion that is kept, of 1000
 _NOT_EXECUTABLE, _NOT_FOUND = 126, 127  # what shells exit with
 _PR_SET_PTRACER = 0x59616D61
 _PR_SET_PTRACER_ANY = (1 << 64) - 1
@@ -63,6 +76,8 @@ class _Wish:
     lock: bool | None = None
     keep: bool = False
     named: bool = False
+    advice: list[str] = field(default_factory=list)
+    verbose: bool = False
     command: list[str] = field(default_factory=list)
 
     @property
@@ -75,14 +90,16 @@ class _Wish:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit status, or not at all."""
-    return run(_mosrun, arguments)
+    return run(command, arguments)
 
 
-def _mosrun(arguments: list[str]) -> int:
+def command(arguments: list[str]) -> int:
+    """What `main` runs; also for its short forms (`wrappers`). Returns only where there is nothing to run."""
     if arguments[:1] == ["--help"]:
         print(_(_HELP), end="")
         return 0
     wish = parse(arguments)
+    _say_unused(wish)
     target = _choose(wish) if wish.nodes else None
     if wish.locked is not None:
         _tell_lock(wish)
@@ -114,20 +131,29 @@ def parse(arguments: list[str]) -> _Wish:
             wish.nodes = _node_list(word[2:] or (rest.pop(0) if rest else ""))
         elif word[1:].isdigit():
             wish.nodes = [word[1:]]
+        elif word == "--verbose":
+            wish.verbose = True
         elif word != "--debug":
-            _letters(wish, word)
+            _letters(wish, word, rest)
     if not rest:
         raise UsageError(detail=_("Which command? `mosrun --help` shows how to write it."))
     if wish.named and len(rest) < 2:
         raise UsageError(detail=_("-z needs the command and the name to run it under."))
+    if {"-c", "-i"} <= set(wish.advice) or len({"-n", "-s", "-f"} & set(wish.advice)) > 1:
+        raise UsageError(detail=_("Only one of -c and -i, and one of -n, -s and -f."))
     if wish.home and wish.nodes:
         raise UsageError(detail=_("At home or on another node: -h does not go with a node."))
     wish.command = rest
     return wish
 
 
-def _letters(wish: _Wish, word: str) -> None:
-    for letter in word[1:]:
+def _letters(wish: _Wish, word: str, rest: list[str]) -> None:
+    for place, letter in enumerate(word[1:], 2):
+        if letter in _FIGURES:
+            # Its figure is the rest of the word, or the next one.
+            figure = word[place:] or (rest.pop(0) if rest else "")
+            wish.advice.append(f"-{letter} {_figure(letter, figure)}")
+            return
         if letter == "h":
             wish.home = True
         elif letter == "F":
@@ -138,12 +164,32 @@ def _letters(wish: _Wish, word: str) -> None:
             wish.lock, wish.keep = None, True
         elif letter == "z":
             wish.named = True
+        elif letter in _ADVICE:
+            wish.advice.append(f"-{letter}")
         else:
             raise UsageError(
                 detail=_("There is no option {word}; `mosrun --help` shows those there are.").format(
                     word=word
                 )
             )
+
+
+def _figure(letter: str, word: str) -> int:
+    low, high = _FIGURES[letter]
+    if not (word.isascii() and word.isdigit() and len(word) < 10) or not low <= int(word) <= high:
+        raise UsageError(
+            detail=_("-{letter} needs a number from {low} to {high}, not “{word}”.").format(
+                letter=letter, low=low, high=high, word=word
+            )
+        )
+    return int(word)
+
+
+def _say_unused(wish: _Wish) -> None:
+    """Advice is for a balancer, and today's agent does not take any: for who wants to know."""
+    if wish.verbose and wish.advice:
+        say(_("The agent takes no advice yet: {options} changed nothing.").format(
+            options=", ".join(wish.advice)))  # fmt: skip
 
 
 def _node_list(text: str) -> list[str]:

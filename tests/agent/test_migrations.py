@@ -359,8 +359,8 @@ async def test_peers_act_for_somebody_and_not_for_themselves(pair: Cluster) -> N
     for uid in (None, 54321):
         with pytest.raises(NotYourProcess):
             await here.peers.call(there, api.Migrate(PID, "2"), api.Moved, uid=uid)
-    with pytest.raises(NotAllowed):
-        await here.peers.call(there, api.Switch("block", True), api.Done, uid=0)
+        with pytest.raises(NotAllowed):
+            await here.peers.call(there, api.Switch("block", True), api.Done, uid=uid)
     moved = await here.peers.call(there, api.Migrate(PID, "2"), api.Moved, uid=os.getuid())
     assert moved.target == 2
 
