@@ -15,10 +15,13 @@ import os
 import random
 import sys
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from omtools.agent import api
-from omtools.agent.client import Client
+from omtools.agent.client import talk
+from omtools.agent.cluster import Cluster
 from omtools.cluster.load import BLOCK, UP
+from omtools.cluster.process_settings import DecayName, HintName, ProcessSettings
 from omtools.commands._common import run, say
 from omtools.errors import (
     NoAgent,
@@ -32,6 +35,7 @@ from omtools.errors import (
 )
 from omtools.i18n import N_, _
 
+_T = TypeVar("_T")
 _HELP = N_("""\
 usage: mosrun [-h | -NODE | -jLIST [-F]] [-l | -L | -k] [-c | -i | -n | -s | -f]
               [-t SECONDS] [-d PORTION] [-e | -E] [-r | -R] [-z] command [argument...]
@@ -43,23 +47,23 @@ Start a command. It keeps its pid, terminal and exit status wherever it runs.
   -jLIST    run it on a random node of a list such as 1-4,7
   -F        if that node cannot take it, run it here
   -l        unlocked: the balancer may move it
-  -L        locked: it stays where it is (the default with -h, -NODE and -j)
-  -k        as the caller is (the default else)
-  -c        advise: it mostly computes
-  -i        advise: it mostly reads and writes
-  -n        advise: what it did long ago counts as much as what it did just now
-  -s        advise: what it did long ago counts less
-  -f        advise: what it did long ago counts hardly
-  -t SECONDS  advise: how often what it did is made to count less
-  -d PORTION  advise: how much of it then counts on, of 1000
-  -e        (or -E) accepted, as openMosix's scripts have it
-  -r        (or -R) accepted, as openMosix's scripts have it
+  -L        locked: it stays where it is (the default, unless one of -c to -d is given without a place)
+  -k        as the caller is (the default then)
+  -c        it mostly computes: the balancer forgets its system calls and files
+  -i        it mostly reads and writes: they count most
+  -n        no decay: what it did long ago counts as much as what it did just now
+  -s        slow decay: it counts less (the default)
+  -f        fast decay: it counts hardly
+  -t SECONDS  after how many seconds what it did counts less
+  -d PORTION  how much of it then counts on, of 1000
+  -e -E -r -R  accepted and without effect, for old scripts: what they meant is not known any more
   -z        the first argument is the name under which the command is run
-  --verbose  say which advice the agent has no use for
   --help    show this
 """)
 
-_ADVICE = "cinsfeErR"
+_HINTS: dict[str, HintName] = {"c": "cpu", "i": "io"}
+_DECAYS: dict[str, DecayName] = {"n": "none", "s": "slow", "f": "fast"}
+_WITHOUT_EFFECT = "eErR"
 _FIGURES = {"t": (1, 65535), "d": (0, 1000)}  # seconds; the portion that is kept, of 1000
 _NOT_EXECUTABLE, _NOT_FOUND = 126, 127  # what shells exit with
 _PR_SET_PTRACER = 0x59616D61
@@ -76,8 +80,9 @@ class _Wish:
     lock: bool | None = None
     keep: bool = False
     named: bool = False
-    advice: list[str] = field(default_factory=list)
-    verbose: bool = False
+    hint: HintName | None = None
+    decay: DecayName | None = None
+    figures: dict[str, int] = field(default_factory=dict)
     command: list[str] = field(default_factory=list)
 
     @property
@@ -85,7 +90,20 @@ class _Wish:
         """What to tell the agent; None: nothing, so the caller's state is inherited."""
         if self.lock is not None or self.keep:
             return self.lock
-        return True if self.home or self.nodes else None
+        advised = self.hint or self.decay or self.figures
+        return None if advised and not (self.home or self.nodes) else True
+
+    @property
+    def settings(self) -> ProcessSettings:
+        """All that the agent is told."""
+        own = bool(self.figures)
+        return ProcessSettings(
+            locked=self.locked,
+            hint=self.hint,
+            decay="own" if own else self.decay,
+            interval_s=self.figures.get("t"),
+            keep=self.figures.get("d"),
+        )
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -99,10 +117,9 @@ def command(arguments: list[str]) -> int:
         print(_(_HELP), end="")
         return 0
     wish = parse(arguments)
-    _say_unused(wish)
     target = _choose(wish) if wish.nodes else None
-    if wish.locked is not None:
-        _tell_lock(wish)
+    if wish.settings != ProcessSettings():
+        _tell(wish)
     if target is None:
         return _become(wish)
     _allow_tracing()
@@ -131,16 +148,14 @@ def parse(arguments: list[str]) -> _Wish:
             wish.nodes = _node_list(word[2:] or (rest.pop(0) if rest else ""))
         elif word[1:].isdigit():
             wish.nodes = [word[1:]]
-        elif word == "--verbose":
-            wish.verbose = True
         elif word != "--debug":
             _letters(wish, word, rest)
     if not rest:
         raise UsageError(detail=_("Which command? `mosrun --help` shows how to write it."))
     if wish.named and len(rest) < 2:
         raise UsageError(detail=_("-z needs the command and the name to run it under."))
-    if {"-c", "-i"} <= set(wish.advice) or len({"-n", "-s", "-f"} & set(wish.advice)) > 1:
-        raise UsageError(detail=_("Only one of -c and -i, and one of -n, -s and -f."))
+    if wish.decay is not None and wish.figures:
+        raise UsageError(detail=_("-n, -s and -f do not go with -t and -d, which say the same in figures."))
     if wish.home and wish.nodes:
         raise UsageError(detail=_("At home or on another node: -h does not go with a node."))
     wish.command = rest
@@ -152,7 +167,7 @@ def _letters(wish: _Wish, word: str, rest: list[str]) -> None:
         if letter in _FIGURES:
             # Its figure is the rest of the word, or the next one.
             figure = word[place:] or (rest.pop(0) if rest else "")
-            wish.advice.append(f"-{letter} {_figure(letter, figure)}")
+            wish.figures[letter] = _figure(letter, figure)
             return
         if letter == "h":
             wish.home = True
@@ -164,9 +179,11 @@ def _letters(wish: _Wish, word: str, rest: list[str]) -> None:
             wish.lock, wish.keep = None, True
         elif letter == "z":
             wish.named = True
-        elif letter in _ADVICE:
-            wish.advice.append(f"-{letter}")
-        else:
+        elif letter in _HINTS:
+            wish.hint = _only(_HINTS[letter], wish.hint, "-c, -i")
+        elif letter in _DECAYS:
+            wish.decay = _only(_DECAYS[letter], wish.decay, "-n, -s, -f")
+        elif letter not in _WITHOUT_EFFECT:
             raise UsageError(
                 detail=_("There is no option {word}; `mosrun --help` shows those there are.").format(
                     word=word
@@ -185,11 +202,10 @@ def _figure(letter: str, word: str) -> int:
     return int(word)
 
 
-def _say_unused(wish: _Wish) -> None:
-    """Advice is for a balancer, and today's agent does not take any: for who wants to know."""
-    if wish.verbose and wish.advice:
-        say(_("The agent takes no advice yet: {options} changed nothing.").format(
-            options=", ".join(wish.advice)))  # fmt: skip
+def _only(new: _T, old: _T | None, group: str) -> _T:
+    if old not in (None, new):
+        raise UsageError(detail=_("Only one of {group} can be given.").format(group=group))
+    return new
 
 
 def _node_list(text: str) -> list[str]:
@@ -213,18 +229,25 @@ def _choose(wish: _Wish) -> str | None:
         OmError: none of those asked for can take it, and -F was not given.
     """
     candidates = random.sample(wish.nodes, len(wish.nodes))
-    problem: OmError | None = None
+
+    async def first_fit(cluster: Cluster) -> str | OmError | None:
+        problem: OmError | None = None
+        for word in candidates:
+            report = await cluster.node(word)
+            problem = _unfit(report, cluster.number)
+            if problem is None:
+                return word if report.number != cluster.number else None
+        return problem
+
+    found: str | OmError | None
     try:
-        with Client(name="mosrun") as agent:
-            for word in candidates:
-                report = agent.call(api.NodeInfo(word), api.NodeReport)
-                problem = _unfit(report, agent.hello.node)
-                if problem is None:
-                    return word if report.number != agent.hello.node else None
+        found = talk("mosrun", first_fit)
     except OmError as error:
-        problem = error
-    if not wish.force and problem is not None:
-        raise problem
+        found = error
+    if not isinstance(found, OmError):
+        return found
+    if not wish.force:
+        raise found
     return None
 
 
@@ -240,12 +263,12 @@ def _unfit(report: api.NodeReport, own: int) -> OmError | None:
     return None
 
 
-def _tell_lock(wish: _Wish) -> None:
+def _tell(wish: _Wish) -> None:
+    pid = os.getpid()
     try:
-        with Client(name="mosrun") as agent:
-            agent.call(api.Lock(os.getpid(), bool(wish.locked)), api.Done)
+        talk("mosrun", lambda cluster: cluster.set_process(pid, wish.settings))
     except NoAgent as error:
-        # Without an agent nothing moves anyway; only who asked for the lock by name is told.
+        # Without an agent nothing moves anyway; only who asked for something by name is told.
         if wish.lock is not None:
             say(str(error))
 
@@ -299,8 +322,7 @@ def _help(pid: int, target: str) -> None:
     if os.read(3, 1):  # exec failed
         return
     try:
-        with Client(name="mosrun") as agent:
-            agent.call(api.Migrate(pid, target), api.Moved)
+        talk("mosrun", lambda cluster: cluster.migrate(pid, target))
     except (ProcessEnded, NoSuchProcess, ZombieProcess):
         return  # it was done before it could be moved: no fault
     except OmError as error:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omtools.commands._cluster import NOBODY, known_cluster, own_number
-from omtools.commands._common import parser, run
+from omtools.commands._common import as_whole, parser, run
 from omtools.errors import BadConfiguration, NotInMap, UsageError
 from omtools.i18n import _
 
@@ -73,7 +73,7 @@ def _options() -> argparse.ArgumentParser:
     what.add_argument("-off", action="store_true", help=_("stop the agent and put the map out of use"))
     options.add_argument("-c", dest="check", action="store_true", help=_("only check the map"))
     options.add_argument(
-        "-p", dest="number", metavar="N", type=as_number, default=0, help=_("this is node N")
+        "-p", dest="number", metavar="N", type=as_whole(1, 65535), default=0, help=_("this is node N")
     )
     options.add_argument(
         "-g", dest="gates", choices=["0", "1", "2"], help=_("gateways on the way; kept in openmosix.config")
@@ -85,18 +85,6 @@ def _options() -> argparse.ArgumentParser:
         "-f", dest="file", metavar="FILE", default="-", help=_("the map; - is standard input or output")
     )
     return options
-
-
-def as_number(word: str) -> int:
-    """A node's number from the command line.
-
-    Raises:
-        ValueError: it is none (argparse words it).
-    """
-    number = int(word)
-    if not 1 <= number <= 65535:
-        raise ValueError(word)
-    return number
 
 
 def _check_usage(given: argparse.Namespace) -> None:

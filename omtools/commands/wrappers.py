@@ -62,7 +62,6 @@ def help_text(wrapper: Wrapper) -> str:
         ]
     lines += [
         "  -z        " + _("the first argument is the name under which the command is run"),
-        "  --verbose  " + _("say which advice the agent has no use for"),
         "  --help    " + _("show this"),
     ]
     return "\n".join(lines)
@@ -85,7 +84,7 @@ def translated(wrapper: Wrapper, arguments: list[str]) -> list[str]:
         if word == "--":
             break
         places = wrapper.place == _PLACE and (word == "-h" or word[1:].isdigit())
-        if not places and word not in ("-z", "--verbose", "--debug"):
+        if not places and word not in ("-z", "--debug"):
             raise UsageError(
                 detail=_("There is no option {word}; `{name} --help` shows those there are.").format(
                     word=word, name=wrapper.name

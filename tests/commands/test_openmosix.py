@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from omtools.commands.openmosix import serving_pid
+
+from .conftest import Nodes
+
+
+def test_start_status_stop(nodes: Nodes) -> None:
+    """The agent that it starts is the real one: it moves nothing here, so its engine does not matter."""
+    nodes.stop(1)
+    nodes.stop(2)
+    down = nodes.run("openmosix", "status")
+    assert (down.returncode, down.stdout.count("\n")) == (1, 1)
+    assert json.loads(nodes.run("openmosix", "status", "--json").stdout) == {"running": False}
+    assert nodes.run("openmosix", "stop").stdout == "openMosix does not run.\n"
+    started = nodes.run("openmosix", "start")
+    assert (started.returncode, started.stderr) == (0, "")
+    assert started.stdout == "openMosix is running: this is node #1 (of 2 configured).\n"
+    try:
+        up = json.loads(nodes.run("openmosix", "status", "--json").stdout)
+        assert up["running"] is True
+        assert nodes.run("openmosix", "start").stdout == f"openMosix runs already (omagentd, pid {up['pid']}).\n"
+        again = nodes.run("openmosix", "restart")
+        assert again.returncode == 0, again.stderr
+        new = json.loads(nodes.run("openmosix", "status", "--json").stdout)["pid"]
+        assert new != up["pid"]
+        assert nodes.run("openmosix", "status").stdout.splitlines()[0] == "This is openMosix node #1"
+    finally:
+        stopped = nodes.run("openmosix", "stop")
+    assert (stopped.returncode, stopped.stdout) == (0, "openMosix has ended.\n")
+    assert (nodes.cluster.run(1) / "agent.log").exists()
+
+
+def test_stop_brings_all_home_and_leaves_the_switch_as_it_was(nodes: Nodes, sleeper: int) -> None:
+    nodes.run("migrate", str(sleeper), "2")
+    nodes.run("mosctl", "block", node=2)
+    assert nodes.run("openmosix", "stop", node=2).returncode == 0  # a guest goes home
+    assert nodes.agents.pop(2).wait(20) == 0
+    assert json.loads(nodes.run("mps", "--json").stdout) == []
+    nodes.start(2)
+    assert "BLOCK" in nodes.run("mosctl", "status", node=2).stdout
+    nodes.run("mosctl", "noblock", node=2)
+    nodes.run("migrate", str(sleeper), "2")
+    assert nodes.run("openmosix", "stop", "--leave", node=1).returncode == 0
+    assert nodes.agents.pop(1).wait(20) == 0
+
+
+def test_a_configuration_with_errors(nodes: Nodes) -> None:
+    nodes.stop(1)
+    (nodes.cluster.config(1) / "openmosix.map").write_text("1 127.9.8.1\n")
+    done = nodes.run("openmosix", "start")
+    assert done.returncode == 33
+    assert "line 1" in done.stderr
+
+
+def test_who_serves_says_the_kernel(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENMOSIX_RUN", str(nodes.cluster.run(2)))
+    assert serving_pid() == nodes.agents[2].pid
+    nodes.stop(2)
+    assert serving_pid() is None
