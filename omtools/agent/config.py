@@ -12,6 +12,7 @@ from typing import Any, Literal, cast
 
 import msgspec
 
+from omtools.agent import log, paths
 from omtools.cluster.discovery import Known, nodes_of
 from omtools.cluster.map import Map, Node, parse_map, parse_names
 from omtools.errors import BadConfiguration, NotInCluster
@@ -23,6 +24,7 @@ DEFAULT_PORT = 4660  # openMosix's own migration port
 NOWHERE = "none"
 DISCOVERED = "discovered.json"  # in the run directory: the nodes that omdiscd has proven
 _EVERYWHERE = "0.0.0.0"
+MAP = "openmosix.map"
 Link = Literal["direct", "ssh", "auto"]
 
 
@@ -140,7 +142,7 @@ def load_configuration(directory: Path, run: Path, number: int = 0, debug: bool 
         settings = replace(settings, listen=settings.listen or _EVERYWHERE)
     else:
         found = read_map(directory)
-        wanted = number or settings.number
+        wanted = number or configured_number(directory, settings)
         node = found.number(wanted) if wanted else find_own(found, directory)
     exports = _read(directory / "exports")
     if exports is not None:
@@ -153,14 +155,7 @@ def load_configuration(directory: Path, run: Path, number: int = 0, debug: bool 
 def _has_map(directory: Path) -> bool:
     """Whether there is a map, or nothing by which a node could be without one."""
     member = (directory / "cluster.json").exists()
-    return not member or any(place.exists() for place in _map_places(directory))
-
-
-def _map_places(directory: Path) -> list[Path]:
-    places = [directory / "openmosix.map"]
-    if directory == Path("/etc/openmosix"):
-        places += [Path("/etc/openmosix.map"), Path("/etc/mosix.map"), Path("/etc/hpc.map")]
-    return places
+    return not member or any(place.exists() for place in map_places(directory))
 
 
 def discovered(directory: Path, run: Path, settings: Settings, number: int = 0) -> tuple[Map, Node]:
@@ -219,10 +214,12 @@ def read_map(directory: Path) -> Map:
         BadConfiguration: there is none, or it cannot be read.
         BadMap: it has an error.
     """
-    places = _map_places(directory)
+    places = map_places(directory)
     for path in places:
         text = _read(path)
         if text is not None:
+            if path.name != MAP:
+                log.warn("the map has an old name, which still works", file=path, new=path.with_name(MAP))
             names_path = path.parent / "names"
             names = parse_names(_read(names_path) or "", str(names_path))
             return parse_map(text, str(path), names)
@@ -230,6 +227,29 @@ def read_map(directory: Path) -> Map:
         path=str(places[0]),
         why=_("there is no map yet; a line such as “1 192.168.1.1 2” makes a cluster of nodes 1 and 2"),
     )
+
+
+def map_places(directory: Path) -> list[Path]:
+    """Where a map may be, the first that is there counts: as root also in /etc, and under its older names."""
+    places = [directory / MAP]
+    if directory == paths.SYSTEM_CONFIG:
+        places += [directory.parent / name for name in (MAP, "mosix.map", "hpc.map")]
+    return places
+
+
+def configured_number(directory: Path, settings: Settings) -> int:
+    """The number that this node was given: MYOMID, else the file om-node-num (Gentoo had it); 0: none.
+
+    Raises:
+        BadConfiguration: what is in that file is no number of a node.
+    """
+    path = directory / "om-node-num"
+    word = (_read(path) or "0").strip()
+    if settings.number:
+        return settings.number
+    if not (word.isascii() and word.isdigit() and len(word) < 6 and int(word) <= 65535):
+        raise BadConfiguration(path=str(path), why=_("“{word}” is no node's number").format(word=word[:20]))
+    return int(word)
 
 
 def find_own(cluster: Map, directory: Path) -> Node:

@@ -35,7 +35,8 @@ def known_cluster(name: str) -> api.NodeList:
 
 
 def _from_file() -> api.NodeList:
-    from omtools.agent.config import read_map, read_settings  # noqa: PLC0415 - seldom without an agent
+    # Seldom without an agent.
+    from omtools.agent.config import configured_number, read_map, read_settings  # noqa: PLC0415
 
     directory = config_dir()
     try:
@@ -46,7 +47,7 @@ def _from_file() -> api.NodeList:
         directory = SYSTEM_CONFIG
         found = read_map(directory)
     settings = read_settings(directory / "openmosix.config")
-    return node_list(found, own_number(found, settings.number, directory))
+    return node_list(found, own_number(found, configured_number(directory, settings), directory))
 
 
 def own_number(found: Map, configured: int, directory: Path) -> int:
@@ -54,7 +55,7 @@ def own_number(found: Map, configured: int, directory: Path) -> int:
 
     Args:
         found: the map.
-        configured: MYOMID, 0 if it is not set.
+        configured: the number that it was given, 0 if none.
         directory: where the map is from.
     """
     from omtools.agent.config import find_own  # noqa: PLC0415

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from omtools.commands._common import parser, run
+from omtools.commands._common import parser, run, say
 from omtools.commands._daemon import in_background
 from omtools.errors import UsageError
 from omtools.i18n import _
@@ -102,6 +102,7 @@ def _serve(
 
 
 def _ready(descriptor: int | None) -> None:
+    _tell_systemd()
     if descriptor is None:
         return
     try:
@@ -111,6 +112,20 @@ def _ready(descriptor: int | None) -> None:
         raise UsageError(
             detail=_("--ready-fd {n}: {why}.").format(n=descriptor, why=error.strerror)
         ) from None
+
+
+def _tell_systemd() -> None:
+    """Say that it serves, where systemd has started it with Type=notify: sd_notify(3)."""
+    address = os.environ.pop("NOTIFY_SOCKET", "")  # what is started from here has nothing to tell systemd
+    if not address:
+        return
+    import socket  # noqa: PLC0415
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        try:
+            notify.sendto(b"READY=1", "\0" + address[1:] if address.startswith("@") else address)
+        except OSError as error:
+            say(_("systemd cannot be told that the agent serves: {why}.").format(why=error.strerror))
 
 
 if __name__ == "__main__":

@@ -105,14 +105,15 @@ def _checked(text: str, path: str, number: int) -> tuple[Map, Node]:
     Raises:
         OmError: the map has an error, or this machine is not in it.
     """
-    from omtools.agent.config import find_own, read_settings  # noqa: PLC0415 - --help needs none of it
+    # --help needs none of it.
+    from omtools.agent.config import configured_number, find_own, read_settings  # noqa: PLC0415
     from omtools.agent.paths import config_dir  # noqa: PLC0415
     from omtools.cluster.map import parse_map, parse_names  # noqa: PLC0415
 
     directory = config_dir()
     names = directory / "names"
     found = parse_map(text, path, parse_names(_text(names) or "", str(names)))
-    wanted = number or read_settings(directory / _CONFIG).number
+    wanted = number or configured_number(directory, read_settings(directory / _CONFIG))
     if wanted:
         node = found.number(wanted)
         if number and not is_here(node):
@@ -256,15 +257,12 @@ def _what_next() -> str:
 
 
 def _off() -> int:
-    from omtools.agent.paths import SYSTEM_CONFIG, config_dir  # noqa: PLC0415
+    from omtools.agent.config import map_places  # noqa: PLC0415
+    from omtools.agent.paths import config_dir  # noqa: PLC0415
     from omtools.commands.openmosix import stop  # noqa: PLC0415
 
-    directory = config_dir()
-    places = [directory / _MAP]
-    if directory == SYSTEM_CONFIG:  # where an agent of root's looks too
-        places += [Path("/etc/openmosix.map"), Path("/etc/mosix.map"), Path("/etc/hpc.map")]
     stop(leave=False)
-    for path in places:
+    for path in map_places(config_dir()):
         kept = path.with_name(path.name + _OFF)
         try:
             path.replace(kept)

@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+import configparser
 import json
+import socket
+import subprocess
+import sys
+import tomllib
 
 import pytest
 
 from omtools.commands.openmosix import serving_pid
 
-from .conftest import Nodes
+from .conftest import FAKE, ROOT, Nodes
 
 
 def test_start_status_stop(nodes: Nodes) -> None:
@@ -62,3 +67,32 @@ def test_who_serves_says_the_kernel(nodes: Nodes, monkeypatch: pytest.MonkeyPatc
     assert serving_pid() == nodes.agents[2].pid
     nodes.stop(2)
     assert serving_pid() is None
+
+
+@pytest.mark.parametrize("kind", ["system", "user"])
+def test_units(kind: str) -> None:
+    unit = configparser.ConfigParser(strict=False, interpolation=None)
+    unit.optionxform = str  # type: ignore[assignment, method-assign]
+    unit.read(ROOT / "systemd" / kind / "openmosix.service")
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    service = unit["Service"]
+    assert {service[name].split()[0] for name in ("ExecStart", "ExecStop")} <= set(scripts)
+    assert (service["Type"], service["KillMode"]) == ("notify", "process")
+
+
+def test_systemd_is_told_when_it_serves(nodes: Nodes) -> None:
+    nodes.stop(1)
+    path = nodes.cluster.directory / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(path))
+        systemd.settimeout(30)
+        agent = subprocess.Popen(
+            [sys.executable, str(FAKE)], env={**nodes.environment(1), "NOTIFY_SOCKET": str(path)},
+            stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            assert systemd.recv(100) == b"READY=1"
+            assert nodes.run("mosctl", "isup").returncode == 0
+        finally:
+            agent.terminate()
+            assert agent.wait(20) == 0
