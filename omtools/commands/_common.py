@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 import msgspec
 
@@ -97,6 +97,8 @@ def parser(name: str, what: str, usage: str | None = None) -> argparse.ArgumentP
         def parse_args(  # type: ignore[override]  # the typeshed's overloads are about namespaces
             self, args: Sequence[str] | None = None, namespace: Any = None
         ) -> Any:
+            if _Caught.wanted:
+                raise _Caught(self)
             given, rest = self.parse_known_args(args, namespace)
             if rest:
                 self._unknown(rest[0], _all_options(self))
@@ -112,6 +114,32 @@ def parser(name: str, what: str, usage: str | None = None) -> argparse.ArgumentP
     made = Parser(prog=name, description=what, usage=usage, allow_abbrev=False)
     made.add_argument("--debug", action="store_true", help=_("show tracebacks"))
     return made
+
+
+class _Caught(Exception):
+    """A parser, on its way to who wanted to have it.
+
+    Attributes:
+        wanted: somebody wants the next one.
+    """
+
+    wanted: ClassVar[bool] = False
+
+    def __init__(self, made: argparse.ArgumentParser) -> None:
+        super().__init__()
+        self.made = made
+
+
+def parser_of(main: Callable[[list[str]], int]) -> argparse.ArgumentParser | None:
+    """The parser of a command, caught when it is about to read arguments; None if the command has none."""
+    _Caught.wanted = True
+    try:
+        main([])
+    except _Caught as caught:
+        return caught.made
+    finally:
+        _Caught.wanted = False
+    return None
 
 
 def _all_options(made: argparse.ArgumentParser) -> list[str]:
