@@ -10,7 +10,7 @@ from omtools.cluster.load import BLOCK, STANDARD_SPEED, UP, status_words
 from omtools.commands._cluster import report as cluster_report
 from omtools.commands._common import print_json
 from omtools.commands._mosctl_set import decay_sentence
-from omtools.commands._words import paint, table
+from omtools.commands._words import paint, table, terminal_columns
 from omtools.errors import NodeDown, OmError
 from omtools.i18n import _
 
@@ -182,7 +182,7 @@ async def nodes(cluster: Cluster, given: argparse.Namespace) -> int:
     titles = [_("NODE"), _("NAME"), _("STATE"), _("LOAD"), _("SPEED"), _("CPUS"), _("FREE MB"), _("MB"),
               _("GUESTS"), _("AWAY"), _("AGE")]  # fmt: skip
     rows = [_row(view, yard) for view in views]
-    lines = table(titles, rows, left=frozenset({1, 2}))
+    lines = table(titles, rows, frozenset({1, 2}), terminal_columns())
     print(lines[0])
     for line, view in zip(lines[1:], views, strict=True):
         print(line if view.state == "up" else paint(line, "red" if view.state == "down" else "grey"))

@@ -37,6 +37,11 @@ def paint(text: str, colour: Colour) -> str:
     return f"\x1b[{_SGR[colour]}m{text}\x1b[0m" if coloured() else text
 
 
+def terminal_columns() -> int:
+    """How wide the terminal on stdout is, 0 if there is none."""
+    return os.get_terminal_size(sys.stdout.fileno()).columns if sys.stdout.isatty() else 0
+
+
 def width(text: str) -> int:
     """How many columns of a terminal the text takes."""
     return sum(
@@ -45,20 +50,25 @@ def width(text: str) -> int:
     )
 
 
-def table(titles: Sequence[str], rows: Sequence[Sequence[str]], left: frozenset[int]) -> list[str]:
+def table(
+    titles: Sequence[str], rows: Sequence[Sequence[str]], left: frozenset[int], room: int = 0
+) -> list[str]:
     """Lines of columns, two blanks apart.
 
     Args:
         titles: of the columns.
         rows: of plain text, one cell per title.
         left: numbers of the columns that stand on the left; the others stand on the right.
+        room: columns of the terminal; what does not fit is left out from the right. 0: there is no end.
     """
     widths = [max(width(cell) for cell in column) for column in zip(titles, *rows, strict=True)]
+    while room and len(widths) > 1 and sum(widths) + 2 * (len(widths) - 1) > room:
+        widths.pop()
     lines = []
     for row in (titles, *rows):
         cells = [
             cell + " " * (widths[at] - width(cell)) if at in left else " " * (widths[at] - width(cell)) + cell
-            for at, cell in enumerate(row)
+            for at, cell in enumerate(row[: len(widths)])
         ]
         lines.append("  ".join(cells).rstrip())
     return lines

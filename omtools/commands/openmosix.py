@@ -21,7 +21,7 @@ from omtools.agent.paths import SOCKET, make_run_dir, run_dir
 from omtools.cluster.load import BLOCK
 from omtools.commands._cluster import known_cluster, report
 from omtools.commands._common import parser, print_json, run, say
-from omtools.commands._progress import Progress
+from omtools.commands._progress import Progress, Waiting
 from omtools.errors import (
     AgentStays,
     AtHomeAlready,
@@ -112,7 +112,8 @@ def start(log: str | None = None) -> int:
     make_run_dir(run_directory)
     file = Path(log).absolute() if log else _usual_log(run_directory)
     command = [sys.executable, "-m", "omtools.commands.omagentd", "--daemon", "--log", str(file)]
-    done = subprocess.run(command, env=_environment(), stdin=subprocess.DEVNULL, check=False)
+    with Waiting(_("the agent starts")):
+        done = subprocess.run(command, env=_environment(), stdin=subprocess.DEVNULL, check=False)
     if done.returncode:
         return done.returncode
     nodes = known_cluster("openmosix")
@@ -171,7 +172,8 @@ def stop(leave: bool) -> int:
         return 0
     if not leave:
         talk("openmosix", _bring_all_home)
-    _end(pid)
+    with Waiting(_("the agent ends")):
+        _end(pid)
     print(_("openMosix has ended."))
     return 0
 
