@@ -31,6 +31,8 @@ def _omagentd(arguments: list[str]) -> int:
         given.log = Path(given.log).absolute()
     configuration = _configuration(given)
     if given.daemon:
+        os.environ["OPENMOSIX_CONFIG"] = str(configuration.directory)
+        os.environ["OPENMOSIX_RUN"] = str(configuration.run)
         return in_background(lambda ready: _serve(configuration, given, given.ready_fd, ready))
     return _serve(configuration, given, given.ready_fd)
 
@@ -76,6 +78,7 @@ def _configuration(given: argparse.Namespace) -> Configuration:
         os.environ["OPENMOSIX_CONFIG"] = os.path.abspath(given.config)
     if given.run:
         os.environ["OPENMOSIX_RUN"] = os.path.abspath(given.run)
+    given.config = given.run = None  # once is enough: a daemon goes to / meanwhile
     from omtools.agent.config import load_configuration  # noqa: PLC0415 - --help and errors need none of it
     from omtools.agent.paths import config_dir, run_dir  # noqa: PLC0415
 
@@ -91,14 +94,28 @@ def _serve(
     import asyncio  # noqa: PLC0415 - heavy, and an error in the configuration should show at once
 
     from omtools.agent import log  # noqa: PLC0415
-    from omtools.agent.serve import serve  # noqa: PLC0415
+    from omtools.agent.serve import RENEW, serve  # noqa: PLC0415
 
     log.set_up(configuration.node.number, given.log, given.debug)
+
     def ready() -> None:
         _ready(ready_fd)
         then()
 
-    return asyncio.run(serve(configuration, ready), debug=False)
+    status = asyncio.run(serve(configuration, ready, lambda: _configuration(given)))
+    if status == RENEW:
+        # The same process, so that whoever started it (systemd, a lab) still has its child.
+        os.execv(sys.executable, _same_again(given))
+    return status
+
+
+def _same_again(given: argparse.Namespace) -> list[str]:
+    """The command line of an agent like this one; its directories are in the environment already."""
+    program = sys.orig_argv[1 : len(sys.orig_argv) - len(sys.argv[1:])]
+    options = ["--node", str(given.node)] if given.node else []
+    options += ["--log", str(given.log)] if given.log is not None else []
+    options += ["--debug"] if given.debug else []
+    return [sys.executable, *program, *options]
 
 
 def _ready(descriptor: int | None) -> None:

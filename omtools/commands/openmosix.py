@@ -12,12 +12,13 @@ import socket
 import struct
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omtools.agent.client import talk
 from omtools.agent.cluster import Cluster
-from omtools.agent.paths import SOCKET, make_run_dir, run_dir
+from omtools.agent.paths import SOCKET, config_dir, make_run_dir, run_dir
 from omtools.cluster.load import BLOCK
 from omtools.commands._cluster import known_cluster, report
 from omtools.commands._common import parser, print_json, run, say
@@ -55,8 +56,7 @@ def _openmosix(arguments: list[str]) -> int:
     if given.verb == "stop":
         return stop(given.leave)
     if given.verb == "restart":
-        stop(leave=True)
-        return start(given.log)
+        return restart(given.log)
     return _status(given.json)
 
 
@@ -68,7 +68,7 @@ def _options() -> argparse.ArgumentParser:
     for verb, what in (
         ("start", _("start the agent in the background; returns when it serves")),
         ("stop", _("move guests and own processes home, then end the agent")),
-        ("restart", _("end the agent and start it again; processes stay where they are")),
+        ("restart", _("have the agent read its configuration anew; processes stay where they are")),
         ("status", _("which node this is and who belongs to its cluster (exit status 1: it does not run)")),
     ):
         sub = verbs.add_parser(verb, help=what, description=what, allow_abbrev=False)
@@ -120,6 +120,55 @@ def start(log: str | None = None) -> int:
     sentence = _("openMosix is running: this is node #{number} (of {n} configured).")
     print(sentence.format(number=nodes.own, n=len(nodes.nodes)))
     return 0
+
+
+def restart(log: str | None = None) -> int:
+    """Have the agent begin anew, or start it if none runs; processes stay where they are.
+
+    Args:
+        log: file for the log of one that has to be started.
+
+    Raises:
+        AgentStays: it cannot be told to, or does not serve again.
+        OmError: it could not start by the configuration as it is now; then it goes on as before.
+    """
+    pid = serving_pid()
+    if pid is None:
+        return start(log)
+    from omtools.agent.config import load_configuration  # noqa: PLC0415 - only here
+
+    load_configuration(config_dir().absolute(), run_dir().absolute())
+    with Waiting(_("the agent begins anew")):
+        _renew(pid)
+    nodes = known_cluster("openmosix")
+    sentence = _("openMosix has begun anew: this is node #{number} (of {n} configured).")
+    print(sentence.format(number=nodes.own, n=len(nodes.nodes)))
+    return 0
+
+
+def _renew(pid: int) -> None:
+    """Tell the agent, and wait until it hangs up and serves again: in the same process."""
+    with socket.socket(socket.AF_UNIX) as before:
+        try:
+            before.connect(str(run_dir() / SOCKET))
+            os.kill(pid, signal.SIGUSR1)
+        except PermissionError:
+            raise AgentStays(pid=pid, why=_("it belongs to another user")) from None
+        except OSError:
+            pass  # it is on its way already
+        before.settimeout(_END_PATIENCE)
+        try:
+            while before.recv(1 << 16):
+                pass
+        except TimeoutError:
+            raise AgentStays(pid=pid, why=_("it was told to begin anew")) from None
+        except OSError:
+            pass  # it hung up rudely
+    deadline = time.monotonic() + _END_PATIENCE
+    while serving_pid() is None:
+        if time.monotonic() > deadline:
+            raise AgentStays(pid=pid, why=_("it does not serve again; its log says more"))
+        time.sleep(0.02)  # a socket that does not exist yet cannot be waited for
 
 
 def _usual_log(run_directory: Path) -> Path:

@@ -52,8 +52,7 @@ def _setpe(arguments: list[str]) -> int:
     print(
         _("This is openMosix node #{number} (of {n} configured).").format(number=node.number, n=len(found))
     )
-    print(_what_next())
-    return 0
+    return _put_to_use()
 
 
 def _options() -> argparse.ArgumentParser:
@@ -248,12 +247,14 @@ def _install(text: str, given: argparse.Namespace) -> None:
     replace_file(directory / _MAP, text if text.endswith("\n") else text + "\n")
 
 
-def _what_next() -> str:
-    from omtools.commands.openmosix import serving_pid  # noqa: PLC0415
+def _put_to_use() -> int:
+    """An agent that runs has read another map: it begins anew."""
+    from omtools.commands.openmosix import restart, serving_pid  # noqa: PLC0415
 
-    if serving_pid() is None:
-        return _("`openmosix start` starts the agent.")
-    return _("The agent that runs has read another map: `openmosix restart` makes it use this one.")
+    if serving_pid() is not None:
+        return restart()
+    print(_("`openmosix start` starts the agent."))
+    return 0
 
 
 def _off() -> int:

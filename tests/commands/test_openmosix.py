@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import configparser
 import json
+import signal
 import socket
 import subprocess
 import sys
@@ -31,8 +32,8 @@ def test_start_status_stop(nodes: Nodes) -> None:
         assert nodes.run("openmosix", "start").stdout == f"openMosix runs already (omagentd, pid {up['pid']}).\n"
         again = nodes.run("openmosix", "restart")
         assert again.returncode == 0, again.stderr
-        new = json.loads(nodes.run("openmosix", "status", "--json").stdout)["pid"]
-        assert new != up["pid"]
+        assert again.stdout == "openMosix has begun anew: this is node #1 (of 2 configured).\n"
+        assert json.loads(nodes.run("openmosix", "status", "--json").stdout)["pid"] == up["pid"]
         assert nodes.run("openmosix", "status").stdout.splitlines()[0] == "This is openMosix node #1"
     finally:
         stopped = nodes.run("openmosix", "stop")
@@ -54,6 +55,23 @@ def test_stop_brings_all_home_and_leaves_the_switch_as_it_was(nodes: Nodes, slee
     assert nodes.agents.pop(1).wait(20) == 0
 
 
+def test_restart_reads_the_map_anew_and_leaves_processes_where_they_are(nodes: Nodes) -> None:
+    config = nodes.cluster.config(1)
+    known = (config / "openmosix.map").read_text()
+    (config / "openmosix.map").write_text(known + "x\n")
+    broken = nodes.run("openmosix", "restart")
+    assert broken.returncode == 33
+    nodes.agents[1].send_signal(signal.SIGUSR1)  # told by hand, it goes on as well
+    assert nodes.run("mosctl", "isup").returncode == 0
+    more = nodes.cluster.directory / "map"
+    more.write_text(known + "9 127.9.8.7 1\n")
+    done = nodes.run("setpe", "-W", "-f", str(more))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("openMosix has begun anew: this is node #1 (of 3 configured).\n")
+    assert nodes.run("mosctl", "whois", "9").returncode == 0
+    assert nodes.agents[1].poll() is None
+
+
 def test_a_configuration_with_errors(nodes: Nodes) -> None:
     nodes.stop(1)
     (nodes.cluster.config(1) / "openmosix.map").write_text("1 127.9.8.1\n")
@@ -67,6 +85,21 @@ def test_who_serves_says_the_kernel(nodes: Nodes, monkeypatch: pytest.MonkeyPatc
     assert serving_pid() == nodes.agents[2].pid
     nodes.stop(2)
     assert serving_pid() is None
+
+
+def test_a_daemon_with_relative_directories_begins_anew(nodes: Nodes) -> None:
+    nodes.stop(1)
+    home = nodes.cluster.config(1).parent
+    environment = {**nodes.environment(1), "OPENMOSIX_CONFIG": "/nowhere", "OPENMOSIX_RUN": "/nowhere"}
+    subprocess.run(
+        [sys.executable, str(FAKE), "--daemon", "--config", "etc", "--run", "run", "--log", "log"],
+        env=environment, cwd=home, check=True, timeout=30,
+    )  # fmt: skip
+    try:
+        assert nodes.run("openmosix", "restart").returncode == 0
+        assert (home / "log").read_text().count("the agent serves") == 2
+    finally:
+        assert nodes.run("openmosix", "stop").returncode == 0
 
 
 @pytest.mark.parametrize("kind", ["system", "user"])
