@@ -257,14 +257,12 @@ class Agent:
             case api.News():
                 return self.knowing.hear(request, caller)
             case api.SetNodes():
-                caller.check_master("set_nodes")
-                return self._set_nodes(request)
+                return self._set_nodes(request, caller)
             case api.SetSpeed():
                 return self._set_speed(request, caller)
-            case api.Expel():
-                return await self._clear("expel", caller, notify)
-            case api.Bring():
-                return await self._clear("bring", caller, notify)
+            case api.Expel() | api.Bring():
+                what: Literal["expel", "bring"] = "expel" if isinstance(request, api.Expel) else "bring"
+                return await self._clear(what, caller, notify)
             case api.Tune():
                 return self._tune(request, caller)
             case api.Views():
@@ -368,7 +366,8 @@ class Agent:
             version=__version__,
         )
 
-    def _set_nodes(self, request: api.SetNodes) -> api.Done:
+    def _set_nodes(self, request: api.SetNodes, caller: Caller) -> api.Done:
+        caller.check_master("set_nodes")
         others = [Node(one.number, one.name, one.address, tuple(one.aliases)) for one in request.nodes]
         self.peers.moved(self.configuration.map.replace(others, self.node))
         self.knowing.renew()

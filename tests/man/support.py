@@ -68,6 +68,13 @@ class Page:
         found = re.sub(r"\\(\(..|.)", lambda match: _ESCAPES[match[1]], found)
         return re.sub(r"^\.(?:S[HS] )?[A-Z]*", "", found, flags=re.M)
 
+    def described(self) -> set[str]:
+        """The options that it describes, in a section of their own."""
+        sections = re.split(r"^\.SH ", self.source, flags=re.M)
+        tags = [tag for section in sections if section.startswith(('OPTIONS', '"OPTIONS', "OPCIONES", '"OPCIONES'))
+                for tag in re.findall(r"^\.TP\n(.*)", section, re.M)]  # fmt: skip
+        return options_in(re.sub(r"\\f[BIR]", "", " ".join(tags)).replace("\\-", "-"))
+
     def shape(self) -> list[str]:
         """Its macros in their order: what two languages have in common."""
         return re.findall(r"^\.(?:SH|SS|TP|EX)\b", self.source, re.M)

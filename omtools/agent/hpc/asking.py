@@ -24,6 +24,12 @@ _PATIENCE = 3.0  # seconds for the agent to answer a question about this node
 _FIRST_WORD = 1.0  # seconds in which a move that is refused says so to who wrote
 _UNDER_WAY = 64  # moves of one user that were asked for here and have not ended
 _BITS = {"block": BLOCK, "lstay": LSTAY, "nomfs": NOMFS, "quiet": QUIET, "stay": STAY}
+# By file: what `api.Tune` calls it, and the highest that it can be.
+_TUNED = {
+    "cpulimit": ("cpu_limit", 100),
+    "loadlimit": ("load_limit", 1_000_000),
+    "sspeed": ("yardstick", 10_000_000),
+}
 _DECAYS = {"decay-interval": "interval_s", "fast-decay": "fast", "slow-decay": "slow"}
 
 
@@ -111,6 +117,9 @@ class Asking:
             return f"{value:g}"
         if name in ("bring", "expel"):
             return str(int(name in self._clearing))
+        if name in _TUNED or name == "overheads":
+            tuned = self._ask(who, api.Tune(), api.Tuned)
+            return words.overheads_of(tuned) if name == "overheads" else str(getattr(tuned, _TUNED[name][0]))
         report = self._ask(who, api.NodeInfo(), api.NodeReport)
         if name in _BITS:
             return str(int(bool(report.status & _BITS[name])))
@@ -213,6 +222,13 @@ class Asking:
                 self._clear(name, who)
         elif name == "speed":
             self._ask(who, api.SetSpeed(words.whole(text, 0, 10_000_000)), api.Done)
+        elif name == "overheads":
+            self._ask(who, words.overheads(text), api.Tuned)
+        elif name in _TUNED:
+            field, most = _TUNED[name]
+            unlimited = text.strip() == "-1" and name != "sspeed"
+            value = -1 if unlimited else words.whole(text, int(name == "sspeed"), most)
+            self._ask(who, msgspec.structs.replace(api.Tune(), **{field: value}), api.Tuned)
         elif name == "nomfs":
             self._ask(who, api.Switch("mfs", not words.flag(text)), api.Done)
         elif name in _DECAYS:

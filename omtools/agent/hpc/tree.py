@@ -38,9 +38,9 @@ class Group(enum.IntEnum):
 FILES: Mapping[Group, Mapping[str, int]] = MappingProxyType({
     Group.TOP: {"self": 0o777},
     Group.ADMIN: {
-        "block": BOTH, "bring": BOTH, "config": READ, "decay-interval": BOTH, "expel": BOTH,
-        "fast-decay": BOTH, "lstay": BOTH, "mospe": READ, "nomfs": BOTH, "quiet": BOTH, "slow-decay": BOTH,
-        "speed": BOTH, "stay": BOTH, "version": READ,
+        "block": BOTH, "bring": BOTH, "config": READ, "cpulimit": BOTH, "decay-interval": BOTH, "expel": BOTH,
+        "fast-decay": BOTH, "loadlimit": BOTH, "lstay": BOTH, "mospe": READ, "nomfs": BOTH, "overheads": BOTH,
+        "quiet": BOTH, "slow-decay": BOTH, "speed": BOTH, "sspeed": BOTH, "stay": BOTH, "version": READ,
     },
     Group.DECAY: dict.fromkeys(("clear", "cpujob", "fast", "iojob", "slow"), EVERYBODY),
     Group.NODE: dict.fromkeys(("CPUs", "load", "mem", "rmem", "speed", "status", "tmem", "util"), READ),

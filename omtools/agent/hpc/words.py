@@ -105,6 +105,22 @@ def mask_of_nodes(nodes: tuple[int, ...]) -> str:
     return str(mask) if mask.bit_length() <= 3 * _DIGITS else hex(mask)
 
 
+def overheads_of(tuned: api.Tuned) -> str:
+    """Milliseconds of a move, microseconds of a forwarded call, MB/s of a link: as OVERHEADS has them."""
+    return f"{tuned.fixed_s * 1e3:g} {tuned.call_s * 1e6:g} {tuned.bytes_per_s / 1e6:g}"
+
+
+def overheads(text: str) -> api.Tune:
+    """The same three, to be set; raises OSError (EINVAL)."""
+    try:
+        move_ms, call_us, mb_per_s = map(float, text.split())
+    except ValueError:
+        raise failure(errno.EINVAL) from None
+    if not (0 <= move_ms <= 600_000 and 0 <= call_us <= 1e7 and 1e-3 <= mb_per_s <= 1e7):
+        raise failure(errno.EINVAL)
+    return api.Tune(fixed_s=move_ms / 1e3, call_s=call_us / 1e6, bytes_per_s=mb_per_s * 1e6)
+
+
 def status_of(view: api.NodeView) -> int:
     """The status bits of a node as it is known; 2, that it is up, is not believed of old news."""
     return view.status if view.state == "up" else view.status & ~UP | 1

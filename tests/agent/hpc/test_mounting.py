@@ -98,6 +98,9 @@ def test_what_is_written(tree: Tree, sleeper: int) -> None:
     assert "BLOCK" in tree.nodes.run("mosctl", "status").stdout
     assert tree.sh("echo 0 > admin/block; echo 1 > admin/nomfs; cat admin/block nodes/1/status") == "0\n67\n"
     assert tree.sh("echo 7777 > admin/speed; cat admin/speed") == "7777\n"
+    assert tree.sh("echo 20 150 90 > admin/overheads; cat admin/overheads") == "20 150 90\n"
+    assert tree.sh("echo 25000 > admin/sspeed; cat admin/sspeed admin/loadlimit") == "25000\n-1\n"
+    assert tree.sh("echo 300 > admin/loadlimit; echo -1 > admin/cpulimit; cat admin/*limit") == "-1\n300\n"
     assert tree.sh("echo 990 > admin/slow-decay; cat admin/slow-decay admin/fast-decay") == "990\n926\n"
     for file, word in {"lock": "1", "migfilter": "1", "mignodes": "6", "migpolicy": "1", "selected": "2"}.items():
         assert tree.sh(f"echo {word} > {sleeper}/{file}; cat {sleeper}/{file}") == f"{word}\n"
@@ -127,6 +130,8 @@ def test_bad_input(tree: Tree, sleeper: int) -> None:
     assert tree.refusal("2", f"{sleeper}/lock") == invalid
     assert tree.refusal("9999999999", "admin/speed") == invalid
     assert tree.refusal("1001", "admin/slow-decay") == invalid
+    assert tree.refusal("101", "admin/cpulimit") == tree.refusal("-1", "admin/sspeed") == invalid
+    assert tree.refusal("1 2", "admin/overheads") == invalid
     assert tree.refusal("1", "4194304/lock") == "No such file or directory"
     assert tree.refusal("1", "admin/nonsense") == "No such file or directory"
     assert tree.refusal("1", f"{sleeper}/where") == "Permission denied"

@@ -51,6 +51,14 @@ def test_masks_have_limits() -> None:
     assert math.log10(2) * 12_000 < 4000, "what is written in decimal can be read again"
 
 
+def test_overheads_are_read_as_they_are_written() -> None:
+    assert words.overheads_of(api.Tuned(0.0201, 148e-6, 398e6)) == "20.1 148 398"
+    assert words.overheads("20.1 148 398\n") == api.Tune(fixed_s=0.0201, call_s=148e-6, bytes_per_s=398e6)
+    for text in ("", "1 2", "1 2 3 4", "a b c", "nan 1 1", "-1 1 1", "1 1 0", "1e9 1 1"):
+        with pytest.raises(OSError, match="Invalid"):
+            words.overheads(text)
+
+
 def test_targets() -> None:
     assert [words.target(text) for text in ("2\n", "0\n", "home\n", "balance")] == ["2", "home", "home", "balance"]
 
