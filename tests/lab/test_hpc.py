@@ -32,7 +32,7 @@ def test_a_process_is_moved_by_echo_and_by_itself(cluster: Omlab) -> None:
     mover = cluster.popen(
         "exec", "mCii", "--", "bash", "-c",
         # a shell that asks for its own move, and works on there: only builtins, for a fork brings it home
-        "echo $$; read x; echo 2 > /hpc/self/goto; while read -r line; do read -r w < /hpc/$$/where; echo $w; done",
+        "echo $$; read x; echo 2 > /hpc/self/goto; while read -r line; do eval $line; done",
         stdin=subprocess.PIPE, stdout=subprocess.PIPE,
     )  # fmt: skip
     assert mover.stdin is not None
@@ -47,9 +47,13 @@ def test_a_process_is_moved_by_echo_and_by_itself(cluster: Omlab) -> None:
     assert (home, identity.split()[:2]) == ("1", [f"pid={pid}", "home=1"])
     assert int(statm.split()[1]) > 0
     assert stats.startswith("utime=")
-    mover.stdin.write("where?\n")
+    mover.stdin.write("read -r w < /hpc/$$/where; read -r s < /hpc/self/where; echo $w $s\n")
     mover.stdin.flush()
-    assert mover.stdout.readline() == "2\n", "away, it reads the files of its home"
+    assert mover.stdout.readline() == "2 2\n", "away, it reads the files of its home, as itself"
+    mover.stdin.write("echo 1 > /hpc/decay/cpujob; read -r d < /hpc/decay/cpujob; echo $d\n")
+    mover.stdin.flush()
+    assert mover.stdout.readline() == "1\n"
+    assert told(cluster, "mCii", "cat /hpc/decay/cpujob; ls /omfs/2/hpc") == "0", "it was the mover's own, and stays"
     told(cluster, "metrakilate", f"echo 1 > /hpc/remote/{guest}/goto")
     assert told(cluster, "mCii", f"cat /hpc/{pid}/where /hpc/{pid}/cantmove") == "0"
     told(cluster, "mCii", f"echo 1 > /hpc/{pid}/migfilter; echo 2 > /hpc/{pid}/selected")

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from hatchling.builders.wheel import WheelBuilder
 
+from omtools.agent import config
+from omtools.agent.hpc.tree import DIRECTORIES, FILES
 from omtools.errors import OmError
 
 from .support import LANGUAGES, ROOT, SCRIPTS, Page, help_of, options_in, page_of, pages
@@ -79,6 +81,19 @@ def test_the_introduction_names_every_command_and_every_exit_status(language: st
     errors = {error.exit_status: name for name, error in OmError.registry.items()
               if error.__module__.startswith("omtools.")}  # fmt: skip
     assert {status: name for status, name in errors.items() if status not in explained | {2, 3}} == {}
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_key_of_the_configuration_is_described(language: str) -> None:
+    text = pages(language)["openmosix.config.5"].text
+    assert [key for key in config._KEYS if not re.search(rf"\b{key}=", text)] == []
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_file_of_the_tree_is_described(language: str) -> None:
+    text = pages(language)["hpc.5"].text
+    names = {name for files in FILES.values() for name in files} | set(DIRECTORIES)
+    assert [name for name in sorted(names) if not re.search(rf"(?<![\w-]){name}(?![\w-])", text)] == []
 
 
 def need(program: str) -> str:
