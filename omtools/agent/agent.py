@@ -14,13 +14,16 @@ from omtools.agent.candidates import Candidates
 from omtools.agent.clearing import send_home
 from omtools.agent.config import Configuration
 from omtools.agent.conversation import Notify
+from omtools.agent.elsewhere import ask_elsewhere, elsewhere
 from omtools.agent.engine import Engine, RealEngine
 from omtools.agent.files import Files
 from omtools.agent.gauge import Gauge
 from omtools.agent.guests import Guests
+from omtools.agent.inspecting import inspect
 from omtools.agent.keepers import FINAL, Keeper, Keepers
 from omtools.agent.keys import Keys, ensure_keys
 from omtools.agent.knowing import Knowing
+from omtools.agent.limiting import Limiting
 from omtools.agent.memo import Memo
 from omtools.agent.migrations import Migrations
 from omtools.agent.paths import make_run_dir
@@ -28,13 +31,14 @@ from omtools.agent.peers import Peers
 from omtools.agent.reconsidering import BALANCE, Reconsidering
 from omtools.agent.server import SshServer, UnixServer
 from omtools.agent.telling import Telling
+from omtools.agent.tuning import Tuning, changes
 from omtools.agent.wishes import Wishes
 from omtools.cluster.balance import Proposal, admit
 from omtools.cluster.constraints import REASONS
 from omtools.cluster.load import BLOCK, CONFIGURED, LSTAY, NOMFS, QUIET, STAY, UP
 from omtools.cluster.map import Node
 from omtools.cluster.vector import PER_TASK
-from omtools.errors import OmError
+from omtools.errors import NodeRefuses, OmError
 from omtools.i18n import _
 from omtools.migration.orders import Bring, State
 from omtools.migration.reach import Export, Reach
@@ -76,6 +80,9 @@ class Agent:
             configuration, candidates, self.keepers, self.gauge, self.balancing, self.migrations, self.peers
         )
         self.telling = Telling(configuration, self.knowing, self._report)
+        self.limiting = Limiting(self.keepers, self.gauge)
+        self.tuning = Tuning(configuration)
+        self.balancing.costs = self.tuning.costs()
         self._subscribers: list[Notify] = []
         self._work: set[asyncio.Task[api.Moved]] = set()
         self._unix = UnixServer(configuration.run, self)
@@ -157,7 +164,7 @@ class Agent:
             await self.keepers.close()
             raise
         self.gauge.start()
-        self.knowing.start(self.balancing.round)
+        self.knowing.start(self._round)
         await self.files.start()
         log.info(
             "the agent serves",
@@ -220,11 +227,15 @@ class Agent:
         self, request: api.Request, caller: Caller, notify: Notify
     ) -> api.Result:
         """Do what is asked; raises OmError."""
+        if (other := self._other(request)) is not None:
+            return await ask_elsewhere(self.peers, other, request, caller, notify)
         match request:
             case api.Migrate() | api.Reconsider():
                 return await self._migrate(request, caller)
             case api.Processes():
                 return await self._processes(request, caller)
+            case api.Inspect():
+                return await inspect(request, self.node.number, self.keepers, self._memo, self.engine)
             case api.NodeInfo():
                 return await self._node_info(request)
             case api.Whois():
@@ -242,6 +253,7 @@ class Agent:
                 self._subscribers.append(notify)
                 return api.Done()
             case api.PrepareGuest():
+                self._check_limits(caller)
                 return await self.guests.prepare(request, caller, self.blocked)
             case api.PrepareFiles():
                 return await self.files.prepare(request, caller, refused=not self.switched("mfs"))
@@ -250,14 +262,14 @@ class Agent:
             case api.News():
                 return self.knowing.hear(request, caller)
             case api.SetNodes():
-                caller.check_master("set_nodes")
-                return self._set_nodes(request)
+                return self._set_nodes(request, caller)
             case api.SetSpeed():
                 return self._set_speed(request, caller)
-            case api.Expel():
-                return await self._clear("expel", caller)
-            case api.Bring():
-                return await self._clear("bring", caller)
+            case api.Expel() | api.Bring():
+                what: Literal["expel", "bring"] = "expel" if isinstance(request, api.Expel) else "bring"
+                return await self._clear(what, caller, notify)
+            case api.Tune():
+                return self._tune(request, caller)
             case api.Views():
                 return api.NodeViews(self.node.number, self.knowing.views())
         assert_never(request)
@@ -359,7 +371,8 @@ class Agent:
             version=__version__,
         )
 
-    def _set_nodes(self, request: api.SetNodes) -> api.Done:
+    def _set_nodes(self, request: api.SetNodes, caller: Caller) -> api.Done:
+        caller.check_master("set_nodes")
         others = [Node(one.number, one.name, one.address, tuple(one.aliases)) for one in request.nodes]
         self.peers.moved(self.configuration.map.replace(others, self.node))
         self.knowing.renew()
@@ -396,11 +409,36 @@ class Agent:
         log.info("a speed was set", speed=self.gauge.speed, by=caller.where, uid=caller.uid)
         return api.Done()
 
-    async def _clear(self, what: Literal["expel", "bring"], caller: Caller) -> api.Cleared:
+    def _check_limits(self, caller: Caller) -> None:
+        caller.check_node("prepare_guest")
+        if why := self.limiting.full(self.tuning.limits, self.gauge.loads.upper, self.guests.expected):
+            raise NodeRefuses(node=self.node.name, why=why)
+
+    async def _round(self) -> None:
+        self.limiting.look()
+        await self.balancing.round()
+
+    def _tune(self, request: api.Tune, caller: Caller) -> api.Tuned:
+        if changes(request):
+            caller.check_master("tune")
+            self.tuning.change(request, self.balancing)
+            log.info("something was tuned", by=caller.where, uid=caller.uid)
+        return self.tuning.tuned(self.balancing.costs)
+
+    def _other(self, request: api.Request) -> Node | None:
+        """The other node that is to do that, if it is not for this one."""
+        word = elsewhere(request)
+        if not word or (node := self._find(word)) == self.node:
+            return None
+        return node
+
+    async def _clear(
+        self, what: Literal["expel", "bring"], caller: Caller, notify: Notify
+    ) -> api.Cleared:
         caller.check_master(what)
         await self._set_switch("block" if what == "expel" else "lstay", True, caller)
         role = "guest" if what == "expel" else "deputy"
-        return await send_home(self.keepers.all(), role, caller, self.migrations.migrate)
+        return await send_home(self.keepers.all(), role, caller, self.migrations.migrate, notify)
 
     # -- what keepers say
 
@@ -417,6 +455,8 @@ class Agent:
         self._publish(api.ProcessChanged(self._info(keeper), gone=keeper.final))
 
     def _on_gone(self, keeper: Keeper) -> None:
+        if keeper.state.role == "deputy":
+            self._memo.add_moves(keeper.state.local_pid, keeper.state.statistics.moves)
         self.guests.gone(keeper)
         self.migrations.gone(keeper)
         self.wishes.gone(keeper)

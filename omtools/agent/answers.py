@@ -134,6 +134,26 @@ class NodeList(msgspec.Struct, tag="node_list", frozen=True):
     nodes: list[NodeName]
 
 
+class Inspected(msgspec.Struct, tag="inspected", frozen=True):
+    """A process of this node, or a guest.
+
+    Attributes:
+        pid: here.
+        uid: its owner.
+        home: number of the node where it was born.
+        where: number of the node that executes it.
+        moves: how often it has moved since it began, as far as it is known here.
+        cannot: why it cannot move now, "" if it can or nobody asked.
+    """
+
+    pid: int
+    uid: int
+    home: int
+    where: int
+    moves: int = 0
+    cannot: str = ""
+
+
 class Done(msgspec.Struct, tag="done", frozen=True):
     """It is done, there is nothing to tell."""
 
@@ -214,3 +234,27 @@ class Cleared(msgspec.Struct, tag="cleared", frozen=True):
 
     moved: int
     failures: list[dict[str, str | int]] = []
+
+
+class Tuned(msgspec.Struct, tag="tuned", frozen=True):
+    """What may be tuned on a node (tune, mosctl gettune and getyard, moslimit).
+
+    Attributes:
+        fixed_s: seconds that a process stands still on a move however small it is.
+        call_s: seconds that a forwarded system call takes.
+        bytes_per_s: of a link nobody has measured.
+        links: bytes per second by node, where measured.
+        yardstick: speed of the processor that load and speed are shown by; 10000 is the standard one.
+        load_limit: no guest is accepted while this node's load is above it; -1: no limit.
+        cpu_limit: nor while guests use more than so many percent of its processors; -1: no limit.
+        guest_limit: nor if so many are here; -1: no limit.
+    """
+
+    fixed_s: float
+    call_s: float
+    bytes_per_s: float
+    links: dict[int, float] = {}
+    yardstick: int = 10000
+    load_limit: int = -1
+    cpu_limit: int = -1
+    guest_limit: int = -1

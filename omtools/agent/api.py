@@ -21,6 +21,7 @@ from omtools.agent.answers import (
     FilesReady as FilesReady,
     GuestReady as GuestReady,
     Heard as Heard,
+    Inspected as Inspected,
     MapRange as MapRange,
     Moved as Moved,
     NodeList as NodeList,
@@ -31,7 +32,15 @@ from omtools.agent.answers import (
     Pem as Pem,
     ProcessInfo as ProcessInfo,
     ProcessList as ProcessList,
+    Tuned as Tuned,
     Word as Word,
+)
+from omtools.agent.happenings import (
+    Clearing as Clearing,
+    Decided as Decided,
+    MapChanged as MapChanged,
+    ProcessChanged as ProcessChanged,
+    SwitchChanged as SwitchChanged,
 )
 from omtools.cluster.process_settings import (
     NodeDecay as NodeDecay,
@@ -48,6 +57,7 @@ Number = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 Pid = Annotated[int, msgspec.Meta(ge=1, le=1 << 22)]  # the kernel's own limit for pids
 Id = Annotated[int, msgspec.Meta(ge=0, le=(1 << 32) - 1)]
 MigrationName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,63}\Z")]  # it is in paths
+Speed = Annotated[int, msgspec.Meta(ge=0, le=10_000_000)]  # 10000 is the standard processor
 SwitchName = Literal["block", "stay", "lstay", "quiet", "mfs", "dfsa"]
 
 
@@ -77,9 +87,23 @@ class Processes(msgspec.Struct, tag="processes", frozen=True):
 
     Attributes:
         all: everybody's, not only the caller's.
+        node: of which node: number, name or address; "" is the agent's own.
     """
 
     all: bool = False
+    node: Word = ""
+
+
+class Inspect(msgspec.Struct, tag="inspect", frozen=True):
+    """Where a process is. Answer: `Inspected`.
+
+    Attributes:
+        pid: a local one, of a process or of a guest.
+        survey: look also whether it can move.
+    """
+
+    pid: Pid
+    survey: bool = False
 
 
 class NodeInfo(msgspec.Struct, tag="node_info", frozen=True):
@@ -119,24 +143,66 @@ class Switch(msgspec.Struct, tag="switch", frozen=True):
         name: block: guests are refused; stay: nothing leaves by itself; lstay: nothing of this node's leaves
             by itself; quiet: this node tells others nothing; mfs: others get its files; dfsa: processes
             open their files where they run.
+        node: whose; "" is the agent's own. Another node obeys the same user, and root.
     """
 
     name: SwitchName
     on: bool
+    node: Word = ""
 
 
 class SetSpeed(msgspec.Struct, tag="set_speed", frozen=True):
-    """Tell others another speed than the measured one; 0: the measured one. Answer: `Done`."""
+    """Tell others another speed than the measured one; 0: the measured one. Answer: `Done`.
 
-    speed: Annotated[int, msgspec.Meta(ge=0, le=10_000_000)]
+    Attributes:
+        node: whose; "" is the agent's own.
+    """
+
+    speed: Speed
+    node: Word = ""
+
+
+class Tune(msgspec.Struct, tag="tune", frozen=True):
+    """Set what is given, and tell all. Answer: `Tuned`, whose attributes these are.
+
+    Attributes:
+        node: whose; "" is the agent's own.
+        links: only those given are changed; 0 forgets one.
+    """
+
+    node: Word = ""
+    fixed_s: Annotated[float, msgspec.Meta(ge=0, le=600)] | None = None
+    call_s: Annotated[float, msgspec.Meta(ge=0, le=10)] | None = None
+    bytes_per_s: Annotated[float, msgspec.Meta(ge=1, le=1e13)] | None = None
+    links: dict[Number, Annotated[float, msgspec.Meta(ge=0, le=1e13)]] | None = None
+    yardstick: Annotated[int, msgspec.Meta(ge=1, le=10_000_000)] | None = None
+    load_limit: Annotated[int, msgspec.Meta(ge=-1, le=1_000_000)] | None = None
+    cpu_limit: Annotated[int, msgspec.Meta(ge=-1, le=100)] | None = None
+    guest_limit: Annotated[int, msgspec.Meta(ge=-1, le=65535)] | None = None
 
 
 class Expel(msgspec.Struct, tag="expel", frozen=True):
-    """Refuse guests from now on and send those home that are here. Answer: `Cleared`, when they are."""
+    """Refuse guests from now on and send those home that are here.
+
+    Answer: `Cleared`, when they are; before it a `Clearing` for each.
+
+    Attributes:
+        node: whose; "" is the agent's own.
+    """
+
+    node: Word = ""
 
 
 class Bring(msgspec.Struct, tag="bring", frozen=True):
-    """Keep this node's processes from now on and call those home that are away. Answer: `Cleared`."""
+    """Keep this node's processes from now on and call those home that are away.
+
+    Answer: `Cleared`, when they are; before it a `Clearing` for each.
+
+    Attributes:
+        node: whose; "" is the agent's own.
+    """
+
+    node: Word = ""
 
 
 class Lock(msgspec.Struct, tag="lock", frozen=True):
@@ -265,6 +331,7 @@ Request = (
     Migrate
     | Reconsider
     | Processes
+    | Inspect
     | NodeInfo
     | Whois
     | Nodes
@@ -283,6 +350,7 @@ Request = (
     | News
     | Views
     | SetSpeed
+    | Tune
     | Expel
     | Bring
 )
@@ -293,6 +361,7 @@ Request = (
 Result = (
     Moved
     | ProcessList
+    | Inspected
     | NodeReport
     | NodeName
     | NodeList
@@ -305,57 +374,13 @@ Result = (
     | Cleared
     | ProcessSettings
     | NodeDecay
+    | Tuned
 )
 
 
 # -------------------------------------------------------------------------------------------- events
 
-
-class ProcessChanged(msgspec.Struct, tag="process_changed", frozen=True):
-    """A process got into another phase; `gone` if this node has no half of it any more."""
-
-    process: ProcessInfo
-    gone: bool = False
-
-
-class SwitchChanged(msgspec.Struct, tag="switch_changed", frozen=True):
-    """Somebody set a switch of the node."""
-
-    node: int
-    status: int
-
-
-class Decided(msgspec.Struct, tag="decided", frozen=True):
-    """The balancer or the usher came to a decision.
-
-    Attributes:
-        pid: local pid of the process, 0 for a decision about the node.
-        what: "move", "usher", "stay", "failed"; about the node: what became of its shortage of memory.
-        target: number of the node it is about, 0: none.
-        reason: why.
-        figures: what it rests on, by name.
-    """
-
-    pid: int
-    what: str
-    target: int = 0
-    reason: str = ""
-    figures: dict[str, float] = {}
-
-
-class MapChanged(msgspec.Struct, tag="map_changed", frozen=True):
-    """Nodes were found, or have moved.
-
-    Attributes:
-        node: number of this node.
-        nodes: how many there are.
-    """
-
-    node: int
-    nodes: int
-
-
-Event = ProcessChanged | SwitchChanged | Decided | MapChanged
+Event = ProcessChanged | SwitchChanged | Decided | MapChanged | Clearing
 
 
 # --------------------------------------------------------------------------------------------- lines

@@ -28,15 +28,15 @@ class Caller:
     node: int = 0
 
     def acting_for(self, uid: int | None) -> Caller:
-        """The caller of one request: a peer may name the user it asks for; nobody else is believed."""
-        if uid is None or self.role != "node":
+        """The caller of one request: a peer may name the user it asks for, and so may root; nobody else."""
+        if uid is None or (self.role != "node" and self.uid != 0):
             return self
         return replace(self, uid=uid)
 
     @property
     def master(self) -> bool:
-        """Whether this node obeys: root, or the user whose agent this is."""
-        return self.role == "user" and self.uid in (0, os.geteuid())
+        """Whether this node obeys: root, or the user whose agent this is; here, or through a peer."""
+        return self.uid in (0, os.geteuid())
 
     def check_process(self, pid: int, owner: int) -> None:
         """Refuse who may not move a process of `owner`.
@@ -71,6 +71,15 @@ class Caller:
                 what=what,
                 why=_("it is for {master} alone").format(master=user_name(os.geteuid())),
             )
+
+    def check_user(self, what: str) -> None:
+        """Refuse peer agents.
+
+        Raises:
+            NotAllowed: it is for people.
+        """
+        if self.role != "user":
+            raise NotAllowed(user=user_name(self.uid), what=what, why=_("agents ask each other directly"))
 
     def check_node(self, what: str, number: int = 0) -> None:
         """Refuse everybody but peer agents.

@@ -15,7 +15,12 @@ _GONE = (AtHomeAlready, NoSuchProcess, ProcessEnded)  # what was wanted is so
 Migrate = Callable[[int, str, Caller], Awaitable[api.Moved]]
 
 
-async def send_home(keepers: Iterable[Keeper], role: str, caller: Caller, migrate: Migrate) -> api.Cleared:
+Tell = Callable[[api.Clearing], None]
+
+
+async def send_home(
+    keepers: Iterable[Keeper], role: str, caller: Caller, migrate: Migrate, tell: Tell
+) -> api.Cleared:
     """Send home every process that this node hosts, or has away.
 
     Args:
@@ -23,11 +28,22 @@ async def send_home(keepers: Iterable[Keeper], role: str, caller: Caller, migrat
         role: "guest" for those of other nodes here, "deputy" for own ones elsewhere.
         caller: who wants it.
         migrate: moves one process, given its local pid.
+        tell: called before the first and after each.
     """
     turn = asyncio.Semaphore(_AT_ONCE)
     wanted = [keeper for keeper in keepers if keeper.state.role == role and not keeper.final]
 
+    done = 0
+    tell(api.Clearing(0, len(wanted)))
+
     async def send(keeper: Keeper) -> dict[str, str | int] | None:
+        nonlocal done
+        failure = await move(keeper)
+        done += 1
+        tell(api.Clearing(done, len(wanted), keeper.state.local_pid))
+        return failure
+
+    async def move(keeper: Keeper) -> dict[str, str | int] | None:
         async with turn:
             try:
                 await migrate(keeper.state.local_pid or keeper.state.pid, "home", caller)

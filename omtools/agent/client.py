@@ -1,19 +1,21 @@
 """Asking the agent of this node, from a program that wants to start fast.
 
-A blocking socket and msgspec, no asyncio and no SSH: one question costs a few milliseconds.
+A blocking socket and msgspec, no asyncio and no SSH: one question costs a few milliseconds. `talk` drives the
+methods of `omtools.agent.cluster.Cluster`, the public API, over such a socket.
 """
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from omtools.agent import api
+from omtools.agent.cluster import Cluster, OnEvent
 from omtools.agent.paths import agent_socket
 from omtools.errors import AgentVersion, BadRequest, NoAgent, OmError
 
@@ -28,14 +30,18 @@ class Client:
 
     Attributes:
         hello: how the agent introduced itself.
+        uid: for whom it asks, if not for itself; only root is believed.
     """
 
-    def __init__(self, path: Path | None = None, name: str = "") -> None:
+    uid: int | None = None
+
+    def __init__(self, path: Path | None = None, name: str = "", patience: float | None = None) -> None:
         """Connect.
 
         Args:
             path: the agent's socket; None: the one that belongs to this user.
             name: of the program.
+            patience: seconds for each answer; None: as long as it takes.
 
         Raises:
             NoAgent: nothing answers there.
@@ -46,11 +52,11 @@ class Client:
         self._next = 1
         self._socket = socket.socket(socket.AF_UNIX)
         try:
-            self._socket.settimeout(_PATIENCE)
+            self._socket.settimeout(_PATIENCE if patience is None else patience)
             self._socket.connect(str(self._path))
             self._send(api.Hello(api.VERSION, name=name))
             self.hello = self._greeting()
-            self._socket.settimeout(None)
+            self._socket.settimeout(patience)
         except OSError:
             self._socket.close()
             raise NoAgent(socket=str(self._path)) from None
@@ -72,18 +78,19 @@ class Client:
         """Hang up."""
         self._socket.close()
 
-    def call(self, request: api.Request, result: type[_R]) -> _R:
+    def call(self, request: api.Request, result: type[_R], on_event: OnEvent | None = None) -> _R:
         """Ask something.
 
         Args:
             request: what.
             result: the type of the answer.
+            on_event: called with every notice that belongs to this call.
 
         Raises:
             OmError: whatever the agent raised; NoAgent if it ended meanwhile.
         """
         number, self._next = self._next, self._next + 1
-        self._send(api.Call(number, request))
+        self._send(api.Call(number, request, self.uid))
         while True:
             message = self._receive()
             if isinstance(message, api.Failure) and message.id in (number, 0):
@@ -92,6 +99,8 @@ class Client:
                 if not isinstance(message.result, result):
                     raise BadRequest(why=f"{type(message.result).__name__} instead of {result.__name__}")
                 return message.result
+            if isinstance(message, api.Notice) and message.id == number and on_event is not None:
+                on_event(message.event)
 
     def events(self) -> Iterator[api.Event]:
         """Subscribe, and wait for one event after the other."""
@@ -134,3 +143,49 @@ class Client:
         except msgspec.MsgspecError as error:
             raise BadRequest(why=str(error)) from None
         return message
+
+
+class _Blocking:
+    """A `Client` as the transport of a `Cluster`: its calls are done when they return, nothing is awaited."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self.hello: api.Hello | None = client.hello
+
+    async def call(
+        self,
+        request: api.Request,
+        result: type[_R],
+        uid: int | None = None,  # noqa: ARG002 - only agents ask for others
+        on_event: OnEvent | None = None,
+    ) -> _R:
+        return self._client.call(request, result, on_event)
+
+    async def events(self) -> AsyncIterator[api.Event]:
+        for event in self._client.events():
+            yield event
+
+
+def talk(
+    name: str, conversation: Callable[[Cluster], Coroutine[Any, Any, _R]], path: Path | None = None
+) -> _R:
+    """Have a conversation with the agent of this node by the public API, without asyncio.
+
+    Args:
+        name: of the program.
+        conversation: what to ask and do; it may await nothing but the cluster's methods.
+        path: the agent's socket; None: the one that belongs to this user.
+
+    Raises:
+        OmError: what the cluster's methods raise.
+    """
+    with Client(path, name) as client:
+        coroutine = conversation(Cluster(_Blocking(client)))
+        try:
+            coroutine.send(None)
+        except StopIteration as done:
+            result: _R = done.value
+            return result
+        finally:
+            coroutine.close()
+        raise RuntimeError("a conversation waited for something else than the agent")

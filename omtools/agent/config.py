@@ -12,6 +12,7 @@ from typing import Any, Literal, cast
 
 import msgspec
 
+from omtools.agent import log, paths
 from omtools.cluster.discovery import Known, nodes_of
 from omtools.cluster.map import Map, Node, parse_map, parse_names
 from omtools.errors import BadConfiguration, NotInCluster
@@ -23,7 +24,17 @@ DEFAULT_PORT = 4660  # openMosix's own migration port
 NOWHERE = "none"
 DISCOVERED = "discovered.json"  # in the run directory: the nodes that omdiscd has proven
 _EVERYWHERE = "0.0.0.0"
+MAP = "openmosix.map"
 Link = Literal["direct", "ssh", "auto"]
+
+
+@dataclass(frozen=True, slots=True)
+class Overheads:
+    """What moving and forwarding cost, in seconds and bytes per second; see `omtools.cluster.costs.Costs`."""
+
+    fixed_s: float
+    call_s: float
+    bytes_per_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +61,10 @@ class Settings:
         interfaces: AUTODISCIF, on which it looks for them, the first first ("": that of the default route).
         metrics: METRICSPORT, where Prometheus finds figures: PORT of 127.0.0.1, or ADDRESS:PORT (0: nowhere).
         json_log: LOGFORMAT=json: the log's lines are JSON objects (LOGFORMAT=text).
+        overheads: OVERHEADS, what a move, a call and the links cost: "MILLISECONDS MICROSECONDS MB/S", as
+            `tune` prints them (None: as `tune` has kept them, else a guess).
         others: every other key; openMosix's own ones are known and do no harm.
+        hpc_directory: HPCDIR, where what was /proc/hpc is mounted ("": `hpc` beside MFSDIR; "none": nowhere).
     """
 
     number: int = 0
@@ -71,6 +85,8 @@ class Settings:
     interfaces: tuple[str, ...] = ()
     metrics: tuple[str, int] = ("127.0.0.1", 0)
     json_log: bool = False
+    hpc_directory: str = ""
+    overheads: Overheads | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +115,12 @@ class Configuration:
         return self.settings.mfs_directory or default
 
     @property
+    def hpc_mount(self) -> str:
+        """Where the tree that was /proc/hpc is mounted; `NOWHERE` if it is not."""
+        beside = NOWHERE if self.mount == NOWHERE else os.path.join(os.path.dirname(self.mount), "hpc")
+        return self.settings.hpc_directory or beside
+
+    @property
     def listen(self) -> str:
         """The address to serve on."""
         return self.settings.listen or self.node.address
@@ -124,7 +146,7 @@ def load_configuration(directory: Path, run: Path, number: int = 0, debug: bool 
         settings = replace(settings, listen=settings.listen or _EVERYWHERE)
     else:
         found = read_map(directory)
-        wanted = number or settings.number
+        wanted = number or configured_number(directory, settings)
         node = found.number(wanted) if wanted else find_own(found, directory)
     exports = _read(directory / "exports")
     if exports is not None:
@@ -137,14 +159,7 @@ def load_configuration(directory: Path, run: Path, number: int = 0, debug: bool 
 def _has_map(directory: Path) -> bool:
     """Whether there is a map, or nothing by which a node could be without one."""
     member = (directory / "cluster.json").exists()
-    return not member or any(place.exists() for place in _map_places(directory))
-
-
-def _map_places(directory: Path) -> list[Path]:
-    places = [directory / "openmosix.map"]
-    if directory == Path("/etc/openmosix"):
-        places += [Path("/etc/openmosix.map"), Path("/etc/mosix.map"), Path("/etc/hpc.map")]
-    return places
+    return not member or any(place.exists() for place in map_places(directory))
 
 
 def discovered(directory: Path, run: Path, settings: Settings, number: int = 0) -> tuple[Map, Node]:
@@ -203,10 +218,12 @@ def read_map(directory: Path) -> Map:
         BadConfiguration: there is none, or it cannot be read.
         BadMap: it has an error.
     """
-    places = _map_places(directory)
+    places = map_places(directory)
     for path in places:
         text = _read(path)
         if text is not None:
+            if path.name != MAP:
+                log.warn("the map has an old name, which still works", file=path, new=path.with_name(MAP))
             names_path = path.parent / "names"
             names = parse_names(_read(names_path) or "", str(names_path))
             return parse_map(text, str(path), names)
@@ -214,6 +231,29 @@ def read_map(directory: Path) -> Map:
         path=str(places[0]),
         why=_("there is no map yet; a line such as “1 192.168.1.1 2” makes a cluster of nodes 1 and 2"),
     )
+
+
+def map_places(directory: Path) -> list[Path]:
+    """Where a map may be, the first that is there counts: as root also in /etc, and under its older names."""
+    places = [directory / MAP]
+    if directory == paths.SYSTEM_CONFIG:
+        places += [directory.parent / name for name in (MAP, "mosix.map", "hpc.map")]
+    return places
+
+
+def configured_number(directory: Path, settings: Settings) -> int:
+    """The number that this node was given: MYOMID, else the file om-node-num (Gentoo had it); 0: none.
+
+    Raises:
+        BadConfiguration: what is in that file is no number of a node.
+    """
+    path = directory / "om-node-num"
+    word = (_read(path) or "0").strip()
+    if settings.number:
+        return settings.number
+    if not (word.isascii() and word.isdigit() and len(word) < 6 and int(word) <= 65535):
+        raise BadConfiguration(path=str(path), why=_("“{word}” is no node's number").format(word=word[:20]))
+    return int(word)
 
 
 def find_own(cluster: Map, directory: Path) -> Node:
@@ -333,6 +373,15 @@ def _log_format(value: str) -> bool:
     return value == "json"
 
 
+def _overheads(value: str) -> Overheads | None:
+    if len(value.split()) != 3:
+        return None  # the original's, a longer vector of its kernel's own figures
+    move_ms, call_us, mb_per_s = map(float, value.split())
+    if not (0 <= move_ms <= 600_000 and 0 <= call_us <= 1e7 and 1e-3 <= mb_per_s <= 1e7):
+        raise ValueError(value)
+    return Overheads(move_ms / 1e3, call_us / 1e6, mb_per_s * 1e6)
+
+
 def _directory(value: str) -> str:
     if value == NOWHERE:
         return value
@@ -352,6 +401,7 @@ _KEYS: dict[str, tuple[str, Callable[[str], object]]] = {
     "CONNECTTIMEOUT": ("connect_timeout", _seconds),
     "MFS": ("mfs", _yes),
     "MFSDIR": ("mfs_directory", _directory),
+    "HPCDIR": ("hpc_directory", _directory),
     "DFSA": ("dfsa", _yes),
     "MIGRATE": ("migrate", _yes),
     "CANDIDATES": ("everything", _candidates),
@@ -359,6 +409,7 @@ _KEYS: dict[str, tuple[str, Callable[[str], object]]] = {
     "METRICSPORT": ("metrics", _metrics),
     "LOGFORMAT": ("json_log", _log_format),
     "AUTODISCIF": ("interfaces", lambda value: tuple(word for word in value.split(",") if word)),
+    "OVERHEADS": ("overheads", _overheads),
 }
 
 

@@ -1,4 +1,4 @@
-"""oMFS at one node: its files served to others, and everybody's mounted here."""
+"""oMFS at one node: its files served to others, everybody's mounted here, and hpc(5)'s tree beside them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pwd
 import secrets
 import socket
 import sys
+from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,7 +30,7 @@ from omtools.omfs.worker import line_of
 
 _START_SECONDS = 20.0
 _END_SECONDS = 10.0
-_MOUNT = "mount"
+_MOUNT, _HPC = "mount", "hpc"
 _LOOPBACK = "127.0.0.1"
 _decoder = msgspec.json.Decoder(Reply)
 
@@ -59,6 +60,7 @@ class Files:
     Attributes:
         mounted: where all nodes' files are mounted, "" as long as they are not.
         refusal: why they are not mounted, if they should be.
+        hpc: where the tree of hpc(5) is mounted, "" as long as it is not.
     """
 
     def __init__(self, configuration: Configuration, peers: Peers) -> None:
@@ -66,17 +68,21 @@ class Files:
         self._peers = peers
         self._folder = configuration.run / "omfs"
         self._workers: dict[str, _Worker] = {}
-        self._starting = asyncio.Lock()
+        self._starting: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # by worker
         self._tunnels: list[Tunnel] = []
         self._ports: set[int] = set()
         self.mounted = ""
         self.refusal: OmError | None = None
+        self.hpc = ""
 
     # -- life
 
     async def start(self) -> None:
         """Mount, if that is wanted; where it cannot be, the agent serves without."""
         self._folder.mkdir(mode=0o711, exist_ok=True)
+        await asyncio.gather(self._mount_files(), self._mount_hpc())
+
+    async def _mount_files(self) -> None:
         settings = self._configuration.settings
         if not settings.mfs or settings.mfs_directory == NOWHERE:
             return
@@ -89,10 +95,22 @@ class Files:
             self.mounted = self._configuration.mount
             log.info("the files of the cluster are mounted", at=self.mounted)
 
+    async def _mount_hpc(self) -> None:
+        target = self._configuration.hpc_mount
+        if target == NOWHERE:
+            return
+        try:
+            await self._worker(_HPC, "omtools.agent.hpc.mounting", self._order(target), speaks=True)
+        except OmError as error:
+            log.warn("the tree of hpc is not mounted", why=error)
+        else:
+            self.hpc = target
+            log.info("the tree of hpc is mounted", at=target)
+
     async def stop(self, leave: bool) -> None:
         """Hang up, and end the workers unless they are to be left for the next agent."""
         for name in list(self._workers):
-            await self._part(name, end=not leave)
+            await self._part(name, end=not leave or name == _HPC)
         for tunnel in self._tunnels:
             await tunnel.close()
         if not leave:
@@ -101,7 +119,7 @@ class Files:
 
     async def stop_serving(self) -> None:
         """What others have open of this node's files is gone for them."""
-        for name in [name for name in self._workers if name != _MOUNT]:
+        for name in [name for name in self._workers if name not in (_MOUNT, _HPC)]:
             await self._part(name, end=True)
 
     async def _part(self, name: str, end: bool) -> None:
@@ -188,17 +206,20 @@ class Files:
         self._tunnels.append(tunnel)
         return api.FilesOpened(Way(Endpoint(ready.address, ready.port, str(path)), credentials))
 
-    async def _mount(self) -> None:
+    def _order(self, target: str) -> MountOrder:
         configuration = self._configuration
         nodes = {node.number: node.name for node in configuration.map.nodes.values()}
-        order = MountOrder(
-            target=configuration.mount,
+        return MountOrder(
+            target=target,
             node=configuration.node.number,
             agent=str(configuration.run / "agent.sock"),
             nodes=nodes,
             exports=configuration.exports,
             everybody=os.geteuid() == 0,
         )
+
+    async def _mount(self) -> None:
+        order = self._order(self._configuration.mount)
         await self._worker(_MOUNT, "omtools.agent.mounting", order, speaks=True)
 
     # -- workers
@@ -207,7 +228,7 @@ class Files:
         self, name: str, module: str, order: ServeOrder | MountOrder, speaks: bool = False
     ) -> _Worker:
         """The worker of that name: the one we know, the one another agent has left, or a new one."""
-        async with self._starting:
+        async with self._starting[name]:
             if (known := self._workers.get(name)) is not None and not known.reader.at_eof():
                 return known
             path = self._folder / f"{name}.sock"
@@ -250,7 +271,8 @@ class Files:
         if speaks:
             reply = _decoder.decode(line) if line else None
             if not isinstance(reply, Done):
-                raise CannotMount(target=self._configuration.mount, why=_("its process does not start"))
+                target = order.target if isinstance(order, MountOrder) else ""
+                raise CannotMount(target=target, why=_("its process does not start"))
             if reply.error is not None:
                 raise OmError.from_wire(reply.error)
 

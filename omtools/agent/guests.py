@@ -153,9 +153,13 @@ class Guests:
         """Memory of guests that have not come yet."""
         return sum(expected.needs for expected in self._on_their_way())
 
-    def _arriving(self) -> float:
+    @property
+    def expected(self) -> int:
         """How many guests have not come yet."""
-        return float(len(self._on_their_way()))
+        return len(self._on_their_way())
+
+    def _arriving(self) -> float:
+        return float(self.expected)
 
     def _on_their_way(self) -> list[_Expected]:
         arrived = {keeper.path for keeper in self._keepers.all() if keeper.state.phase not in _NOT_YET}

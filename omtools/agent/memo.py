@@ -21,12 +21,14 @@ class Memory(msgspec.Struct):
         decay: of this node.
         processes: by pid: when that process began (pids are used again), and its own settings.
         guests: by migration: the settings that a guest has at its home.
+        moves: by pid: when that process began, and how often it has moved on journeys that are over.
     """
 
     switches: dict[str, bool] = {}
     decay: NodeDecay = NodeDecay()
     processes: dict[str, tuple[int, ProcessSettings]] = {}
     guests: dict[str, ProcessSettings] = {}
+    moves: dict[str, tuple[int, int]] = {}
 
 
 class Memo:
@@ -123,6 +125,22 @@ class Memo:
     def _own(self, pid: int) -> ProcessSettings:
         entry = self._memory.processes.get(str(pid))
         return entry[1] if entry is not None and _begun(pid) == entry[0] else NO_SETTINGS
+
+    def moves(self, pid: int) -> int:
+        """How often that process has moved, the journey left out that it is on."""
+        begun, count = self._memory.moves.get(str(pid), (0, 0))
+        return count if count and _begun(pid) == begun else 0
+
+    def add_moves(self, pid: int, count: int) -> None:
+        """It has come home from a journey of so many moves; forget processes that are no more."""
+        begun = _begun(pid)
+        if begun is None or not count:
+            return
+        total = self.moves(pid) + count
+        known = {key: entry for key, entry in self._memory.moves.items() if _begun(int(key)) == entry[0]}
+        known[str(pid)] = (begun, total)
+        self._memory.moves = known
+        self._keep()
 
     # -- guests
 

@@ -5,6 +5,7 @@ Its arguments are the number of the inherited control socket and the order as JS
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sys
@@ -41,6 +42,7 @@ from omtools.omfs.tree import ClusterTree
 from omtools.omfs.worker import Control, detach, farewell, inherited_listener, line_of
 
 _RETRY_SECONDS = 1.0  # without an agent
+_PATIENCE = 3.0  # seconds for the agent to answer a question about this node
 
 
 class Ways:
@@ -126,9 +128,13 @@ class Facts:
         """See `ProcessFacts`: programs are executed at home."""
         return self.home(pid)
 
-    def selected(self, pid: int) -> int | None:  # noqa: ARG002 - nobody can choose yet
-        """See `ProcessFacts`."""
-        return None
+    def selected(self, pid: int) -> int | None:
+        """See `ProcessFacts`: what was written to `selected` of hpc(5); it is seldom asked for."""
+        try:
+            with Client(self._agent, "omfs", _PATIENCE) as client:
+                return client.call(api.GetProcess(pid), api.ProcessSettings).selected or None
+        except OmError:
+            return None
 
     def magic(self, pid: int) -> int | None:
         """See `ProcessFacts`."""
@@ -193,7 +199,8 @@ def main(arguments: list[str]) -> int:
     sys.setswitchinterval(0.0005)
     order = msgspec.json.decode(arguments[1], type=MountOrder)
     try:
-        Path(order.target).mkdir(exist_ok=True)
+        with contextlib.suppress(FileExistsError):  # pathlib's exist_ok would look whether it is dead
+            os.mkdir(order.target)
         mounting = Mounting(order)
         mounted = mount(order.target, MountOptions(allow_other=order.everybody))
         handler = FilesHandler(mounting.files_for)

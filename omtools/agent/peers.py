@@ -1,7 +1,7 @@
 """The other agents of the cluster: one SSH connection to each, opened when it is first needed.
 
-`Session` is the asking side of the command API for asyncio programs, over SSH here (`connect`); `Peers` keeps
-the sessions of an agent with the others.
+`Session` is the asking side of the command API over SSH (`connect`); `Peers` keeps an agent's sessions with
+the others.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import asyncssh
-import msgspec
 
 from omtools import __version__
 from omtools.agent import api, cluster_key, keys, log
+from omtools.agent.asking import Asking
 from omtools.agent.config import Configuration
 from omtools.cluster.map import Node
-from omtools.errors import AgentVersion, BadRequest, HostKeyWrong, KeyNotAuthorised, NodeDown, OmError
+from omtools.errors import HostKeyWrong, KeyNotAuthorised, NodeDown, OmError
 from omtools.i18n import _
 
 # AES-GCM first: it is several times as fast as the others on any processor of the last fifteen years.
@@ -29,23 +29,15 @@ WINDOW = 16 << 20  # of the receiving side; the only bound on what may be under 
 PACKET = 1 << 18
 
 _R = TypeVar("_R")
-_decoder = msgspec.json.Decoder(api.FromAgent)
 
 
-class Session(asyncssh.SSHClientSession[bytes]):
-    """A conversation with an agent: calls, answered in any order."""
+class Session(Asking, asyncssh.SSHClientSession[bytes]):
+    """A conversation with an agent over an SSH channel."""
 
     def __init__(self, node: str, who: api.Hello) -> None:
-        self.node = node
-        self.hello: api.Hello | None = None
+        super().__init__(node, lambda why: NodeDown(node=node, address=_("its SSH connection"), why=why))
         self._who = who
         self._channel: asyncssh.SSHClientChannel[bytes] | None = None
-        self._buffer = bytearray()
-        self._waiting: dict[int, asyncio.Future[api.Result]] = {}
-        self._events: dict[int, Callable[[api.Event], None]] = {}
-        self._next = 1
-        self._over: OmError | None = None
-        self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     # -- what asyncssh calls
 
@@ -55,127 +47,28 @@ class Session(asyncssh.SSHClientSession[bytes]):
 
     def session_started(self) -> None:
         """The subsystem runs."""
-        self._write(self._who)
+        self.write(self._who)
 
     def data_received(self, data: bytes, datatype: asyncssh.DataType) -> None:  # noqa: ARG002
         """Bytes arrived."""
-        self._buffer += data
-        while (end := self._buffer.find(b"\n")) >= 0:
-            line = bytes(self._buffer[:end])
-            del self._buffer[: end + 1]
-            self._line(line)
-        if len(self._buffer) > api.MAX_LINE:
-            self._end(BadRequest(why=_("a line of more than {n} bytes").format(n=api.MAX_LINE)))
+        self.feed(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The channel or its connection is gone."""
-        self._end(self._down(str(exc) if exc else _("it hung up")))
+        self.lost(str(exc) if exc else _("it hung up"))
 
-    # -- what the agent calls
+    # -- what `Asking` calls
 
-    @property
-    def over(self) -> bool:
-        """Whether it is of no use any more."""
-        return self._over is not None
-
-    async def ready(self) -> None:
-        """Wait for the other side's hello.
-
-        Raises:
-            AgentVersion: it speaks another version.
-            NodeDown: it hung up.
-        """
-        await asyncio.shield(self._ready)
-
-    async def call(
-        self,
-        request: api.Request,
-        result: type[_R],
-        uid: int | None = None,
-        on_event: Callable[[api.Event], None] | None = None,
-    ) -> _R:
-        """Ask something.
-
-        Args:
-            request: what.
-            result: the type of the answer.
-            uid: for whom, where an agent asks for a user.
-            on_event: called with every notice that belongs to this call, also after the answer.
-
-        Raises:
-            OmError: whatever the other side raised, or NodeDown.
-        """
-        if self._over is not None:
-            raise self._over
-        number, self._next = self._next, self._next + 1
-        future: asyncio.Future[api.Result] = asyncio.get_running_loop().create_future()
-        self._waiting[number] = future
-        if on_event is not None:
-            self._events[number] = on_event
-        try:
-            self._write(api.Call(number, request, uid))
-            answer = await future
-        finally:
-            self._waiting.pop(number, None)
-        if not isinstance(answer, result):
-            raise BadRequest(why=f"{type(answer).__name__} instead of {result.__name__}")
-        return answer
-
-    def close(self) -> None:
-        """Hang up."""
-        if self._channel is not None:
-            self._channel.close()
-
-    # -- inside
-
-    def _write(self, message: api.ToAgent) -> None:
+    def write(self, message: api.ToAgent) -> None:
+        """See `Asking`."""
         if self._channel is None or self._channel.is_closing():
-            raise self._down(_("the connection is closed"))
+            raise self._lost(_("the connection is closed"))
         self._channel.write(api.line_of(message))
 
-    def _line(self, line: bytes) -> None:
-        try:
-            message = _decoder.decode(line)
-        except msgspec.MsgspecError as error:
-            log.warn("a peer said what cannot be read", peer=self.node, why=error)
-            return
-        if isinstance(message, api.Hello):
-            self._hello(message)
-        elif isinstance(message, api.Notice):
-            if handler := self._events.get(message.id):
-                handler(message.event)
-        elif isinstance(message, api.Failure):
-            self._failed(message)
-        elif (future := self._waiting.get(message.id)) and not future.done():
-            future.set_result(message.result)
-
-    def _failed(self, failure: api.Failure) -> None:
-        error = OmError.from_wire(failure.error)
-        if failure.id == 0:  # of no call: the whole conversation
-            self._end(error)
-        elif (future := self._waiting.get(failure.id)) and not future.done():
-            future.set_exception(error)
-
-    def _hello(self, hello: api.Hello) -> None:
-        self.hello = hello
-        if hello.version != api.VERSION:
-            self._end(AgentVersion(theirs=hello.version, ours=api.VERSION))
-        elif not self._ready.done():
-            self._ready.set_result(None)
-
-    def _down(self, why: str) -> NodeDown:
-        return NodeDown(node=self.node, address=_("its SSH connection"), why=why)
-
-    def _end(self, error: OmError) -> None:
-        if self._over is not None:
-            return
-        self._over = error
-        futures: list[asyncio.Future[Any]] = [*self._waiting.values(), self._ready]
-        for future in futures:
-            if not future.done():
-                future.set_exception(error)
-                future.exception()  # seen: nobody may be waiting for this one
-        self.close()
+    def hang_up(self) -> None:
+        """See `Asking`."""
+        if self._channel is not None:
+            self._channel.close()
 
 
 class Link:
@@ -375,14 +268,16 @@ class Peers:
         node: Node,
         request: api.Request,
         result: type[_R],
+        *,
         uid: int | None = None,
         patience: float = 15.0,
+        on_event: Callable[[api.Event], None] | None = None,
     ) -> _R:
-        """Ask that node's agent; raises as `connect` and `Session.call`."""
+        """Ask that node's agent; raises as `connect` and `Asking.call`."""
         link = await self.link(node)
         try:
             async with asyncio.timeout(patience):
-                return await link.session.call(request, result, uid)
+                return await link.session.call(request, result, uid, on_event)
         except TimeoutError:
             # It may be gone without a word: the next one begins anew. What runs over the old connection,
             # tunnels above all, is not cut for that: SSH's own keep-alive finds out whether it is dead.

@@ -12,14 +12,21 @@ from typing import Any
 from omtools.agent import log
 from omtools.agent.agent import Agent
 from omtools.agent.config import Configuration
+from omtools.errors import OmError
+
+RENEW = -1  # instead of an exit status: the program is to be executed anew, in this very process
 
 
-async def serve(configuration: Configuration, ready: Callable[[], None]) -> int:
-    """Serve until SIGTERM or SIGINT; returns the exit status.
+async def serve(
+    configuration: Configuration, ready: Callable[[], None], check: Callable[[], object] | None = None
+) -> int:
+    """Serve until SIGTERM or SIGINT; returns the exit status, or `RENEW` after SIGUSR1.
 
     Args:
         configuration: of this node.
         ready: called once it serves.
+        check: raises OmError if an agent that reads the configuration now could not start; None: it could not
+            be executed anew, so SIGUSR1 does nothing.
 
     Raises:
         OmError: it cannot serve.
@@ -34,6 +41,19 @@ async def serve(configuration: Configuration, ready: Callable[[], None]) -> int:
     loop.add_signal_handler(
         signal.SIGHUP, lambda: log.info("SIGHUP: files of keys are read anew at any time")
     )
+    status = 0
+
+    def renew() -> None:
+        nonlocal status
+        try:
+            if check is not None:
+                check()
+                status = RENEW
+                ended.set()
+        except OmError as error:
+            log.warn("SIGUSR1: the agent goes on with the configuration it has", why=error)
+
+    loop.add_signal_handler(signal.SIGUSR1, renew)
     agent = Agent(configuration)
     await agent.start()
     try:
@@ -42,7 +62,7 @@ async def serve(configuration: Configuration, ready: Callable[[], None]) -> int:
         await ended.wait()
     finally:
         await agent.stop()
-    return 0
+    return status
 
 
 def _unexpected(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:  # noqa: ARG001

@@ -18,6 +18,7 @@ DecayName = Literal["slow", "fast", "none", "own"]
 Seconds = Annotated[float, msgspec.Meta(ge=0.001, le=86400)]
 PerMille = Annotated[int, msgspec.Meta(ge=0, le=PER_MILLE)]
 NodeNumber = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+MaybeNode = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 NodeNumbers = Annotated[tuple[NodeNumber, ...], msgspec.Meta(max_length=4096)]
 
 _HINTS: dict[HintName, Hint] = {"none": Hint.NONE, "cpu": Hint.CPU, "io": Hint.IO}
@@ -49,6 +50,7 @@ class ProcessSettings(msgspec.Struct, tag="process_settings", frozen=True, omit_
         decay: how fast its statistics are forgotten; "own": as the next two say.
         interval_s: for "own".
         keep: for "own": portion in 1000.
+        selected: number of the node that it has chosen for /omfs/selected; 0: none.
     """
 
     locked: bool | None = None
@@ -59,6 +61,7 @@ class ProcessSettings(msgspec.Struct, tag="process_settings", frozen=True, omit_
     decay: DecayName | None = None
     interval_s: Seconds | None = None
     keep: PerMille | None = None
+    selected: MaybeNode | None = None
 
     def over(self, older: ProcessSettings) -> ProcessSettings:
         """These settings, and where one is not made, that of `older`."""
@@ -91,4 +94,4 @@ class ProcessSettings(msgspec.Struct, tag="process_settings", frozen=True, omit_
 
 
 NO_SETTINGS = ProcessSettings()
-DEFAULTS = ProcessSettings(False, False, (), "deny", "none", "slow")
+DEFAULTS = ProcessSettings(False, False, (), "deny", "none", "slow", selected=0)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import sys
 
 from omtools.agent import api
-from omtools.agent.client import Client
+from omtools.agent.client import talk
+from omtools.agent.cluster import Cluster
 from omtools.commands._common import as_pid, megabytes, parser, print_json, run
+from omtools.commands._progress import Waiting
 from omtools.i18n import _
 
 
@@ -29,9 +31,12 @@ def _migrate(arguments: list[str]) -> int:
     options.add_argument("--json", action="store_true", help=_("tell what moved as JSON"))
     given = options.parse_args(arguments)
     pid = as_pid(given.pid)
-    with Client(name="migrate") as agent:
-        moved = agent.call(api.Migrate(pid, given.to), api.Moved)
-        names = {} if given.json else _names(agent, moved)
+    async def move(cluster: Cluster) -> tuple[api.Moved, dict[int, str]]:
+        moved = await cluster.migrate(pid, given.to)
+        return moved, {} if given.json else await _names(cluster, moved)
+
+    with Waiting(_("process {pid} is on its way").format(pid=pid)):
+        moved, names = talk("migrate", move)
     if given.json:
         print_json(moved)
         return 0
@@ -52,11 +57,8 @@ def _migrate(arguments: list[str]) -> int:
     return 0
 
 
-def _names(agent: Client, moved: api.Moved) -> dict[int, str]:
-    return {
-        number: agent.call(api.Whois(str(number)), api.NodeName).name
-        for number in (moved.source, moved.target)
-    }
+async def _names(cluster: Cluster, moved: api.Moved) -> dict[int, str]:
+    return {number: (await cluster.whois(number)).name for number in (moved.source, moved.target)}
 
 
 if __name__ == "__main__":

@@ -15,10 +15,13 @@ import os
 import random
 import sys
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from omtools.agent import api
-from omtools.agent.client import Client
+from omtools.agent.client import talk
+from omtools.agent.cluster import Cluster
 from omtools.cluster.load import BLOCK, UP
+from omtools.cluster.process_settings import DecayName, HintName, ProcessSettings
 from omtools.commands._common import run, say
 from omtools.errors import (
     NoAgent,
@@ -32,8 +35,10 @@ from omtools.errors import (
 )
 from omtools.i18n import N_, _
 
+_T = TypeVar("_T")
 _HELP = N_("""\
-usage: mosrun [-h | -NODE | -jLIST [-F]] [-l | -L | -k] [-z] command [argument...]
+usage: mosrun [-h | -NODE | -jLIST [-F]] [-l | -L | -k] [-c | -i | -n | -s | -f]
+              [-t SECONDS] [-d PORTION] [-e | -E] [-r | -R] [-z] command [argument...]
 
 Start a command. It keeps its pid, terminal and exit status wherever it runs.
 
@@ -42,12 +47,24 @@ Start a command. It keeps its pid, terminal and exit status wherever it runs.
   -jLIST    run it on a random node of a list such as 1-4,7
   -F        if that node cannot take it, run it here
   -l        unlocked: the balancer may move it
-  -L        locked: it stays where it is (the default with -h, -NODE and -j)
-  -k        as the caller is (the default else)
+  -L        locked: it stays where it is (the default, unless one of -c to -d is given without a place)
+  -k        as the caller is (the default then)
+  -c        it mostly computes: the balancer forgets its system calls and files
+  -i        it mostly reads and writes: they count most
+  -n        no decay: what it did long ago counts as much as what it did just now
+  -s        slow decay: it counts less (the default)
+  -f        fast decay: it counts hardly
+  -t SECONDS  after how many seconds what it did counts less
+  -d PORTION  how much of it then counts on, of 1000
+  -e -E -r -R  accepted and without effect, for old scripts: what they meant is not known any more
   -z        the first argument is the name under which the command is run
   --help    show this
 """)
 
+_HINTS: dict[str, HintName] = {"c": "cpu", "i": "io"}
+_DECAYS: dict[str, DecayName] = {"n": "none", "s": "slow", "f": "fast"}
+_WITHOUT_EFFECT = "eErR"
+_FIGURES = {"t": (1, 65535), "d": (0, 1000)}  # seconds; the portion that is kept, of 1000
 _NOT_EXECUTABLE, _NOT_FOUND = 126, 127  # what shells exit with
 _PR_SET_PTRACER = 0x59616D61
 _PR_SET_PTRACER_ANY = (1 << 64) - 1
@@ -63,6 +80,9 @@ class _Wish:
     lock: bool | None = None
     keep: bool = False
     named: bool = False
+    hint: HintName | None = None
+    decay: DecayName | None = None
+    figures: dict[str, int] = field(default_factory=dict)
     command: list[str] = field(default_factory=list)
 
     @property
@@ -70,22 +90,36 @@ class _Wish:
         """What to tell the agent; None: nothing, so the caller's state is inherited."""
         if self.lock is not None or self.keep:
             return self.lock
-        return True if self.home or self.nodes else None
+        advised = self.hint or self.decay or self.figures
+        return None if advised and not (self.home or self.nodes) else True
+
+    @property
+    def settings(self) -> ProcessSettings:
+        """All that the agent is told."""
+        own = bool(self.figures)
+        return ProcessSettings(
+            locked=self.locked,
+            hint=self.hint,
+            decay="own" if own else self.decay,
+            interval_s=self.figures.get("t"),
+            keep=self.figures.get("d"),
+        )
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit status, or not at all."""
-    return run(_mosrun, arguments)
+    return run(command, arguments)
 
 
-def _mosrun(arguments: list[str]) -> int:
+def command(arguments: list[str]) -> int:
+    """What `main` runs; also for its short forms (`wrappers`). Returns only where there is nothing to run."""
     if arguments[:1] == ["--help"]:
         print(_(_HELP), end="")
         return 0
     wish = parse(arguments)
     target = _choose(wish) if wish.nodes else None
-    if wish.locked is not None:
-        _tell_lock(wish)
+    if wish.settings != ProcessSettings():
+        _tell(wish)
     if target is None:
         return _become(wish)
     _allow_tracing()
@@ -115,19 +149,26 @@ def parse(arguments: list[str]) -> _Wish:
         elif word[1:].isdigit():
             wish.nodes = [word[1:]]
         elif word != "--debug":
-            _letters(wish, word)
+            _letters(wish, word, rest)
     if not rest:
         raise UsageError(detail=_("Which command? `mosrun --help` shows how to write it."))
     if wish.named and len(rest) < 2:
         raise UsageError(detail=_("-z needs the command and the name to run it under."))
+    if wish.decay is not None and wish.figures:
+        raise UsageError(detail=_("-n, -s and -f do not go with -t and -d, which say the same in figures."))
     if wish.home and wish.nodes:
         raise UsageError(detail=_("At home or on another node: -h does not go with a node."))
     wish.command = rest
     return wish
 
 
-def _letters(wish: _Wish, word: str) -> None:
-    for letter in word[1:]:
+def _letters(wish: _Wish, word: str, rest: list[str]) -> None:
+    for place, letter in enumerate(word[1:], 2):
+        if letter in _FIGURES:
+            # Its figure is the rest of the word, or the next one.
+            figure = word[place:] or (rest.pop(0) if rest else "")
+            wish.figures[letter] = _figure(letter, figure)
+            return
         if letter == "h":
             wish.home = True
         elif letter == "F":
@@ -138,12 +179,33 @@ def _letters(wish: _Wish, word: str) -> None:
             wish.lock, wish.keep = None, True
         elif letter == "z":
             wish.named = True
-        else:
+        elif letter in _HINTS:
+            wish.hint = _only(_HINTS[letter], wish.hint, "-c, -i")
+        elif letter in _DECAYS:
+            wish.decay = _only(_DECAYS[letter], wish.decay, "-n, -s, -f")
+        elif letter not in _WITHOUT_EFFECT:
             raise UsageError(
                 detail=_("There is no option {word}; `mosrun --help` shows those there are.").format(
                     word=word
                 )
             )
+
+
+def _figure(letter: str, word: str) -> int:
+    low, high = _FIGURES[letter]
+    if not (word.isascii() and word.isdigit() and len(word) < 10) or not low <= int(word) <= high:
+        raise UsageError(
+            detail=_("-{letter} needs a number from {low} to {high}, not “{word}”.").format(
+                letter=letter, low=low, high=high, word=word
+            )
+        )
+    return int(word)
+
+
+def _only(new: _T, old: _T | None, group: str) -> _T:
+    if old not in (None, new):
+        raise UsageError(detail=_("Only one of {group} can be given.").format(group=group))
+    return new
 
 
 def _node_list(text: str) -> list[str]:
@@ -167,18 +229,25 @@ def _choose(wish: _Wish) -> str | None:
         OmError: none of those asked for can take it, and -F was not given.
     """
     candidates = random.sample(wish.nodes, len(wish.nodes))
-    problem: OmError | None = None
+
+    async def first_fit(cluster: Cluster) -> str | OmError | None:
+        problem: OmError | None = None
+        for word in candidates:
+            report = await cluster.node(word)
+            problem = _unfit(report, cluster.number)
+            if problem is None:
+                return word if report.number != cluster.number else None
+        return problem
+
+    found: str | OmError | None
     try:
-        with Client(name="mosrun") as agent:
-            for word in candidates:
-                report = agent.call(api.NodeInfo(word), api.NodeReport)
-                problem = _unfit(report, agent.hello.node)
-                if problem is None:
-                    return word if report.number != agent.hello.node else None
+        found = talk("mosrun", first_fit)
     except OmError as error:
-        problem = error
-    if not wish.force and problem is not None:
-        raise problem
+        found = error
+    if not isinstance(found, OmError):
+        return found
+    if not wish.force:
+        raise found
     return None
 
 
@@ -194,12 +263,12 @@ def _unfit(report: api.NodeReport, own: int) -> OmError | None:
     return None
 
 
-def _tell_lock(wish: _Wish) -> None:
+def _tell(wish: _Wish) -> None:
+    pid = os.getpid()
     try:
-        with Client(name="mosrun") as agent:
-            agent.call(api.Lock(os.getpid(), bool(wish.locked)), api.Done)
+        talk("mosrun", lambda cluster: cluster.set_process(pid, wish.settings))
     except NoAgent as error:
-        # Without an agent nothing moves anyway; only who asked for the lock by name is told.
+        # Without an agent nothing moves anyway; only who asked for something by name is told.
         if wish.lock is not None:
             say(str(error))
 
@@ -253,8 +322,7 @@ def _help(pid: int, target: str) -> None:
     if os.read(3, 1):  # exec failed
         return
     try:
-        with Client(name="mosrun") as agent:
-            agent.call(api.Migrate(pid, target), api.Moved)
+        talk("mosrun", lambda cluster: cluster.migrate(pid, target))
     except (ProcessEnded, NoSuchProcess, ZombieProcess):
         return  # it was done before it could be moved: no fault
     except OmError as error:

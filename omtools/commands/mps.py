@@ -13,9 +13,10 @@ import subprocess
 import sys
 
 from omtools.agent import api
-from omtools.agent.client import Client
+from omtools.agent.client import talk
+from omtools.agent.cluster import Cluster
 from omtools.commands._common import print_json, run
-from omtools.errors import NoAgent, OmError
+from omtools.errors import NoAgent, ProgramMissing
 from omtools.i18n import N_, _
 
 _WIDTH = 4
@@ -44,30 +45,31 @@ def _mps(arguments: list[str]) -> int:
     if "--help" in options:
         print(_(_HELP), end="")
         return 0
-    if "--json" in arguments:
-        with Client(name="mps") as agent:
-            print_json(agent.call(api.Processes(), api.ProcessList).processes)
-        return 0
     if "--guests" in arguments:
-        return _guests()
+        return _guests("--json" in arguments)
+    if "--json" in arguments:
+        print_json(talk("mps", lambda cluster: cluster.processes()))
+        return 0
     return _with_column(options)
 
 
-def _guests() -> int:
-    with Client(name="mps") as agent:
-        found = agent.call(api.Processes(all=True), api.ProcessList).processes
-        print(_("  PID  HOME  PID AT HOME  PHASE"))
-        for info in found:
-            if info.role == "guest":
-                print(f"{info.local_pid:>5} {info.home:>5} {info.pid:>12}  {info.phase}")
+def _guests(as_json: bool) -> int:
+    found = talk("mps", lambda cluster: cluster.processes(all=True))
+    guests = [info for info in found if info.role == "guest"]
+    if as_json:
+        print_json(guests)
+        return 0
+    print(_("  PID  HOME  PID AT HOME  PHASE"))
+    for info in guests:
+        print(f"{info.local_pid:>5} {info.home:>5} {info.pid:>12}  {info.phase}")
     return 0
 
 
 def _with_column(options: list[str]) -> int:
-    nodes = _nodes()
+    nodes = whereabouts("mps")
     program = shutil.which("ps")
     if program is None:
-        raise OmError(detail=_("mps needs the program ps (package procps)."))
+        raise ProgramMissing(command="mps", program="ps", package="procps")
     environment = dict(os.environ)
     if sys.stdout.isatty():
         # ps must leave room for the column, and it cannot see the terminal through our pipe.
@@ -79,18 +81,21 @@ def _with_column(options: list[str]) -> int:
     return done.returncode
 
 
-def _nodes() -> dict[int, int] | None:
-    """Where the processes are that are not here; None without an agent."""
+def whereabouts(name: str) -> dict[int, int] | None:
+    """The nodes of processes that are not here, by pid; None: no agent knows.
+
+    Args:
+        name: of the command that asks.
+    """
     try:
-        with Client(name="mps") as agent:
-            found = agent.call(api.Processes(all=True), api.ProcessList)
+        own, found = talk(name, _asked)
     except NoAgent:
         return None
-    return {
-        info.local_pid: info.where
-        for info in found.processes
-        if info.role == "deputy" and info.where != found.node
-    }
+    return {info.local_pid: info.where for info in found if info.role == "deputy" and info.where != own}
+
+
+async def _asked(cluster: Cluster) -> tuple[int, list[api.ProcessInfo]]:
+    return cluster.number, await cluster.processes(all=True)
 
 
 def insert_column(lines: list[str], nodes: dict[int, int] | None) -> list[str]:

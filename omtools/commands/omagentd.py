@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from omtools.commands._common import parser, run
+from omtools.commands._common import parser, run, say
 from omtools.commands._daemon import in_background
 from omtools.errors import UsageError
 from omtools.i18n import _
@@ -31,6 +31,8 @@ def _omagentd(arguments: list[str]) -> int:
         given.log = Path(given.log).absolute()
     configuration = _configuration(given)
     if given.daemon:
+        os.environ["OPENMOSIX_CONFIG"] = str(configuration.directory)
+        os.environ["OPENMOSIX_RUN"] = str(configuration.run)
         return in_background(lambda ready: _serve(configuration, given, given.ready_fd, ready))
     return _serve(configuration, given, given.ready_fd)
 
@@ -76,6 +78,7 @@ def _configuration(given: argparse.Namespace) -> Configuration:
         os.environ["OPENMOSIX_CONFIG"] = os.path.abspath(given.config)
     if given.run:
         os.environ["OPENMOSIX_RUN"] = os.path.abspath(given.run)
+    given.config = given.run = None  # once is enough: a daemon goes to / meanwhile
     from omtools.agent.config import load_configuration  # noqa: PLC0415 - --help and errors need none of it
     from omtools.agent.paths import config_dir, run_dir  # noqa: PLC0415
 
@@ -91,18 +94,33 @@ def _serve(
     import asyncio  # noqa: PLC0415 - heavy, and an error in the configuration should show at once
 
     from omtools.agent import log  # noqa: PLC0415
-    from omtools.agent.serve import serve  # noqa: PLC0415
+    from omtools.agent.serve import RENEW, serve  # noqa: PLC0415
 
     as_json = configuration.settings.json_log
     log.set_up(configuration.node.number, given.log, given.debug, as_json=as_json)
+
     def ready() -> None:
         _ready(ready_fd)
         then()
 
-    return asyncio.run(serve(configuration, ready), debug=False)
+    status = asyncio.run(serve(configuration, ready, lambda: _configuration(given)))
+    if status == RENEW:
+        # The same process, so that whoever started it (systemd, a lab) still has its child.
+        os.execv(sys.executable, _same_again(given))
+    return status
+
+
+def _same_again(given: argparse.Namespace) -> list[str]:
+    """The command line of an agent like this one; its directories are in the environment already."""
+    program = sys.orig_argv[1 : len(sys.orig_argv) - len(sys.argv[1:])]
+    options = ["--node", str(given.node)] if given.node else []
+    options += ["--log", str(given.log)] if given.log is not None else []
+    options += ["--debug"] if given.debug else []
+    return [sys.executable, *program, *options]
 
 
 def _ready(descriptor: int | None) -> None:
+    _tell_systemd()
     if descriptor is None:
         return
     try:
@@ -112,6 +130,20 @@ def _ready(descriptor: int | None) -> None:
         raise UsageError(
             detail=_("--ready-fd {n}: {why}.").format(n=descriptor, why=error.strerror)
         ) from None
+
+
+def _tell_systemd() -> None:
+    """Say that it serves, where systemd has started it with Type=notify: sd_notify(3)."""
+    address = os.environ.pop("NOTIFY_SOCKET", "")  # what is started from here has nothing to tell systemd
+    if not address:
+        return
+    import socket  # noqa: PLC0415
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        try:
+            notify.sendto(b"READY=1", "\0" + address[1:] if address.startswith("@") else address)
+        except OSError as error:
+            say(_("systemd cannot be told that the agent serves: {why}.").format(why=error.strerror))
 
 
 if __name__ == "__main__":

@@ -44,7 +44,13 @@ OmError
 │   ├── NotJoined            72
 │   ├── FilesRefused         44
 │   ├── CannotMount          46
-│   └── CannotUnmount        47
+│   ├── CannotUnmount        47
+│   └── ProgramMissing       45
+├── about setting a node up
+│   ├── NotInMap             63
+│   ├── StillAway            64
+│   ├── AgentStays           65
+│   └── CannotMeasure        66
 ├── about the workshop
 │   ├── LessonError          53
 │   ├── NoSuchLesson         54
@@ -132,4 +138,11 @@ from omtools.errors.places import (
     NodeShellError as NodeShellError,
     NoSuchLesson as NoSuchLesson,
     NoSuchScenario as NoSuchScenario,
+)
+from omtools.errors.userland import (
+    AgentStays as AgentStays,
+    CannotMeasure as CannotMeasure,
+    NotInMap as NotInMap,
+    ProgramMissing as ProgramMissing,
+    StillAway as StillAway,
 )

@@ -20,7 +20,7 @@ from omtools.i18n import _
 from omtools.image.clock_code import interrupted, stack_above
 from omtools.image.injection import PROT_EXEC, PROT_READ, Call, Scratch, Tracee
 from omtools.image.model import Image, Layout, Region, RegionKind, Resume, Vdso
-from omtools.image.survey import region_obstacle, shared_elsewhere
+from omtools.image.survey import memory_that_may_be_shared, region_obstacle, shared_elsewhere
 from omtools.image.vectors import take_apart
 from omtools.linux import proc, ptrace
 from omtools.linux.cpuid import xsave_layout
@@ -164,10 +164,7 @@ def _regions(pid: int, scratch: Scratch, vdso: Vdso) -> list[Region]:
         if not scratch.holds(m.start) and m.name not in (*KERNEL_MAPPINGS, "[vsyscall]")
         and m.start not in vdso.span  # of a guest of another kernel it is a mapping like others
     ]  # fmt: skip
-    shared = {
-        (m.device, m.inode) for m in mappings if m.shared and m.name.startswith(("/dev/zero", "/memfd:"))
-    }
-    others = shared_elsewhere(pid, shared)
+    others = shared_elsewhere(pid, memory_that_may_be_shared(mappings))
     regions = []
     for mapping in mappings:
         if obstacle := region_obstacle(mapping, others):

@@ -153,6 +153,21 @@ def region_obstacle(  # noqa: PLR0911 - one return for each reason
     return ""
 
 
+def memory_that_may_be_shared(mappings: list[proc.Mapping]) -> set[tuple[str, int]]:
+    """Device and inode of memory without a name that other processes may have too."""
+    return {(m.device, m.inode) for m in mappings if m.shared and m.name.startswith(("/dev/zero", "/memfd:"))}
+
+
+def mapping_obstacle(pid: int) -> str:
+    """What of a process's memory ties it to its home, "" if nothing does or it may not be looked at."""
+    try:
+        mappings = proc.mappings(pid)
+    except OSError:
+        return ""
+    others = shared_elsewhere(pid, memory_that_may_be_shared(mappings))
+    return next((why for mapping in mappings if (why := region_obstacle(mapping, others))), "")
+
+
 def shared_elsewhere(pid: int, wanted: set[tuple[str, int]]) -> set[tuple[str, int]]:
     """Which of the shared mappings `wanted` (device, inode) other processes have too."""
     found: set[tuple[str, int]] = set()

@@ -60,7 +60,7 @@ def _init_plan(directory: Path, name: str) -> list[str]:
     return [sys.executable, "-I", "-S", _INIT, name, str(directory)]
 
 
-CLUSTER_FILES = "/omfs"
+CLUSTER_FILES, CLUSTER_TREE = "/omfs", "/hpc"
 
 # linux/capability.h: CAP_NET_ADMIN 12, CAP_SYS_PTRACE 19, CAP_SYS_ADMIN 21
 _CAPABILITIES = 1 << 12 | 1 << 19 | 1 << 21
@@ -144,7 +144,7 @@ def _mount_own(directory: Path, kept: list[Path]) -> None:
     # SLAVE: what the machine mounts later appears here too, what is mounted here never gets out.
     mount(None, "/", None, Mount.REC | Mount.SLAVE)
     handles = [(path, os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)) for path in kept]
-    root = "" if os.path.isdir(CLUSTER_FILES) else _make_root()
+    root = "" if all(map(os.path.isdir, (CLUSTER_FILES, CLUSTER_TREE))) else _make_root()
     mount("tmpfs", f"{root}/tmp", "tmpfs", Mount.NOSUID | Mount.NODEV, "mode=1777")
     for path, handle in handles:
         place = Path(f"{root}{path}")
@@ -181,7 +181,8 @@ def _make_root() -> str:
         elif entry.is_file():
             os.close(os.open(place, os.O_CREAT | os.O_WRONLY, 0o600))
             mount(entry.path, place, None, Mount.BIND)
-    os.mkdir(f"/tmp{CLUSTER_FILES}")
+    for place in (CLUSTER_FILES, CLUSTER_TREE):
+        os.makedirs(f"/tmp{place}", exist_ok=True)
     return "/tmp"
 
 

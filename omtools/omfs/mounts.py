@@ -1,4 +1,4 @@
-"""What of a machine's tree is not served: /proc and its like, and oMFS itself.
+"""What of a machine's tree is not served: /proc and its like (what was /proc/hpc too), and oMFS itself.
 
 The list of mounts tells, so that no file system has to be asked: to ask a FUSE mount that this very process
 serves would be to wait for oneself.
@@ -23,7 +23,7 @@ _UNSERVED = frozenset(
         "smackfs", "sysfs", "tracefs",
     }
 )  # fmt: skip
-_UNSERVED_FUSE = ("fuse.omfs", "fuse.sshfs.omfs")
+_UNSERVED_FUSE = ("fuse.omfs", "fuse.sshfs.omfs", "fuse.hpc")
 _ESCAPE = re.compile(rb"\\([0-7]{3})")
 
 

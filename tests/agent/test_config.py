@@ -7,7 +7,14 @@ from pathlib import Path
 import pytest
 
 from omtools.agent import paths
-from omtools.agent.config import Settings, find_own, load_configuration, read_map, read_settings
+from omtools.agent.config import (
+    Settings,
+    configured_number,
+    find_own,
+    load_configuration,
+    read_map,
+    read_settings,
+)
 from omtools.cluster.map import parse_map
 from omtools.errors import BadConfiguration, BadMap, UnknownNode
 
@@ -37,6 +44,7 @@ def test_all_keys(tmp_path: Path) -> None:
         CONNECTTIMEOUT=1.5
         MFS=no
         MFSDIR=/mnt/all/
+        HPCDIR=/mnt/hpc
         DFSA=no
         CANDIDATES=all
         MIGRATE=
@@ -45,6 +53,7 @@ def test_all_keys(tmp_path: Path) -> None:
     assert found == Settings(
         7, 12000, True, 4661, "0.0.0.0", "ssh", 64 << 20, 1.5, False, "/mnt/all", False, True, True,
         {"OVERHEADS": "none"}, True, ("eth0", "eth1"), ("0.0.0.0", 9464), True,
+        hpc_directory="/mnt/hpc",
     )  # fmt: skip
 
 
@@ -177,3 +186,46 @@ def test_a_run_directory_of_somebody_else(short: Path) -> None:
     os.chown(short / "run", 1234, 1234)
     with pytest.raises(BadConfiguration, match="somebody else"):
         paths.make_run_dir(short / "run")
+
+
+@pytest.mark.parametrize(("text", "place"), [
+    ("HPCDIR=/mnt/tree", "/mnt/tree"),
+    ("HPCDIR=none", "none"),
+    ("MFSDIR=none", "none"),
+    ("MFSDIR=none HPCDIR=/mnt/tree", "/mnt/tree"),
+    ("MFSDIR=/mnt/all/files", "/mnt/all/hpc"),
+    ("", "/hpc" if os.geteuid() == 0 else "RUN/hpc"),
+])  # fmt: skip
+def test_the_tree_of_hpc_stands_beside_the_files(tmp_path: Path, text: str, place: str) -> None:
+    (tmp_path / "openmosix.map").write_text("1 127.0.0.1 1\n")
+    (tmp_path / "openmosix.config").write_text(text)
+    found = load_configuration(tmp_path, tmp_path / "run", 1)
+    assert found.hpc_mount == place.replace("RUN", str(tmp_path / "run"))
+
+
+def test_older_names_of_the_map(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    etc = tmp_path / "openmosix"
+    etc.mkdir()
+    monkeypatch.setattr("omtools.agent.paths.SYSTEM_CONFIG", etc)
+    (tmp_path / "hpc.map").write_text("7 10.0.0.7 1\n")
+    assert list(read_map(etc).nodes) == [7]
+    assert "old name" in caplog.text
+    caplog.clear()
+    (tmp_path / "openmosix.map").write_text("8 10.0.0.8 1\n")
+    assert list(read_map(etc).nodes) == [8]
+    (etc / "openmosix.map").write_text("9 10.0.0.9 1\n")
+    assert list(read_map(etc).nodes) == [9]
+    assert not caplog.text
+
+
+def test_the_number_in_a_file_of_its_own(tmp_path: Path) -> None:
+    assert configured_number(tmp_path, Settings()) == 0
+    (tmp_path / "om-node-num").write_text("12\n")
+    assert configured_number(tmp_path, Settings()) == 12
+    assert configured_number(tmp_path, Settings(number=5)) == 5
+    for wrong in ("many", "-1", "65536", "1 2"):
+        (tmp_path / "om-node-num").write_text(wrong)
+        with pytest.raises(BadConfiguration, match="om-node-num"):
+            configured_number(tmp_path, Settings())

@@ -343,6 +343,8 @@ def test_a_user_cannot_act_for_another() -> None:
     caller = Caller("user", 54321)
     assert caller.acting_for(0) == caller
     assert Caller("node", -1).acting_for(7).uid == 7
+    assert Caller("user", 0).acting_for(7) == Caller("user", 7), "root gives rights away"
+    assert Caller("user", 0).acting_for(None).uid == 0
 
 
 async def test_only_agents_prepare_guests(pair: Cluster) -> None:
@@ -357,8 +359,8 @@ async def test_peers_act_for_somebody_and_not_for_themselves(pair: Cluster) -> N
     for uid in (None, 54321):
         with pytest.raises(NotYourProcess):
             await here.peers.call(there, api.Migrate(PID, "2"), api.Moved, uid=uid)
-    with pytest.raises(NotAllowed):
-        await here.peers.call(there, api.Switch("block", True), api.Done, uid=0)
+        with pytest.raises(NotAllowed):
+            await here.peers.call(there, api.Switch("block", True), api.Done, uid=uid)
     moved = await here.peers.call(there, api.Migrate(PID, "2"), api.Moved, uid=os.getuid())
     assert moved.target == 2
 

@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 import pytest
 
+from omtools.agent.client import talk
+from omtools.cluster.process_settings import ProcessSettings
 from omtools.commands.mosrun import parse
 from omtools.errors import UsageError
 
@@ -118,7 +120,8 @@ def test_without_an_agent(nodes: Nodes) -> None:
 
 @pytest.mark.parametrize("arguments", [
     [], ["-h"], ["-N"], ["-x", "ls"], ["-jx", "ls"], ["-j", "1-", "ls"], ["-j4-1", "ls"], ["-h", "-2", "ls"],
-    ["-z", "ls"], ["-j1-99999999999", "ls"],
+    ["-z", "ls"], ["-j1-99999999999", "ls"], ["-ci", "ls"], ["-n", "-s", "ls"], ["-t", "0", "ls"], ["-t"],
+    ["-d", "1001", "ls"], ["-dx", "ls"], ["-f", "-t5", "ls"],
 ])  # fmt: skip
 def test_usage(arguments: list[str]) -> None:
     with pytest.raises(UsageError):
@@ -131,11 +134,34 @@ def test_options_end_where_the_command_begins() -> None:
     assert wish.force
     assert wish.command == ["ls", "-l", "-h"]
     assert parse(["-j1-3,7", "ls"]).nodes == ["1", "2", "3", "7"]
-    assert (parse(["ls"]).locked, parse(["-h", "ls"]).locked, parse(["-2", "-k", "ls"]).locked) == (
-        None,
-        True,
-        None,
-    )
+
+
+@pytest.mark.parametrize(("options", "settings"), [
+    ([], ProcessSettings(locked=True)),
+    (["-h"], ProcessSettings(locked=True)),
+    (["-2", "-k"], ProcessSettings()),
+    (["-l"], ProcessSettings(locked=False)),
+    (["-c"], ProcessSettings(hint="cpu")),
+    (["-2", "-i"], ProcessSettings(locked=True, hint="io")),
+    (["-n"], ProcessSettings(decay="none")),
+    (["-lf"], ProcessSettings(locked=False, decay="fast")),
+    (["-s", "-L"], ProcessSettings(locked=True, decay="slow")),
+    (["-t", "5", "-d900"], ProcessSettings(decay="own", interval_s=5, keep=900)),
+    (["-ct7"], ProcessSettings(hint="cpu", decay="own", interval_s=7)),
+    (["-e", "-R", "-k"], ProcessSettings()),
+])  # fmt: skip
+def test_what_the_agent_is_told(options: list[str], settings: ProcessSettings) -> None:
+    assert parse([*options, "ls"]).settings == settings
+
+
+def test_hints_reach_the_agent(nodes: Nodes) -> None:
+    process = start(nodes, "-2", "-i", "-d", "800", "sleep", "600")
+    assert soon(lambda: process.pid in away(nodes))
+    path = nodes.cluster.run(1) / "agent.sock"
+    told = talk("test", lambda cluster: cluster.settings(process.pid), path)
+    assert (told.locked, told.hint, told.decay, told.keep) == (True, "io", "own", 800)
+    process.kill()
+    process.communicate()
 
 
 def test_a_pipe_ends_with_the_command_and_not_with_the_helper(nodes: Nodes) -> None:

@@ -30,7 +30,10 @@ def test_a_question_to_the_local_agent_costs_less_than_importing_asyncssh(nodes:
         assert seconds([sys.executable, "-m", f"omtools.commands.{name}", *rest], environment) < yardstick
 
 
-@pytest.mark.parametrize("name", ["migrate", "mosctl", "mps", "mosrun", "omagentd"])
+@pytest.mark.parametrize("name", [
+    "migrate", "mosctl", "moslimit", "mosrun", "mps", "mtop", "omagentd", "omcomplete", "openmosix", "setpe",
+    "showmap", "tune", "wrappers",
+])  # fmt: skip
 def test_commands_load_nothing_heavy(name: str) -> None:
     heavy = ("asyncssh", "asyncio", "cryptography", "rich", "argparse", "ssl")
     code = f"import sys; import omtools.commands.{name}; print([m for m in {heavy!r} if m in sys.modules])"

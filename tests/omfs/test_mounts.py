@@ -28,7 +28,10 @@ def test_the_list_of_mounts_is_read() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "unserved"),
-    [("proc", True), ("sysfs", True), ("fuse.omfs", True), ("ext4", False), ("fuse.sshfs", False), ("tmpfs", False)],
+    [
+        ("proc", True), ("sysfs", True), ("fuse.omfs", True), ("fuse.hpc", True),
+        ("ext4", False), ("fuse.sshfs", False), ("tmpfs", False),
+    ],  # fmt: skip
 )
 def test_kinds(kind: str, unserved: bool) -> None:
     assert is_unserved(kind) == unserved
