@@ -32,7 +32,7 @@ def test_all_keys(tmp_path: Path) -> None:
         # as on a Gentoo of 2004
         AUTODISC=1
         AUTODISCIF=eth0,eth1
-        OVERHEADS=none
+        MFSCOSTS=none
         MYOMID=7          # this node
         export NODESPEED="12000"
         BLOCK='yes'
@@ -50,7 +50,7 @@ def test_all_keys(tmp_path: Path) -> None:
     )
     assert found == Settings(
         7, 12000, True, 4661, "0.0.0.0", "ssh", 64 << 20, 1.5, False, "/mnt/all", False, True, True,
-        {"OVERHEADS": "none"}, True, ("eth0", "eth1"),
+        {"MFSCOSTS": "none"}, True, ("eth0", "eth1"),
         hpc_directory="/mnt/hpc",
     )  # fmt: skip
 
