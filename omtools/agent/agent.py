@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import Literal, assert_never
+from typing import assert_never
 
 from omtools import __version__
 from omtools.agent import api, log
@@ -266,8 +266,7 @@ class Agent:
             case api.SetSpeed():
                 return self._set_speed(request, caller)
             case api.Expel() | api.Bring():
-                what: Literal["expel", "bring"] = "expel" if isinstance(request, api.Expel) else "bring"
-                return await self._clear(what, caller, notify)
+                return await self._clear(isinstance(request, api.Expel), caller, notify)
             case api.Tune():
                 return self._tune(request, caller)
             case api.Views():
@@ -432,12 +431,10 @@ class Agent:
             return None
         return node
 
-    async def _clear(
-        self, what: Literal["expel", "bring"], caller: Caller, notify: Notify
-    ) -> api.Cleared:
-        caller.check_master(what)
-        await self._set_switch("block" if what == "expel" else "lstay", True, caller)
-        role = "guest" if what == "expel" else "deputy"
+    async def _clear(self, expel: bool, caller: Caller, notify: Notify) -> api.Cleared:
+        caller.check_master("expel" if expel else "bring")
+        await self._set_switch("block" if expel else "lstay", True, caller)
+        role = "guest" if expel else "deputy"
         return await send_home(self.keepers.all(), role, caller, self.migrations.migrate, notify)
 
     # -- what keepers say

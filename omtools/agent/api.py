@@ -35,9 +35,10 @@ from omtools.agent.answers import (
     Tuned as Tuned,
     Word as Word,
 )
-from omtools.agent.happenings import (
+from omtools.agent.events import (
     Clearing as Clearing,
     Decided as Decided,
+    Event as Event,
     MapChanged as MapChanged,
     ProcessChanged as ProcessChanged,
     SwitchChanged as SwitchChanged,
@@ -376,11 +377,6 @@ Result = (
     | NodeDecay
     | Tuned
 )
-
-
-# -------------------------------------------------------------------------------------------- events
-
-Event = ProcessChanged | SwitchChanged | Decided | MapChanged | Clearing
 
 
 # --------------------------------------------------------------------------------------------- lines

@@ -141,7 +141,7 @@ def load_configuration(directory: Path, run: Path, number: int = 0, debug: bool 
         UnknownNode: the number given is not in the map.
     """
     settings = read_settings(directory / "openmosix.config")
-    if settings.discover or not _has_map(directory):
+    if settings.discover or not has_map(directory):
         found, node = discovered(directory, run, settings, number)
         settings = replace(settings, listen=settings.listen or _EVERYWHERE)
     else:
@@ -156,7 +156,7 @@ def load_configuration(directory: Path, run: Path, number: int = 0, debug: bool 
     )
 
 
-def _has_map(directory: Path) -> bool:
+def has_map(directory: Path) -> bool:
     """Whether there is a map, or nothing by which a node could be without one."""
     member = (directory / "cluster.json").exists()
     return not member or any(place.exists() for place in map_places(directory))

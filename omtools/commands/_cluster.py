@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from omtools.agent import api
 from omtools.agent.client import talk
-from omtools.agent.paths import SYSTEM_CONFIG, config_dir
+from omtools.agent.paths import SYSTEM_CONFIG, config_dir, run_dir
 from omtools.errors import BadConfiguration, NoAgent, UnknownNode
 from omtools.i18n import _
 
@@ -36,18 +36,30 @@ def known_cluster(name: str) -> api.NodeList:
 
 def _from_file() -> api.NodeList:
     # Seldom without an agent.
-    from omtools.agent.config import configured_number, read_map, read_settings  # noqa: PLC0415
+    from omtools.agent.config import (  # noqa: PLC0415
+        configured_number,
+        discovered,
+        has_map,
+        read_map,
+        read_settings,
+    )
 
-    directory = config_dir()
-    try:
-        found = read_map(directory)
-    except BadConfiguration:
-        if "OPENMOSIX_CONFIG" in os.environ or directory == SYSTEM_CONFIG:
-            raise
-        directory = SYSTEM_CONFIG
-        found = read_map(directory)
+    directory = _directory()
     settings = read_settings(directory / "openmosix.config")
+    if settings.discover or not has_map(directory):
+        found, node = discovered(directory, run_dir(), settings)
+        return node_list(found, node.number)
+    found = read_map(directory)
     return node_list(found, own_number(found, configured_number(directory, settings), directory))
+
+
+def _directory() -> Path:
+    """The configuration of this user, else the system's: whichever has a map, or belongs to a cluster."""
+    from omtools.agent.config import map_places  # noqa: PLC0415
+
+    own = config_dir()
+    known = (own / "cluster.json").exists() or any(place.exists() for place in map_places(own))
+    return own if known or "OPENMOSIX_CONFIG" in os.environ else SYSTEM_CONFIG
 
 
 def own_number(found: Map, configured: int, directory: Path) -> int:

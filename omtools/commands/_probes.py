@@ -438,12 +438,12 @@ def map_configured() -> str:
 
 def agent_reachable() -> str:
     """The agent of this user or node answers."""
-    from omtools.agent.client import Client  # noqa: PLC0415
+    from omtools.agent.client import talk  # noqa: PLC0415
     from omtools.agent.paths import agent_socket  # noqa: PLC0415
     from omtools.errors import OmError  # noqa: PLC0415
 
     try:
-        Client(name="omcheck").close()
+        talk("omcheck", lambda cluster: cluster.whois())
     except OmError as error:
         raise Missing(_(error.template).format(**error.fields).rstrip(".")) from None
     return str(agent_socket())

@@ -27,8 +27,8 @@ Candidate = tuple[str, str]  # the word, what it is
 
 # Those that read their command line with argparse; their modules have their names.
 PARSED = (
-    "lessons", "migrate", "mosctl", "moslimit", "omagentd", "omcheck", "omlab", "omsh", "omsim", "openmosix",
-    "setpe", "showmap", "tune",
+    "lessons", "migrate", "mosctl", "moslimit", "omagentd", "omcheck", "omdiscd", "omkey", "omlab", "omsh",
+    "omsim", "openmosix", "setpe", "showmap", "tune",
 )  # fmt: skip
 # Those that pass it on: their own options, and those of them that take a node or something else.
 _MOSRUN: dict[str, str] = {

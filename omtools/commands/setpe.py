@@ -52,6 +52,8 @@ def _setpe(arguments: list[str]) -> int:
     print(
         _("This is openMosix node #{number} (of {n} configured).").format(number=node.number, n=len(found))
     )
+    if _discovers():
+        print(_("The agent finds its nodes itself (AUTODISC in openmosix.config): it does not read the map."))
     return _put_to_use()
 
 
@@ -245,6 +247,13 @@ def _install(text: str, given: argparse.Namespace) -> None:
     if settings != before:
         replace_file(directory / _CONFIG, settings)
     replace_file(directory / _MAP, text if text.endswith("\n") else text + "\n")
+
+
+def _discovers() -> bool:
+    from omtools.agent.config import read_settings  # noqa: PLC0415
+    from omtools.agent.paths import config_dir  # noqa: PLC0415
+
+    return read_settings(config_dir() / _CONFIG).discover
 
 
 def _put_to_use() -> int:

@@ -32,9 +32,9 @@ def test_all_keys(tmp_path: Path) -> None:
         # as on a Gentoo of 2004
         AUTODISC=1
         AUTODISCIF=eth0,eth1
-        OVERHEADS=none
         METRICSPORT=0.0.0.0:9464
         LOGFORMAT=json
+        MFSCOSTS=none
         MYOMID=7          # this node
         export NODESPEED="12000"
         BLOCK='yes'
@@ -52,7 +52,7 @@ def test_all_keys(tmp_path: Path) -> None:
     )
     assert found == Settings(
         7, 12000, True, 4661, "0.0.0.0", "ssh", 64 << 20, 1.5, False, "/mnt/all", False, True, True,
-        {"OVERHEADS": "none"}, True, ("eth0", "eth1"), ("0.0.0.0", 9464), True,
+        {"MFSCOSTS": "none"}, True, ("eth0", "eth1"), ("0.0.0.0", 9464), True,
         hpc_directory="/mnt/hpc",
     )  # fmt: skip
 

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import os
-import shutil
+import pty
+import select
 import subprocess
 import sys
 import tomllib
@@ -96,6 +97,24 @@ def test_fish(nodes: Nodes, path: str) -> None:
     ]
 
 
-def test_zsh_can_read_its_file() -> None:
-    assert shutil.which("zsh"), "the package zsh is needed"
-    subprocess.run(["zsh", "-n", str(FILES_OF_SHELLS[1])], check=True)
+def test_zsh(nodes: Nodes, path: str, tmp_path: Path) -> None:
+    """Its completion works in its line editor only, and that on a terminal only."""
+    (tmp_path / ".zshrc").write_text(
+        f"fpath=({FILES_OF_SHELLS[1].parent} $fpath)\nautoload -Uz compinit\ncompinit -u -D\nPS1=''\necho re''ady\n"
+    )
+    leader, follower = pty.openpty()
+    zsh = subprocess.Popen(
+        ["setsid", "--ctty", "--wait", "zsh", "-i"], stdin=follower, stdout=follower, stderr=follower,
+        env={**nodes.environment(1), "PATH": path, "ZDOTDIR": str(tmp_path), "TERM": "dumb"},
+    )  # fmt: skip
+    os.close(follower)
+    try:
+        seen = b""
+        for typed, wanted in ((b"", b"ready"), (b"mosctl getd\t", b"mosctl getdecay"), (b"\x15migrate 1 ho\t", b"migrate 1 home")):
+            os.write(leader, typed)
+            while wanted not in seen:
+                assert select.select([leader], [], [], 30)[0], seen
+                seen += os.read(leader, 4096)
+    finally:
+        os.close(leader)  # to zsh, its terminal hangs up
+        zsh.wait(20)

@@ -59,6 +59,13 @@ def test_number_and_gateways_are_kept_in_the_configuration(place: Path) -> None:
     assert settings.read_text() == "# mine\nBLOCK=yes\nMYOMID=4\nMOSGATES=2\n"
 
 
+def test_a_map_that_is_not_looked_at(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (place / "etc").mkdir()
+    (place / "etc" / "openmosix.config").write_text("AUTODISC=1\n")
+    assert setpe.main(["-w", "-f", written(place, HERE)]) == 0
+    assert "AUTODISC" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(("text", "line", "why"), [
     ("1 127.9.8.1 1\n\nx 127.9.8.2 1\n", 3, "“x” is no node number"),
     ("1 127.9.8.1\n", 1, "not 2 words"),

@@ -1,4 +1,4 @@
-"""What agents tell of unasked: the events of `omtools.agent.api`, which has them all under its own name."""
+"""What agents tell those who subscribe: the events of `omtools.agent.api`, which has them all."""
 
 from __future__ import annotations
 
@@ -63,3 +63,6 @@ class Clearing(msgspec.Struct, tag="clearing", frozen=True):
     done: int
     total: int
     pid: int = 0
+
+
+Event = ProcessChanged | SwitchChanged | Decided | MapChanged | Clearing
