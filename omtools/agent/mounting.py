@@ -27,7 +27,7 @@ from omtools.errors import (
 )
 from omtools.linux.fuse.mount import MountOptions, mount
 from omtools.linux.fuse.session import Session
-from omtools.migration.link import connect
+from omtools.linux.fuse.turns import Turns
 from omtools.omfs.client import RemoteFiles
 from omtools.omfs.cluster_files import ClusterFiles
 from omtools.omfs.exports import parse_exports
@@ -35,8 +35,9 @@ from omtools.omfs.fuse import FilesHandler
 from omtools.omfs.local import LocalFiles
 from omtools.omfs.operations import Files
 from omtools.omfs.orders import Done, MountOrder, Question, Reply, Way
-from omtools.omfs.serving import keep_memory, open_many_files
-from omtools.omfs.stream import Stream, stream_of
+from omtools.omfs.secured import connect
+from omtools.omfs.serving import collect_rarely, keep_memory, open_many_files
+from omtools.omfs.stream import Stream
 from omtools.omfs.tree import ClusterTree
 from omtools.omfs.worker import Control, detach, farewell, inherited_listener, line_of
 
@@ -44,9 +45,14 @@ _RETRY_SECONDS = 1.0  # without an agent
 
 
 class Ways:
-    """How other nodes are reached, as the agent tells; asked again when a way leads nowhere any more."""
+    """How other nodes are reached, as the agent tells; asked again when a way leads nowhere any more.
+
+    Attributes:
+        turns: of the mount whose threads ask.
+    """
 
     def __init__(self, agent: Path) -> None:
+        self.turns: Turns | None = None
         self._agent = agent
         self._known: dict[tuple[int, int], Way] = {}
         self._lock = threading.Lock()
@@ -55,14 +61,17 @@ class Ways:
         """One more connection to that node's server for that user; raises OSError, LinkBroken."""
         from omtools.migration.link import LinkBroken  # noqa: PLC0415 - beside its only use
 
+        if self.turns is not None:
+            self.turns.step_aside()
+        wait = self.turns.wait if self.turns is not None else None
         way = self._known.get((node, uid))
         if way is not None:
             try:
-                return stream_of(connect(way.endpoint, way.credentials))
+                return connect(way.endpoint, way.credentials, wait)
             except LinkBroken:
                 self._known.pop((node, uid), None)
         way = self._ask(node, uid)
-        made = stream_of(connect(way.endpoint, way.credentials))
+        made = connect(way.endpoint, way.credentials, wait)
         self._known[node, uid] = way
         return made
 
@@ -144,7 +153,7 @@ class Mounting:
 
     def __init__(self, order: MountOrder) -> None:
         self._order = order
-        self._ways = Ways(Path(order.agent))
+        self.ways = Ways(Path(order.agent))
         self.facts = Facts(order.node, Path(order.agent))
         self._tree = ClusterTree(order.nodes)
         self._exports = parse_exports(order.exports)
@@ -164,7 +173,7 @@ class Mounting:
     def _open(self, node: int, uid: int) -> Files:
         if node == self._order.node and uid == os.geteuid():
             return LocalFiles(self._exports)
-        return RemoteFiles(lambda: self._ways.stream(node, uid))
+        return RemoteFiles(lambda: self.ways.stream(node, uid))
 
     def answer(self, question: Question) -> Reply:
         """See `Control`: there is nothing to ask but to end."""
@@ -189,6 +198,7 @@ def main(arguments: list[str]) -> int:
     """Mount, serve, unmount. What came of mounting is the first line on standard output, a `Done`."""
     detach()
     keep_memory()
+    collect_rarely()
     open_many_files()
     sys.setswitchinterval(0.0005)
     order = msgspec.json.decode(arguments[1], type=MountOrder)
@@ -198,6 +208,7 @@ def main(arguments: list[str]) -> int:
         mounted = mount(order.target, MountOptions(allow_other=order.everybody))
         handler = FilesHandler(mounting.files_for)
         session = Session(mounted, handler, log=_log)
+        mounting.ways.turns = session.turns
         session.start()
     except (OmError, OSError) as error:
         wire = error.to_wire() if isinstance(error, OmError) else CannotMount(
