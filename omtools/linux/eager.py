@@ -10,6 +10,7 @@ halt_poll_ns of Documentation/virt/kvm/halt-polling.rst.)
 
 from __future__ import annotations
 
+import os
 import select
 import time
 
@@ -36,6 +37,7 @@ class Eager:
                     if self._score < _SURE:
                         self._score += 1
                     return ready
+                os.sched_yield()  # who is to answer may have been put behind us
             self._score -= _TOO_LONG
             return poll.poll(None if seconds is None else seconds * 1000)
         ready = poll.poll(None if seconds is None else seconds * 1000)

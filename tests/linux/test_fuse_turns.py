@@ -141,6 +141,23 @@ def test_many_who_are_held_up_without_a_word_hold_up_nobody_else(mount: Mount) -
     assert mount.next() == 200
 
 
+def test_what_nobody_waits_for_is_put_off_but_not_for_long(mount: Mount) -> None:
+    reading, writing = os.pipe()
+    mount.ask(1, Opcode.RELEASE)
+    mount.ask(2, Opcode.FORGET)
+    mount.ask(3, work=lambda: mount.turns.wait(reading, SECONDS) and os.read(reading, 1))
+    assert sorted([mount.next(), mount.next()]) == [1, 2]  # whether there is an answer or not
+    mount.ask(4, Opcode.RELEASE)
+    assert mount.next() == 4
+    for unique in range(100, 400):
+        mount.ask(unique, Opcode.FORGET)
+    assert sorted(mount.next() for _one in range(300)) == list(range(100, 400))
+    os.write(writing, b"x")
+    assert mount.next() == 3
+    os.close(reading)
+    os.close(writing)
+
+
 def test_stopping_lets_go_of_those_who_stand_by() -> None:
     mount = Mount()
     mount.turns.start()

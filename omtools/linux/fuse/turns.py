@@ -11,11 +11,14 @@ one of them leads when it is needed:
 * one that is held up without having said so is noticed after some milliseconds, if somebody waits.
 
 So nobody who waits for a dead node, a slow disk or another's lock keeps the rest waiting. (The pattern is
-known as leader/followers: Schmidt et al., Pattern-Oriented Software Architecture 2, 2000.)
+known as leader/followers: Schmidt et al., Pattern-Oriented Software Architecture 2, 2000.) FORGET and
+RELEASE, for which nobody waits, are put off for a moment: till there is nothing else to do.
 """
 
 from __future__ import annotations
 
+import collections
+import contextlib
 import errno
 import os
 import select
@@ -43,6 +46,10 @@ _LONG = frozenset({
     int(Opcode.FSYNC), int(Opcode.FSYNCDIR), int(Opcode.SYNCFS), int(Opcode.FALLOCATE),
     int(Opcode.COPY_FILE_RANGE),
 })  # fmt: skip
+_FORGETS = frozenset({int(Opcode.FORGET), int(Opcode.BATCH_FORGET)})
+_NOBODY_WAITS = _FORGETS | {int(Opcode.RELEASE), int(Opcode.RELEASEDIR)}
+_SOON_SECONDS = 0.001  # so long at most if it is to wait for an answer
+_PUT_OFF = 64  # so many at most
 _TAKEN_BACK = (errno.ENOENT, errno.EINTR, errno.EAGAIN)
 _OVER = (errno.ENODEV, errno.ECONNABORTED)  # unmounted, aborted
 
@@ -103,6 +110,8 @@ class Turns:
         self._dozing = False
         self._wake = threading.Event()
         self._for_requests, self._for_answers = Eager(), Eager()
+        self._forgets: collections.deque[Request] = collections.deque()
+        self._releases: collections.deque[Request] = collections.deque()
 
     def start(self) -> None:
         """Begin; raises RuntimeError if there is no thread to be had."""
@@ -150,7 +159,15 @@ class Turns:
                 poll.unregister(worker.polled)
             poll.register(number, select.POLLIN)
             worker.polled = number
-        ready = self._for_answers.poll(poll, seconds)
+        if self._forgets and not poll.poll(0):
+            self._do(self._forgets)
+        if self._releases:
+            ready = self._for_answers.poll(poll, _SOON_SECONDS)
+            if not ready:
+                self._promote(worker)  # somebody has to do them
+                return True
+        else:
+            ready = self._for_answers.poll(poll, seconds)
         if len(ready) == 1 and ready[0][0] == self._device:
             self._promote(worker)
         return bool(ready)
@@ -218,6 +235,9 @@ class Turns:
         room = view[_ROOM:]
         unpack, readv, size = abi.HEADER_IN.unpack_from, os.readv, abi.HEADER_IN.size
         while self._leader is worker and not self._over:
+            if (self._forgets or self._releases) and not worker.requests.poll(0):
+                self._do(self._forgets)
+                self._do(self._releases)
             self._for_requests.poll(worker.requests, None)
             try:
                 length = readv(device, buffers)
@@ -235,10 +255,28 @@ class Turns:
                 self._wake.set()
             _length, opcode, unique, node, uid, gid, pid, _ext, _pad = unpack(view)
             request = Request(opcode, unique, node, uid, gid, pid, view[size:length], room)
-            self._make_way(worker, request)
-            self._serve(request)
+            if opcode in _NOBODY_WAITS:
+                self._put_off(request)
+            else:
+                self._make_way(worker, request)
+                self._serve(request)
             worker.busy = False
         return not self._over
+
+    def _put_off(self, request: Request) -> None:
+        """Do it later."""
+        kept = self._forgets if request.opcode in _FORGETS else self._releases
+        request.body = memoryview(bytes(request.body))
+        request.room = memoryview(b"")
+        kept.append(request)
+        if len(kept) > _PUT_OFF:
+            self._do(kept)
+
+    def _do(self, kept: collections.deque[Request]) -> None:
+        """What was put off."""
+        with contextlib.suppress(IndexError):  # another thread was quicker
+            while kept:
+                self._serve(kept.popleft())
 
     def _make_way(self, worker: _Worker, request: Request) -> None:
         """Have another lead while this one is at what takes long: at once, or if somebody waits already."""
@@ -264,7 +302,7 @@ class Turns:
             if now != before:
                 calm = 0
             elif leader is not None and leader.busy:
-                if self._is_asked():
+                if self._releases or self._is_asked():
                     self._promote(leader)
             else:
                 calm += 1
