@@ -16,6 +16,7 @@ import msgspec
 
 from omtools.agent import api
 from omtools.agent.client import Client
+from omtools.agent.selecting import Selections
 from omtools.errors import (
     CannotMount,
     CannotUnmount,
@@ -98,6 +99,7 @@ class Facts:
         self._where: dict[int, int] = {}
         self._home: dict[int, int] = {}
         self._magic: dict[int, int] = {}
+        self._selections = Selections()
 
     def follow(self) -> None:
         """Listen to the agent for ever; if it is restarted, to its successor."""
@@ -135,9 +137,13 @@ class Facts:
         """See `ProcessFacts`: programs are executed at home."""
         return self.home(pid)
 
-    def selected(self, pid: int) -> int | None:  # noqa: ARG002 - nobody can choose yet
+    def selected(self, pid: int) -> int | None:
         """See `ProcessFacts`."""
-        return None
+        return self._selections.selected(pid)
+
+    def select(self, pid: int, node: int | None) -> None:
+        """See `ProcessFacts`."""
+        self._selections.select(pid, node)
 
     def magic(self, pid: int) -> int | None:
         """See `ProcessFacts`."""
