@@ -43,6 +43,7 @@ from omtools.i18n import _
 from omtools.migration.orders import Bring, State
 from omtools.migration.reach import Export, Reach
 from omtools.omfs.exports import parse_exports
+from omtools.omfs.orders import Way
 
 _BITS: dict[api.SwitchName, int] = {"stay": STAY, "lstay": LSTAY, "quiet": QUIET}
 _INFO_PATIENCE = 5.0  # for another node to say how it does
@@ -86,7 +87,7 @@ class Agent:
         self._subscribers: list[Notify] = []
         self._work: set[asyncio.Task[api.Moved]] = set()
         self._unix = UnixServer(configuration.run, self)
-        self._ssh = SshServer(configuration.directory, self.keys, self, self._permits)
+        self._ssh = SshServer(configuration.directory, self.keys, self, self._permits, self._own_files)
 
     @property
     def node(self) -> Node:
@@ -126,6 +127,9 @@ class Agent:
 
     def _permits(self, host: str, port: int) -> bool:
         return self.guests.permits(host, port) or self.files.permits(port)
+
+    async def _own_files(self, caller: Caller) -> Way:
+        return await self.files.way_here(caller, refused=not self.switched("mfs"))
 
     def _leaving(self) -> tuple[bool, str]:
         """For a process that leaves: whether its files may be opened there, and where they all are here."""

@@ -1,8 +1,9 @@
 """The certificates of one link: made for one migration, exchanged over SSH, pinned on both sides.
 
 Nobody signs them and nobody looks anything up: each side of the link accepts exactly the one certificate
-that its agent was told over SSH. They must outlast the process, hence the long validity: what makes them
-short-lived is that nobody keeps them.
+that its agent was told over SSH. They must outlast the process and hold on a node whose clock is wrong (one
+without a battery begins in 1970), so they are always valid: what makes them short-lived is that nobody
+keeps them.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-_YEARS = datetime.timedelta(days=3653)
-_DAY = datetime.timedelta(days=1)  # the nodes' clocks may differ
+_BEGINNING = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+_NEVER = datetime.datetime(9999, 12, 31, 23, 59, 59, tzinfo=datetime.UTC)  # RFC 5280, 4.1.2.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,6 @@ def make_identity(name: str) -> Identity:
     """
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name[:64])])
-    now = datetime.datetime.now(datetime.UTC)
     public = key.public_key()
     # It is its own authority: OpenSSL's strict mode (Python's default since 3.13) wants that said in full.
     certificate = (
@@ -44,8 +44,8 @@ def make_identity(name: str) -> Identity:
         .issuer_name(subject)
         .public_key(public)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _DAY)
-        .not_valid_after(now + _YEARS)
+        .not_valid_before(_BEGINNING)
+        .not_valid_after(_NEVER)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_usage(), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)

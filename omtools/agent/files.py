@@ -157,6 +157,15 @@ class Files:
         log.debug("files are served", uid=wanted.uid, port=port, to=caller.where)
         return api.FilesReady(port, identity.certificate, address)
 
+    async def way_here(self, caller: Caller, refused: bool) -> Way:
+        """A way to this node's own files with the rights of a user who has logged in; raises OmError."""
+        own = await asyncio.to_thread(make_identity, f"openMosix files for {caller.uid}")
+        question = api.PrepareFiles(caller.uid, name_of(caller.uid), own.certificate, "ssh")
+        ready = await self.prepare(question, Caller("node", -1, caller.where), refused)
+        return Way(
+            Endpoint(ready.address, ready.port), Credentials(own.certificate, own.key, ready.certificate)
+        )
+
     async def _admit(self, uid: int, admit: Admit) -> int:
         for again in (True, False):
             worker = await self._worker(f"serve-{uid}", "omtools.omfs.serving", self._serve_order(uid))

@@ -17,6 +17,7 @@ import msgspec
 
 from omtools.agent import api
 from omtools.agent.client import Client
+from omtools.agent.selecting import Selections
 from omtools.errors import (
     CannotMount,
     CannotUnmount,
@@ -28,7 +29,7 @@ from omtools.errors import (
 )
 from omtools.linux.fuse.mount import MountOptions, mount
 from omtools.linux.fuse.session import Session
-from omtools.migration.link import connect
+from omtools.linux.fuse.turns import Turns
 from omtools.omfs.client import RemoteFiles
 from omtools.omfs.cluster_files import ClusterFiles
 from omtools.omfs.exports import parse_exports
@@ -36,8 +37,9 @@ from omtools.omfs.fuse import FilesHandler
 from omtools.omfs.local import LocalFiles
 from omtools.omfs.operations import Files
 from omtools.omfs.orders import Done, MountOrder, Question, Reply, Way
-from omtools.omfs.serving import keep_memory, open_many_files
-from omtools.omfs.stream import Stream, stream_of
+from omtools.omfs.secured import connect
+from omtools.omfs.serving import collect_rarely, keep_memory, open_many_files
+from omtools.omfs.stream import Stream
 from omtools.omfs.tree import ClusterTree
 from omtools.omfs.worker import Control, detach, farewell, inherited_listener, line_of
 
@@ -46,9 +48,14 @@ _PATIENCE = 3.0  # seconds for the agent to answer a question about this node
 
 
 class Ways:
-    """How other nodes are reached, as the agent tells; asked again when a way leads nowhere any more."""
+    """How other nodes are reached, as the agent tells; asked again when a way leads nowhere any more.
+
+    Attributes:
+        turns: of the mount whose threads ask.
+    """
 
     def __init__(self, agent: Path) -> None:
+        self.turns: Turns | None = None
         self._agent = agent
         self._known: dict[tuple[int, int], Way] = {}
         self._lock = threading.Lock()
@@ -57,14 +64,17 @@ class Ways:
         """One more connection to that node's server for that user; raises OSError, LinkBroken."""
         from omtools.migration.link import LinkBroken  # noqa: PLC0415 - beside its only use
 
+        if self.turns is not None:
+            self.turns.step_aside()
+        wait = self.turns.wait if self.turns is not None else None
         way = self._known.get((node, uid))
         if way is not None:
             try:
-                return stream_of(connect(way.endpoint, way.credentials))
+                return connect(way.endpoint, way.credentials, wait)
             except LinkBroken:
                 self._known.pop((node, uid), None)
         way = self._ask(node, uid)
-        made = stream_of(connect(way.endpoint, way.credentials))
+        made = connect(way.endpoint, way.credentials, wait)
         self._known[node, uid] = way
         return made
 
@@ -91,6 +101,7 @@ class Facts:
         self._where: dict[int, int] = {}
         self._home: dict[int, int] = {}
         self._magic: dict[int, int] = {}
+        self._selections = Selections()
 
     def follow(self) -> None:
         """Listen to the agent for ever; if it is restarted, to its successor."""
@@ -129,12 +140,18 @@ class Facts:
         return self.home(pid)
 
     def selected(self, pid: int) -> int | None:
-        """See `ProcessFacts`: what was written to `selected` of hpc(5); it is seldom asked for."""
+        """See `ProcessFacts`: selected here, or by `selected` of hpc(5)."""
+        if node := self._selections.selected(pid):
+            return node
         try:
             with Client(self._agent, "omfs", _PATIENCE) as client:
                 return client.call(api.GetProcess(pid), api.ProcessSettings).selected or None
         except OmError:
             return None
+
+    def select(self, pid: int, node: int | None) -> None:
+        """See `ProcessFacts`."""
+        self._selections.select(pid, node)
 
     def magic(self, pid: int) -> int | None:
         """See `ProcessFacts`."""
@@ -150,7 +167,7 @@ class Mounting:
 
     def __init__(self, order: MountOrder) -> None:
         self._order = order
-        self._ways = Ways(Path(order.agent))
+        self.ways = Ways(Path(order.agent))
         self.facts = Facts(order.node, Path(order.agent))
         self._tree = ClusterTree(order.nodes)
         self._exports = parse_exports(order.exports)
@@ -170,7 +187,7 @@ class Mounting:
     def _open(self, node: int, uid: int) -> Files:
         if node == self._order.node and uid == os.geteuid():
             return LocalFiles(self._exports)
-        return RemoteFiles(lambda: self._ways.stream(node, uid))
+        return RemoteFiles(lambda: self.ways.stream(node, uid))
 
     def answer(self, question: Question) -> Reply:
         """See `Control`: there is nothing to ask but to end."""
@@ -195,6 +212,7 @@ def main(arguments: list[str]) -> int:
     """Mount, serve, unmount. What came of mounting is the first line on standard output, a `Done`."""
     detach()
     keep_memory()
+    collect_rarely()
     open_many_files()
     sys.setswitchinterval(0.0005)
     order = msgspec.json.decode(arguments[1], type=MountOrder)
@@ -205,6 +223,7 @@ def main(arguments: list[str]) -> int:
         mounted = mount(order.target, MountOptions(allow_other=order.everybody))
         handler = FilesHandler(mounting.files_for)
         session = Session(mounted, handler, log=_log)
+        mounting.ways.turns = session.turns
         session.start()
     except (OmError, OSError) as error:
         wire = error.to_wire() if isinstance(error, OmError) else CannotMount(

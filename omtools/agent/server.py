@@ -15,11 +15,12 @@ from pathlib import Path
 import asyncssh
 
 from omtools import __version__
-from omtools.agent import api, keys, log
+from omtools.agent import api, keys, log, sftp
 from omtools.agent.callers import Caller
 from omtools.agent.conversation import Conversation, Dispatcher
 from omtools.agent.paths import SOCKET
 from omtools.agent.peers import ENCRYPTION, KEEPALIVE, PACKET, WINDOW
+from omtools.agent.sftp import FindWay, SftpSession
 from omtools.errors import AgentRunning, BadConfiguration
 
 _BACKLOG = 512
@@ -156,13 +157,15 @@ def _alone(path: Path) -> Iterator[None]:
 
 
 class SshSession(asyncssh.SSHServerSession[bytes]):
-    """A channel of an SSH client: the subsystem openmosix and nothing else, no shell, no command."""
+    """A channel of an SSH client: the subsystem openmosix, or for people sftp; no shell, no command."""
 
-    def __init__(self, agent: Dispatcher, caller: Caller) -> None:
+    def __init__(self, agent: Dispatcher, caller: Caller, find_way: FindWay) -> None:
         self._agent = agent
         self._caller = caller
+        self._find_way = find_way
         self._channel: asyncssh.SSHServerChannel[bytes] | None = None
         self._conversation: Conversation | None = None
+        self._sftp: SftpSession | None = None
 
     def connection_made(self, chan: asyncssh.SSHServerChannel[bytes]) -> None:
         """The channel is open."""
@@ -170,23 +173,49 @@ class SshSession(asyncssh.SSHServerSession[bytes]):
 
     def subsystem_requested(self, subsystem: str) -> bool:
         """Only ours."""
+        if subsystem == sftp.SUBSYSTEM and self._caller.role == "user":
+            assert self._channel is not None
+            self._sftp = SftpSession(self._caller, self._find_way)
+            self._sftp.connection_made(self._channel)
+            return True
         return subsystem == api.SUBSYSTEM
 
     def session_started(self) -> None:
         """The subsystem runs."""
+        if self._sftp is not None:
+            self._sftp.session_started()
+            return
         channel = self._channel
         assert channel is not None
         self._conversation = Conversation(
             self._agent, self._caller, channel.write, channel.close, channel.get_write_buffer_size
         )
 
-    def data_received(self, data: bytes, datatype: asyncssh.DataType) -> None:  # noqa: ARG002
+    def data_received(self, data: bytes, datatype: asyncssh.DataType) -> None:
         """Bytes arrived."""
-        if self._conversation is not None:
+        if self._sftp is not None:
+            self._sftp.data_received(data, datatype)
+        elif self._conversation is not None:
             self._conversation.feed(data)
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncssh's signature
+    def eof_received(self) -> bool:
+        """No more will come; whether we have more to say."""
+        return self._sftp is not None and bool(self._sftp.eof_received())
+
+    def pause_writing(self) -> None:
+        """The client is slow."""
+        if self._sftp is not None:
+            self._sftp.pause_writing()
+
+    def resume_writing(self) -> None:
+        """It takes more."""
+        if self._sftp is not None:
+            self._sftp.resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
         """The channel is closed."""
+        if self._sftp is not None:
+            self._sftp.connection_lost(exc)
         if self._conversation is not None:
             self._conversation.lost()
 
@@ -195,9 +224,15 @@ class SshClient(asyncssh.SSHServer):
     """One SSH connection: who it is, and what it may open."""
 
     def __init__(
-        self, agent: Dispatcher, directory: Path, permits: Permits, connections: set[SshClient]
+        self,
+        agent: Dispatcher,
+        directory: Path,
+        permits: Permits,
+        find_way: FindWay,
+        connections: set[SshClient],
     ) -> None:
         self._agent = agent
+        self._find_way = find_way
         self._directory = directory
         self._permits = permits
         self._connections = connections
@@ -231,8 +266,8 @@ class SshClient(asyncssh.SSHServer):
         return True
 
     def session_requested(self) -> SshSession:
-        """A channel for the API."""
-        return SshSession(self._agent, self._caller())
+        """A channel for one of our subsystems."""
+        return SshSession(self._agent, self._caller(), self._find_way)
 
     def connection_requested(self, dest_host: str, dest_port: int, orig_host: str, orig_port: int) -> bool:  # noqa: ARG002
         """A tunnel: for peers, and only to keepers that wait for a peer's guest."""
@@ -259,8 +294,14 @@ class SshServer:
     """The agent's SSH port."""
 
     def __init__(
-        self, directory: Path, own: keys.Keys, agent: Dispatcher, permits: Permits
+        self,
+        directory: Path,
+        own: keys.Keys,
+        agent: Dispatcher,
+        permits: Permits,
+        find_way: FindWay,
     ) -> None:
+        self._find_way = find_way
         self._directory = directory
         self._own = own
         self._agent = agent
@@ -301,7 +342,7 @@ class SshServer:
                 reuse_address=True,
                 options=options,
                 server_factory=lambda: SshClient(
-                    self._agent, self._directory, self._permits, self._connections
+                    self._agent, self._directory, self._permits, self._find_way, self._connections
                 ),
             )
         except OSError as error:

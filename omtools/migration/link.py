@@ -36,7 +36,8 @@ def _as_file(content: str) -> Iterator[str]:
         os.close(descriptor)
 
 
-def _context(credentials: Credentials, server: bool) -> ssl.SSLContext:
+def context_of(credentials: Credentials, server: bool) -> ssl.SSLContext:
+    """What TLS goes by between two who know each other's certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.check_hostname = False  # the certificate itself is the identity
@@ -49,7 +50,8 @@ def _context(credentials: Credentials, server: bool) -> ssl.SSLContext:
     return context
 
 
-def _tune(raw: socket.socket) -> None:
+def tune(raw: socket.socket) -> None:
+    """Have a connection send at once, block, and notice that the other machine has died."""
     raw.setblocking(True)
     if raw.family == socket.AF_UNIX:
         return
@@ -64,15 +66,18 @@ def _tune(raw: socket.socket) -> None:
 def connect(endpoint: Endpoint, credentials: Credentials) -> Link:
     """Reach the keeper that listens there; raises LinkBroken."""
     try:
-        if endpoint.tunnel:
-            raw = _connect_unix(endpoint.tunnel)
-        else:
-            raw = socket.create_connection((endpoint.address, endpoint.port), timeout=_CONNECT_SECONDS)
-        secured = _context(credentials, server=False).wrap_socket(raw)
+        secured = context_of(credentials, server=False).wrap_socket(dial(endpoint))
     except OSError as error:
         raise LinkBroken(str(error)) from error
-    _tune(secured)
+    tune(secured)
     return Link(secured)
+
+
+def dial(endpoint: Endpoint) -> socket.socket:
+    """A connection to there, not secured yet; raises OSError."""
+    if endpoint.tunnel:
+        return _connect_unix(endpoint.tunnel)
+    return socket.create_connection((endpoint.address, endpoint.port), timeout=_CONNECT_SECONDS)
 
 
 def _connect_unix(path: str) -> socket.socket:
@@ -86,50 +91,9 @@ def _connect_unix(path: str) -> socket.socket:
     return raw
 
 
-class Listening:
-    """A socket where others connect who have one certificate; any number of them.
-
-    Attributes:
-        port: where.
-    """
-
-    def __init__(self, address: str, credentials: Credentials) -> None:
-        self._context = _context(credentials, server=True)
-        self._socket = socket.create_server((address, 0), family=_family(address))
-        self.port = int(self._socket.getsockname()[1])
-
-    def __enter__(self) -> Listening:
-        """It listens already."""
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        """Listen no more."""
-        self._socket.close()
-
-    def accept(self, seconds: float) -> socket.socket:
-        """Whoever connects next, to be given to `secure`; raises OSError, TimeoutError."""
-        self._socket.settimeout(seconds)
-        return self._socket.accept()[0]
-
-    def secure(self, raw: socket.socket) -> ssl.SSLSocket:
-        """Shake hands; raises OSError, and closes it, for who has not that certificate."""
-        raw.settimeout(_CONNECT_SECONDS)
-        try:
-            secured = self._context.wrap_socket(raw, server_side=True)
-        except OSError:
-            raw.close()
-            raise
-        _tune(secured)
-        return secured
-
-
-def _family(address: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in address else socket.AF_INET
-
-
 def accept(listener: socket.socket, credentials: Credentials, patience: float) -> Link:
     """Wait for the other keeper; whoever cannot show its certificate is turned away."""
-    context = _context(credentials, server=True)
+    context = context_of(credentials, server=True)
     listener.settimeout(patience)
     while True:
         try:
@@ -142,7 +106,7 @@ def accept(listener: socket.socket, credentials: Credentials, patience: float) -
         except OSError:
             raw.close()
             continue
-        _tune(secured)
+        tune(secured)
         return Link(secured)
 
 
@@ -211,10 +175,6 @@ class Link:
                 done += count
         except OSError as error:
             raise LinkBroken(str(error)) from error
-
-    def detach(self) -> ssl.SSLSocket:
-        """The connection, for frames of another kind; the link must not be used any more."""
-        return self._socket
 
     def set_timeout(self, seconds: float | None) -> None:
         """How long sending and receiving may take."""

@@ -7,6 +7,7 @@ are ESTALE without asking, and the root is good at once.
 from __future__ import annotations
 
 import errno
+import os
 import struct
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -41,6 +42,7 @@ _EPOCH_SHIFT = 48
 _OWN = (1 << _EPOCH_SHIFT) - 1
 PATIENCE = 3.0
 _FORGET_AT_ONCE = 4096
+_FORGET_BY_THE_WAY = 64
 
 
 class RemoteFiles:
@@ -54,6 +56,8 @@ class RemoteFiles:
 
     def __init__(self, connect: Callable[[], Stream], patience: float = PATIENCE) -> None:
         self._connections = Connections(connect, patience)
+        self._calm: set[int] = set()  # open files whose end nobody can notice
+        self._locked: set[int] = set()  # those whose end others may wait for
 
     # asking
 
@@ -111,6 +115,10 @@ class RemoteFiles:
         """See `Files`."""
         # What a server had that is gone is forgotten already: it need not be looked for to be told.
         known = [pair for pair in batch if self._connections.holds(pair[0] >> _EPOCH_SHIFT)]
+        if len(known) <= _FORGET_BY_THE_WAY:
+            for node, count in known:
+                self._connections.telling.forget(node >> _EPOCH_SHIFT, [(node & _OWN, count)])
+            return
         for at in range(0, len(known), _FORGET_AT_ONCE):
             with suppress(OSError):
                 self._converse((), partial(self._forget, known[at : at + _FORGET_AT_ONCE]))
@@ -201,7 +209,10 @@ class RemoteFiles:
 
     def open(self, caller: Caller, node: int, flags: int) -> int:  # noqa: ARG002
         """See `Files`."""
-        return cast(int, self._node(Kind.OPEN, node, flags))
+        file = cast(int, self._node(Kind.OPEN, node, flags))
+        if not flags & os.O_ACCMODE:
+            self._calm.add(file)
+        return file
 
     def create(self, caller: Caller, parent: int, name: bytes, flags: int, mode: int) -> Created:
         """See `Files`."""
@@ -247,8 +258,18 @@ class RemoteFiles:
 
     def release(self, file: int) -> None:
         """See `Files`."""
+        if file in self._locked:
+            self._locked.discard(file)
+            with suppress(OSError):
+                self._node(Kind.RELEASE, file)
+            return
+        if file in self._calm:
+            self._calm.discard(file)
+            self._connections.telling.release(file >> _EPOCH_SHIFT, file & _OWN)
+            return
+        body = REQUESTS[Kind.RELEASE].pack((file & _OWN,))
         with suppress(OSError):
-            self._node(Kind.RELEASE, file)
+            self._converse((file,), lambda connection: connection.tell(Kind.RELEASE, body))
 
     def fsync(self, file: int, datasync: bool = False) -> None:
         """See `Files`."""
@@ -304,15 +325,21 @@ class RemoteFiles:
         self, file: int, owner: int, lock: Lock, wait: bool = False, interrupt: Interrupt | None = None
     ) -> None:
         """See `Files`."""
+        self._lock(file)
         if wait:
             self._wait(Kind.SETLK, file, (owner, lock, True), interrupt)
         else:
             self._node(Kind.SETLK, file, owner, lock, False)
 
+    def _lock(self, file: int) -> None:
+        self._calm.discard(file)
+        self._locked.add(file)
+
     def flock(
         self, file: int, operation: int, wait: bool = False, interrupt: Interrupt | None = None
     ) -> None:
         """See `Files`."""
+        self._lock(file)
         if wait:
             self._wait(Kind.FLOCK, file, (operation, True), interrupt)
         else:

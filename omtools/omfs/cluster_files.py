@@ -23,7 +23,8 @@ from omtools.omfs.operations import (
 )
 from omtools.omfs.tree import Kind
 
-_DT_DIR, _DT_LNK = stat.S_IFDIR >> 12, stat.S_IFLNK >> 12
+_DT_DIR = stat.S_IFDIR >> 12
+_KINDS = {Kind.LINK: stat.S_IFLNK >> 12, Kind.SELECT: stat.S_IFREG >> 12}
 
 
 class ClusterFiles(ClusterNames):
@@ -40,6 +41,9 @@ class ClusterFiles(ClusterNames):
 
     def open(self, caller: Caller, node: int, flags: int) -> int:
         """See `Files`."""
+        top = self._handles.place(node)
+        if top.name is not None and top.name.kind is Kind.SELECT:
+            return self._handles.enroll(None, caller.pid, top)
         with self._at(caller, node) as (member, theirs, place):
             return self._handles.enroll(member, member.files.open(caller, theirs, flags), place)
 
@@ -68,23 +72,49 @@ class ClusterFiles(ClusterNames):
         self._check(member)
         return member.files, number
 
+    def _chooser(self, file: int) -> int | None:
+        """The process that has it open, if it is the file that chooses a node."""
+        member, number, place = self._handles.opened(file)
+        chooses = member is None and place.name is not None and place.name.kind is Kind.SELECT
+        return number if chooses else None
+
+    def _chosen(self, pid: int, offset: int, size: int) -> bytes:
+        return (b"%d\n" % (self._facts.selected(pid) or 0))[offset : offset + size]
+
+    def _choose(self, pid: int, word: bytes) -> None:
+        try:
+            self._facts.select(pid, self._tree().choice(word))
+        except ValueError:
+            raise failure(errno.EINVAL) from None
+
     def read(self, file: int, offset: int, size: int) -> bytes:
         """See `Files`."""
+        if (pid := self._chooser(file)) is not None:
+            return self._chosen(pid, offset, size)
         files, number = self._opened(file)
         return files.read(number, offset, size)
 
     def read_into(self, file: int, offset: int, buffer: memoryview) -> int:
         """See `Files`."""
+        if (pid := self._chooser(file)) is not None:
+            data = self._chosen(pid, offset, len(buffer))
+            buffer[: len(data)] = data
+            return len(data)
         files, number = self._opened(file)
         return files.read_into(number, offset, buffer)
 
     def write(self, file: int, offset: int, data: Buffer, append: bool | None = None) -> int:
         """See `Files`."""
+        if (pid := self._chooser(file)) is not None:
+            self._choose(pid, bytes(data))
+            return len(data)
         files, number = self._opened(file)
         return files.write(number, offset, data, append)
 
     def flush(self, file: int, owner: int = 0) -> None:
         """See `Files`."""
+        if self._chooser(file) is not None:
+            return
         files, number = self._opened(file)
         files.flush(number, owner)
 
@@ -146,7 +176,7 @@ class ClusterFiles(ClusterNames):
     def _top_listing(self) -> list[DirectoryEntry]:
         listed = [DirectoryEntry(b".", ROOT, _DT_DIR, 1), DirectoryEntry(b"..", ROOT, _DT_DIR, 2)]
         for cookie, name in enumerate(self._tree().names, 3):
-            kind = _DT_LNK if name.kind is Kind.LINK else _DT_DIR
+            kind = _KINDS.get(name.kind, _DT_DIR)
             listed.append(DirectoryEntry(name.name, inode_of_names(name.name), kind, cookie))
         return listed
 

@@ -24,7 +24,7 @@ from omtools.omfs.tree import ClusterTree, Kind, Name, ProcessFacts
 
 _TOP_STATFS = FileSystem(4096, 4096, 0, 0, 0, 0, 0, 0, os.ST_RDONLY, 255)
 _DIRECTORY = stat.S_IFDIR | 0o555
-_LINK = stat.S_IFLNK | 0o777
+_MODES = {Kind.LINK: stat.S_IFLNK | 0o777, Kind.SELECT: stat.S_IFREG | 0o666}
 
 
 class ClusterNames:
@@ -136,7 +136,8 @@ class ClusterNames:
             return self._handles.adopt(member, Entry(ROOT, member.files.getattr(caller, ROOT)))
         if name.kind is Kind.MAGIC:
             return self._magic_entry((), self._top_attributes(_DIRECTORY, 2))
-        return self._handles.adopt_special(name, Place(name=name), self._top_attributes(_LINK, 0, name))
+        attributes = self._top_attributes(_MODES[name.kind], 0, name)
+        return self._handles.adopt_special(name, Place(name=name), attributes)
 
     @staticmethod
     def _top_attributes(mode: int, ino: int, name: Name | None = None) -> Attributes:
@@ -175,7 +176,7 @@ class ClusterNames:
         if node == ROOT:
             return self._top_attributes(_DIRECTORY, ROOT)
         if place.name is not None:
-            return self._top_attributes(_LINK, 0, place.name)
+            return self._top_attributes(_MODES[place.name.kind], 0, place.name)
         with self._at(caller, node) as (member, theirs, _found):
             told = member.files.getattr(caller, theirs)
         if place.path is not None:
@@ -195,6 +196,8 @@ class ClusterNames:
         """See `Files`."""
         name = self._handles.place(node).name
         if name is not None:
+            if name.kind is not Kind.LINK:
+                raise failure(errno.EINVAL)
             target = ClusterTree.target(name, self._facts, caller.pid)
             if target is None:
                 raise failure(errno.ENOENT)
@@ -252,7 +255,7 @@ class ClusterNames:
         """See `Files`."""
         place = self._handles.place(node)
         if place.member is None and place.path is None:
-            if mask & os.W_OK:
+            if mask & os.W_OK and (place.name is None or place.name.kind is not Kind.SELECT):
                 raise failure(errno.EROFS)
             return
         with self._at(caller, node) as (member, theirs, _place):

@@ -20,8 +20,10 @@ from omtools.omfs.descriptors import Descriptor
 from omtools.omfs.nodes import failure
 from omtools.omfs.operations import Buffer, Interrupt
 from omtools.omfs.stream import Frames, Stream
-from omtools.omfs.wire import ERRNO, MAGIC, REQUESTS, VERSION, BadFrame, Hello, Kind
+from omtools.omfs.telling import Telling
+from omtools.omfs.wire import ERRNO, MAGIC, REQUESTS, UNANSWERED, VERSION, BadFrame, Hello, Kind
 
+_SERIALS = 0xFFFF_FFFF  # from 1 on: 0 has another meaning
 _KEPT = 32  # idle connections
 _REST_SECONDS = 1.0  # after a vain try nobody tries again so soon
 _BROKEN = (OSError, EOFError, BadFrame)
@@ -48,13 +50,16 @@ class Refused(Exception):
 class Connection:
     """One connection; used by one thread at a time.
 
-    Attributes:
+    Args:
+        frames: what it speaks by.
         epoch: which session of this client it belongs to, from 1.
+        telling: what the server of that session is still to be told.
     """
 
-    def __init__(self, frames: Frames, epoch: int) -> None:
+    def __init__(self, frames: Frames, epoch: int, telling: Telling) -> None:
         self._frames = frames
         self.epoch = epoch
+        self._telling = telling
         self._serial = 0
         self._poll = select.poll()
         self._poll.register(frames.stream.fileno(), select.POLLIN)
@@ -67,7 +72,15 @@ class Connection:
     def tell(self, kind: Kind, body: bytes) -> None:
         """Send what has no answer; raises Lost."""
         try:
-            self._frames.send(kind, 0, body)
+            self._frames.send(kind, UNANSWERED, body)
+        except OSError as error:
+            raise Lost(errno.EIO) from error
+
+    def tell_more(self) -> None:
+        """Send what else the server is to be told; raises Lost."""
+        try:
+            if told := self._telling.take(self.epoch):
+                self._frames.stream.sendall(told)
         except OSError as error:
             raise Lost(errno.EIO) from error
 
@@ -96,9 +109,9 @@ class Connection:
         return length
 
     def _ask(self, kind: Kind, body: bytes, data: Buffer, is_alive: Callable[[], bool]) -> int:
-        self._serial = self._serial + 1 & 0xFFFF_FFFF
+        self._serial = self._serial % _SERIALS + 1
         try:
-            self._frames.send(kind, self._serial, body, data)
+            self._frames.send(kind, self._serial, body, data, self._telling.take(self.epoch))
         except OSError as error:
             raise Lost(errno.ETIMEDOUT if isinstance(error, TimeoutError) else errno.EIO) from error
         while True:
@@ -125,7 +138,7 @@ class Connection:
 
     def ask_waiting(self, kind: Kind, body: bytes, patience: float, interrupt: Interrupt | None) -> None:
         """Ask what may take for ever; the connection itself is asked now and then whether it lives."""
-        self._serial = self._serial + 1 & 0xFFFF_FFFF
+        self._serial = self._serial % _SERIALS + 1
         fired = Descriptor(os.eventfd(0, os.EFD_CLOEXEC))
         poll = select.poll()
         poll.register(self._frames.stream.fileno(), select.POLLIN)
@@ -167,7 +180,7 @@ class Connection:
 
     def ping(self) -> None:
         """See whether anybody is there; raises Lost."""
-        self._serial = self._serial + 1 & 0xFFFF_FFFF
+        self._serial = self._serial % _SERIALS + 1
         try:
             self._frames.send(Kind.PING, self._serial)
             answer, serial, _length = self._frames.receive_header()
@@ -199,11 +212,15 @@ class Connections:
     Args:
         connect: makes a new connection; raises OSError or LinkBroken.
         patience: seconds without any sign of life after which the server is taken for dead.
+
+    Attributes:
+        telling: what the server will be told by and by.
     """
 
     def __init__(self, connect: Callable[[], Stream], patience: float) -> None:
         self._connect = connect
         self.patience = patience
+        self.telling = Telling(self._tell)
         self._idle: list[Connection] = []
         self._all: set[Connection] = set()
         self._lock = threading.Lock()
@@ -259,8 +276,19 @@ class Connections:
         self.give(connection)
         return True
 
+    def _tell(self) -> None:
+        with suppress(OSError):
+            connection = self.take()
+            try:
+                connection.tell_more()
+            except Lost:
+                self.drop(connection)
+            else:
+                self.give(connection)
+
     def close(self) -> None:
         """End all; who waits gets EIO."""
+        self.telling.close()
         with self._lock:
             self._closed = True
             idle, self._idle = self._idle, []
@@ -306,7 +334,7 @@ class Connections:
 
     def _begin(self, token: bytes, epoch: int, begin: bool) -> Connection:
         stream = self._connect()
-        connection = Connection(Frames(stream), epoch)
+        connection = Connection(Frames(stream), epoch, self.telling)
         try:
             stream.settimeout(self.patience)
             connection.greet(token, begin)

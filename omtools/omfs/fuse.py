@@ -31,13 +31,14 @@ import itertools
 import stat
 import threading
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from omtools.linux.fuse import abi
 from omtools.linux.fuse.abi import Fattr, Fopen, Init
 from omtools.linux.fuse.handler import Buffer, Cancellation, Directory, Handler, Request
 from omtools.linux.fuse.session import Session
 from omtools.omfs.fuse_nodes import MountNode, MountNodes
+from omtools.omfs.fuse_open import Open
 from omtools.omfs.nodes import failure
 from omtools.omfs.operations import (
     MAX_OFFSET,
@@ -61,15 +62,6 @@ _NO_LOCK = abi.Lock(0, 0, fcntl.F_UNLCK, 0)
 _FLOCKS = {fcntl.F_RDLCK: fcntl.LOCK_SH, fcntl.F_WRLCK: fcntl.LOCK_EX, fcntl.F_UNLCK: fcntl.LOCK_UN}
 _RENAME_EXCHANGE = 2  # linux/fs.h
 _O_APPEND = 0o2000  # asm-generic/fcntl.h
-
-
-class _Open(NamedTuple):
-    """An open file or directory: it stays with those who opened it."""
-
-    files: Files
-    file: int
-    node: MountNode
-    through: bool = False
 
 
 def _wire(attributes: Attributes) -> abi.Attributes:
@@ -117,7 +109,7 @@ class FilesHandler(Handler):
             self.wanted |= Init.DIRECT_IO_ALLOW_MMAP
         self._files_for = files_for
         self._nodes = MountNodes()
-        self._open: dict[int, _Open] = {}
+        self._open: dict[int, Open] = {}
         self._handles = itertools.count(1)
         self._session: Session | None = None
         self._passing = False
@@ -152,13 +144,13 @@ class FilesHandler(Handler):
                 raise
         return call(files, caller, self._nodes.again(files, request.node, caller))
 
-    def _opened(self, fh: int) -> _Open:
+    def _opened(self, fh: int) -> Open:
         try:
             return self._open[fh]
         except KeyError:
             raise failure(errno.EBADF) from None
 
-    def _enroll(self, opened: _Open) -> int:
+    def _enroll(self, opened: Open) -> int:
         handle = next(self._handles)
         self._open[handle] = opened
         return handle
@@ -308,7 +300,7 @@ class FilesHandler(Handler):
     def _open_as(self, files: Files, number: int, file: int) -> abi.Opened:
         node = self._nodes.get(number)
         backing = self._pass(files, node, file)
-        handle = self._enroll(_Open(files, file, node, bool(backing)))
+        handle = self._enroll(Open(files, file, node, bool(backing)))
         if backing:
             return abi.Opened(handle, Fopen.PASSTHROUGH, backing)
         return abi.Opened(handle, Fopen.DIRECT_IO | Fopen.PARALLEL_DIRECT_WRITES)
@@ -355,7 +347,7 @@ class FilesHandler(Handler):
         """See `Handler`."""
 
         def open_it(files: Files, caller: Caller, node: int) -> abi.Opened:
-            opened = _Open(files, files.opendir(caller, node), self._nodes.get(request.node))
+            opened = Open(files, files.opendir(caller, node), self._nodes.get(request.node))
             return abi.Opened(self._enroll(opened))
 
         return self._on(request, open_it)
@@ -370,12 +362,12 @@ class FilesHandler(Handler):
     def write(self, request: Request, asked: abi.WriteIn, data: memoryview) -> int:
         """See `Handler`."""
         opened = self._opened(asked.fh)
+        opened.written = True
         return opened.files.write(opened.file, asked.offset, data, bool(asked.flags & _O_APPEND))
 
     def flush(self, request: Request, fh: int, lock_owner: int) -> None:
         """See `Handler`."""
-        opened = self._opened(fh)
-        opened.files.flush(opened.file, lock_owner)
+        self._opened(fh).flush(lock_owner)
 
     def fsync(self, request: Request, fh: int, data_only: bool) -> None:
         """See `Handler`."""
@@ -385,6 +377,7 @@ class FilesHandler(Handler):
     def fallocate(self, request: Request, asked: abi.FallocateIn) -> None:
         """See `Handler`."""
         opened = self._opened(asked.fh)
+        opened.written = True
         opened.files.fallocate(opened.file, asked.mode, asked.offset, asked.length)
 
     def lseek(self, request: Request, fh: int, offset: int, whence: int) -> int:
@@ -397,6 +390,7 @@ class FilesHandler(Handler):
         source, target = self._opened(asked.fh_in), self._opened(asked.fh_out)
         if source.files is not target.files:
             raise failure(errno.EXDEV)  # the kernel copies by itself then
+        target.written = True
         return source.files.copy_file_range(
             source.file, asked.off_in, target.file, asked.off_out, asked.length
         )
@@ -420,7 +414,7 @@ class FilesHandler(Handler):
                 return
             cookie = more[-1].listed.cookie
 
-    def _add_plus(self, opened: _Open, found: Sequence[EntryPlus], into: Directory) -> bool:
+    def _add_plus(self, opened: Open, found: Sequence[EntryPlus], into: Directory) -> bool:
         for index, (listed, entry) in enumerate(found):
             if not into.fits(listed.name):
                 unseen = [(one.entry.node, 1) for one in found[index:] if one.entry is not None]
@@ -448,6 +442,7 @@ class FilesHandler(Handler):
     def getlk(self, request: Request, asked: abi.LockIn) -> abi.Lock:
         """See `Handler`."""
         opened = self._opened(asked.fh)
+        opened.locks(asked.owner)
         found = opened.files.getlk(opened.file, asked.owner, _lock(asked))
         if found is None:
             return _NO_LOCK
@@ -459,6 +454,7 @@ class FilesHandler(Handler):
         if asked.is_flock:
             opened.files.flock(opened.file, _FLOCKS[asked.kind])
         else:
+            opened.locks(asked.owner)
             opened.files.setlk(opened.file, asked.owner, _lock(asked))
 
     def setlkw(self, request: Request, asked: abi.LockIn, cancellation: Cancellation) -> None:
@@ -469,6 +465,7 @@ class FilesHandler(Handler):
         if asked.is_flock:
             opened.files.flock(opened.file, _FLOCKS[asked.kind], True, interrupt)
         else:
+            opened.locks(asked.owner)
             opened.files.setlk(opened.file, asked.owner, _lock(asked), True, interrupt)
 
 

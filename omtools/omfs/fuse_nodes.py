@@ -32,10 +32,12 @@ class MountNode:
         backing: the kernel's id of the file behind (FUSE_PASSTHROUGH), 0 if there is none.
         through: open files that use it.
         plain: open files that do not.
+        lockers: who may hold POSIX locks on it, and through whose files.
     """
 
     __slots__ = (
-        "backing", "count", "identity", "lookups", "name", "number", "parent", "plain", "through", "users",
+        "backing", "count", "identity", "lockers", "lookups", "name", "number", "parent", "plain",
+        "through", "users",
     )  # fmt: skip
 
     def __init__(
@@ -49,6 +51,7 @@ class MountNode:
         self.lookups: dict[Files, int] = {}
         self.count = 0
         self.backing = self.through = self.plain = 0
+        self.lockers: set[tuple[Files, int]] = set()
 
 
 def identity_of(attributes: Attributes) -> tuple[int, int, int]:

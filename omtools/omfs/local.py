@@ -71,7 +71,11 @@ class LocalFiles(LocalOpened):
 
     def flush(self, file: int, owner: int = 0) -> None:
         """See `Files`."""
-        self._end_locks(self._file(file), owner)
+        opened = self._file(file)
+        self._end_locks(opened, owner)
+        if opened.flags & os.O_ACCMODE != os.O_RDONLY:
+            # A file system that is remote itself says now what came of the writes.
+            os.close(os.dup(opened.descriptor.number))
 
     def release(self, file: int) -> None:
         """See `Files`."""

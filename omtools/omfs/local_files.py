@@ -32,6 +32,7 @@ _PERHAPS_THERE = (errno.EEXIST, errno.EROFS, errno.EACCES, errno.EBUSY)
 _MASKS = (os.R_OK, os.W_OK, os.R_OK | os.W_OK, os.R_OK | os.W_OK)  # what O_ACCMODE asks for
 _TRIES = 16  # a name may come and go while it is created
 _DT_DIR = stat.S_IFDIR >> 12
+_LONGEST = 320  # a struct linux_dirent64 with a name of NAME_MAX bytes fits in
 
 
 class OpenedDirectory(Opened):
@@ -207,7 +208,7 @@ class LocalOpened(LocalNames):
         with opened.lock:
             if cookie != opened.position:
                 os.lseek(number, cookie, os.SEEK_SET)
-            found = getdents(number, 64 * max(1, min(limit, 512)))
+            found = getdents(number, max(_LONGEST, 64 * min(limit, 512)))
             opened.position = found[-1].cookie if found else cookie
         return [DirectoryEntry(*entry) for entry in found]
 

@@ -307,7 +307,10 @@ class Files(Protocol):
         """
 
     def flush(self, file: int, owner: int = 0) -> None:
-        """A descriptor of the file was closed: the POSIX locks of `owner` on the file end. Not a sync."""
+        """A descriptor of the file was closed: the POSIX locks of `owner` on the file end. Not a sync.
+
+        What a file system says of earlier writes at close(2) is raised here.
+        """
 
     def release(self, file: int) -> None:
         """The last descriptor was closed: the open file ends, and its flock with it. Never fails."""

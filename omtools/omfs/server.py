@@ -25,6 +25,7 @@ from omtools.omfs.wire import (
     HEADER,
     MAGIC,
     REQUESTS,
+    UNANSWERED,
     VERSION,
     BadFrame,
     Hello,
@@ -155,6 +156,8 @@ class _Connection:
             elif kind == Kind.FORGET:
                 with suppress(OSError):
                     files.forget(REQUESTS[kind].unpack(body))
+            elif kind == Kind.RELEASE and serial == UNANSWERED:
+                files.release(*REQUESTS[kind].unpack(body))
             elif kind in HANDLERS:
                 self._handle(kind, serial, body)
             elif kind != Kind.CANCEL:  # what it was to break off is over

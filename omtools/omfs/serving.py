@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import resource
 import socket
 import sys
@@ -14,10 +15,10 @@ import threading
 
 import msgspec
 
-from omtools.migration.link import Listening
 from omtools.omfs.exports import parse_exports
 from omtools.omfs.local import LocalFiles
 from omtools.omfs.orders import Admit, Admitted, Done, Question, Reply, ServeOrder
+from omtools.omfs.secured import Listening
 from omtools.omfs.server import Sessions, serve
 from omtools.omfs.worker import Control, become, detach, farewell, inherited_listener
 
@@ -92,6 +93,12 @@ def keep_memory() -> None:
         libc.mallopt(parameter, value)  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_TOP_PAD of <malloc.h>
 
 
+def collect_rarely() -> None:
+    """Have Python look for cycles less often: nodes come and go by the thousand, and are in none."""
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 20)
+
+
 def open_many_files() -> None:
     """Raise the soft limit of open files to the hard one."""
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -103,6 +110,7 @@ def main(arguments: list[str]) -> int:
     """Serve until told to end."""
     detach()
     keep_memory()
+    collect_rarely()
     open_many_files()
     sys.setswitchinterval(0.0005)
     order = msgspec.json.decode(arguments[1], type=ServeOrder)

@@ -14,6 +14,7 @@ Source: draft-ietf-secsh-filexfer-02, and PROTOCOL of OpenSSH for its extensions
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import errno
 import os
@@ -55,6 +56,7 @@ _T = TypeVar("_T")
 _LINKS = 40  # MAXSYMLINKS of linux/namei.h
 _RENAME_NOREPLACE = 1  # linux/fs.h
 _UMASK = 0o022
+_THREADS = 8  # so many of a client's requests at once
 
 
 @dataclass(frozen=True)
@@ -115,14 +117,30 @@ def flags_of(pflags: int) -> int:
 
 
 class _Paths:
-    """Paths, which SFTP speaks, over nodes, which `Files` speak. All of it blocks."""
+    """Paths, which SFTP speaks, over nodes, which `Files` speak. All of it blocks.
 
-    def __init__(self, files: Files) -> None:
+    Args:
+        files: where they lead.
+        start: the directory that other than absolute ones begin at; where it cannot be reached, the root.
+    """
+
+    def __init__(self, files: Files, start: bytes) -> None:
         self.files = files
+        self._start: bytes | None = start
+        self._begin = b"/"
         self.caller = Caller(0, _UMASK)
 
     def _let_go(self, steps: list[_Step]) -> None:
         self.files.forget([(step.node, 1) for step in steps if step.node != ROOT])
+
+    def _from_start(self) -> bytes:
+        """Where paths begin, with a slash at the end."""
+        start, self._start = self._start, None
+        if start is not None:
+            with contextlib.suppress(OSError), self.way(b"/" + start) as (steps, _name):
+                if all(stat.S_ISDIR(step.attributes.mode) for step in steps[1:] if step.attributes):
+                    self._begin = b"/" + start.strip(b"/") + b"/"
+        return self._begin
 
     @contextlib.contextmanager
     def way(
@@ -131,7 +149,7 @@ class _Paths:
         """The steps to a path, held for the moment.
 
         Args:
-            path: absolute or not, it begins at the root.
+            path: one that is not absolute begins where the client does.
             follow: where it ends in a symbolic link, go where that leads.
             missing: the last name need not be there.
 
@@ -139,6 +157,8 @@ class _Paths:
             The steps, and the last name if it is missing.
         """
         steps = [_Step(ROOT)]
+        if not path.startswith(b"/"):
+            path = self._from_start() + path
         ahead = path.split(b"/")[::-1]
         links = 0
         try:
@@ -289,17 +309,18 @@ class FilesServer(SFTPServer):
     Args:
         chan: the client's channel.
         files: with the rights of the client's user. They are not closed at the session's end.
+        start: the directory that the client begins in, if it can be reached.
     """
 
-    def __init__(self, chan: SSHServerChannel[bytes], files: Files) -> None:
+    def __init__(self, chan: SSHServerChannel[bytes], files: Files, start: bytes = b"/") -> None:
         super().__init__(chan)
-        self._paths = _Paths(files)
+        self._paths = _Paths(files, start)
         self._open: set[_Open] = set()
+        self._threads = concurrent.futures.ThreadPoolExecutor(_THREADS, "sftp")
 
-    @staticmethod
-    async def _away(call: Callable[..., _T], *arguments: Any) -> _T:
-        """Do what blocks where it blocks nobody."""
-        return await asyncio.get_running_loop().run_in_executor(None, call, *arguments)
+    async def _away(self, call: Callable[..., _T], *arguments: Any) -> _T:
+        """Do what blocks where it blocks nobody but this client."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call, *arguments)
 
     @staticmethod
     def _opened(file_obj: object) -> _Open:
@@ -439,3 +460,4 @@ class FilesServer(SFTPServer):
         while self._open:
             with contextlib.suppress(OSError):
                 await self._away(self._paths.close, self._open.pop())
+        self._threads.shutdown(wait=False)

@@ -1,4 +1,4 @@
-"""What the protocol runs over: a plain socket, or the TLS connection of a `Link`; frames in and out of it."""
+"""What the protocol runs over, a plain socket or one that is `Secured`; frames in and out of it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import contextlib
 import socket
 from typing import Protocol
 
-from omtools.migration.link import Link
 from omtools.omfs.operations import MAX_TRANSFER, Buffer
 from omtools.omfs.wire import HEADER, MAX_BODY, Kind, unpack_header
 
@@ -14,7 +13,7 @@ _JOIN = 1 << 15  # up to here copying is cheaper than a second TLS record
 
 
 class Stream(Protocol):
-    """A connected stream of bytes that blocks: what socket.socket and ssl.SSLSocket have in common."""
+    """A connected stream of bytes that blocks: what socket.socket and `Secured` have in common."""
 
     def sendall(self, data: Buffer, /) -> None:
         """Send all of it."""
@@ -35,14 +34,6 @@ class Stream(Protocol):
         """Close the descriptor."""
 
 
-def stream_of(link: Link) -> Stream:
-    """The TLS connection under a link of `omtools.migration.link`, for frames of another kind.
-
-    The link must not be used any more; who closes the stream closes its connection.
-    """
-    return link.detach()
-
-
 class Frames:
     """Frames of oMFS over a stream, for one thread at a time; it receives into buffers that it uses again."""
 
@@ -57,13 +48,15 @@ class Frames:
         """Decrypted bytes stand ready that poll knows nothing of."""
         return self._pending is not None and self._pending() > 0
 
-    def send(self, kind: int, serial: int, body: Buffer = b"", data: Buffer = b"") -> None:
-        """Send one frame, whose body is `body` and then `data`."""
+    def send(
+        self, kind: int, serial: int, body: Buffer = b"", data: Buffer = b"", before: Buffer = b""
+    ) -> None:
+        """Send one frame, whose body is `body` and then `data`; `before` are whole frames that go first."""
         head = HEADER.pack(len(body) + len(data), kind, serial)
         if len(data) <= _JOIN:
-            self.stream.sendall(b"".join((head, body, data)))
+            self.stream.sendall(b"".join((before, head, body, data)))
         else:
-            self.stream.sendall(b"".join((head, body)))
+            self.stream.sendall(b"".join((before, head, body)))
             self.stream.sendall(data)
 
     def receive_header(self) -> tuple[Kind, int, int]:
@@ -116,8 +109,4 @@ class Frames:
     def shut(self) -> None:
         """End it for whoever waits in it; `close` is still to be called."""
         with contextlib.suppress(OSError):
-            if isinstance(self.stream, socket.socket):
-                # Not SSLSocket.shutdown: it takes TLS off, and the waiting thread would read what is below.
-                socket.socket.shutdown(self.stream, socket.SHUT_RDWR)
-            else:
-                self.stream.shutdown(socket.SHUT_RDWR)
+            self.stream.shutdown(socket.SHUT_RDWR)

@@ -6,6 +6,7 @@
     /omfs/home       … to its home node
     /omfs/lastexec   … to the node where it last executed a program
     /omfs/selected   … to the node that it, or an ancestor, has chosen
+    /omfs/select     a file: a process writes the number or name of a node into it to choose that, 0 for none
     /omfs/magic      a directory: what is created in it is created where the process runs, all else is
                      looked for on the node where it last created something through here
 
@@ -21,6 +22,7 @@ from enum import Enum
 from typing import Protocol
 
 MAGIC_NAME = b"magic"
+SELECT_NAME = b"select"
 
 
 class ProcessFacts(Protocol):
@@ -38,6 +40,9 @@ class ProcessFacts(Protocol):
     def selected(self, pid: int) -> int | None:
         """Number of the node that it or an ancestor has chosen; None: none."""
 
+    def select(self, pid: int, node: int | None) -> None:
+        """It chooses that node, or none."""
+
     def magic(self, pid: int) -> int | None:
         """Number of the node where it last created something through `magic`; None: it has not."""
 
@@ -51,6 +56,7 @@ class Kind(Enum):
     NODE = "a node's files"
     LINK = "a symbolic link"
     MAGIC = "the magic directory"
+    SELECT = "the file that chooses a node"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +91,7 @@ class ClusterTree:
         for name in PERSONAL:
             found[name] = Name(name, Kind.LINK)
         found[MAGIC_NAME] = Name(MAGIC_NAME, Kind.MAGIC)
+        found[SELECT_NAME] = Name(SELECT_NAME, Kind.SELECT)
         for number, word in sorted(nodes.items()):
             raw = word.encode(errors="surrogateescape")
             if raw and b"/" not in raw and raw not in {b".", b".."} and not raw.isdigit():
@@ -104,6 +111,16 @@ class ClusterTree:
     def has(self, node: int) -> bool:
         """That node is in the cluster."""
         return node in self._numbers
+
+    def choice(self, word: bytes) -> int | None:
+        """The node that somebody chooses by its number or name, None for none (0); ValueError."""
+        word = word.strip()
+        if word == b"0":
+            return None
+        found = self.find(word)
+        if found is None or not found.node:
+            raise ValueError(word)
+        return found.node
 
     @staticmethod
     def target(link: Name, facts: ProcessFacts, pid: int) -> int | None:

@@ -2,7 +2,8 @@
 
 A frame is a header (length of the body, kind, serial) and a body. The client asks, the server answers with
 `RESULT` or `ERROR` and the serial of the question; on one connection there is one question at a time. Only
-while an answer waits for a lock, the client may send `CANCEL` and `PING`. `FORGET` has no answer.
+while an answer waits for a lock, the client may send `CANCEL` and `PING`. `FORGET` has no answer, nor has a
+`RELEASE` of serial 0; they may come in front of a question.
 
 The frequent kinds are packed by hand, the rare ones are msgpack. Whatever is not as it should be is a
 `BadFrame`. All numbers are little-endian.
@@ -35,6 +36,8 @@ from omtools.omfs.operations import (
 VERSION = 1
 MAGIC = "omfs"
 HEADER = struct.Struct("<IHxxI")
+UNANSWERED = 0
+"""The serial of what is only told."""
 MAX_BODY = MAX_TRANSFER + (1 << 16)
 """No body is longer, in bytes."""
 

@@ -106,7 +106,7 @@ async def test_no_shell_no_command_no_forwarding(pair: Cluster) -> None:
         with pytest.raises(asyncssh.ChannelOpenError):
             await connection.create_process("id")
         with pytest.raises(asyncssh.ChannelOpenError):
-            await connection.create_process(subsystem="sftp")
+            await connection.create_process(subsystem="netconf")
         with pytest.raises(asyncssh.ChannelOpenError):
             await connection.open_connection("127.0.0.1", 22)
         with pytest.raises(asyncssh.ChannelOpenError):

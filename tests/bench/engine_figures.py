@@ -330,7 +330,9 @@ def main() -> int:
     table = render(figures)
     sys.stdout.write(table)
     if arguments.write:
-        Path(__file__).with_name("RESULTS.md").write_text(f"# What the engine reaches\n\n{table}")
+        results = Path(__file__).with_name("RESULTS.md")
+        _own, mark, others = results.read_text().partition("\n## ") if results.exists() else ("", "", "")
+        results.write_text(f"# What the engine reaches\n\n{table}{mark}{others}")
     return 0 if all(figure.reached for figure in figures) else 1
 
 

@@ -8,9 +8,9 @@ noisy machine too. The figures are medians.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
-import socket
 import statistics
 import struct
 import sys
@@ -25,14 +25,14 @@ from rich.console import Console
 from rich.table import Table
 
 from omtools.agent.certificates import make_identity
-from omtools.migration.link import Link, LinkBroken, accept, connect
 from omtools.migration.orders import Credentials, Endpoint
 from omtools.omfs.client import RemoteFiles
 from omtools.omfs.exports import only
 from omtools.omfs.local import LocalFiles
 from omtools.omfs.operations import NOBODY, ROOT
+from omtools.omfs.secured import Listening, connect
 from omtools.omfs.server import Sessions, serve
-from omtools.omfs.stream import Stream, stream_of
+from omtools.omfs.stream import Stream
 
 MIB = 1 << 20
 ROUNDS, LARGE_ROUNDS, TURNS = 300, 40, 7
@@ -58,17 +58,11 @@ def _echo(stream: Stream) -> None:
             stream.sendall(body[:wanted])
 
 
-def _serve(listener: socket.socket, credentials: Credentials, directory: str) -> None:
+def _serve(listener: Listening, directory: str) -> None:
     sessions = Sessions(lambda: LocalFiles(only(directory)))
-    links: list[Link] = []
-    while True:
-        try:
-            link = accept(listener, credentials, 600)
-        except LinkBroken:
-            return
-        links.append(link)
-        stream = stream_of(link)
-        first = len(links) == 1  # the client's first connection is for the ping-pong
+    for number in itertools.count(1):
+        stream = listener.secure(listener.accept(600))
+        first = number == 1  # the client's first connection is for the ping-pong
         work = partial(_echo, stream) if first else partial(serve, stream, sessions)
         threading.Thread(target=work, daemon=True).start()
 
@@ -141,18 +135,17 @@ def _operations(files: RemoteFiles) -> dict[str, Operation]:
 def main(directory: str) -> None:
     """Measure and print."""
     server, client = make_identity("server"), make_identity("client")
-    listener = socket.create_server(("127.0.0.1", 0))
-    endpoint = Endpoint("127.0.0.1", listener.getsockname()[1])
+    listener = Listening("127.0.0.1", Credentials(server.certificate, server.key, client.certificate))
     child = os.fork()
     if child == 0:
-        _serve(listener, Credentials(server.certificate, server.key, client.certificate), directory)
+        _serve(listener, directory)
         os._exit(0)
-    listener.close()
-    links: list[Link] = []
+    endpoint = Endpoint("127.0.0.1", listener.port)
+    streams: list[Stream] = []
 
     def dial() -> Stream:
-        links.append(connect(endpoint, Credentials(client.certificate, client.key, server.certificate)))
-        return stream_of(links[-1])
+        streams.append(connect(endpoint, Credentials(client.certificate, client.key, server.certificate)))
+        return streams[-1]
 
     bare = PingPong(dial())
     files = RemoteFiles(dial, patience=60)
@@ -168,8 +161,8 @@ def main(directory: str) -> None:
             table.add_row(name, f"{a:.0f}", f"{b:.0f}", f"{a / b:.2f}", *rate)
     finally:
         files.close()
-        for link in links:
-            link.close()
+        for stream in streams:
+            stream.close()
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
     Console().print(table)

@@ -109,6 +109,14 @@ def test_every_node_has_the_files_of_all(cluster: Omlab) -> None:
     assert on(cluster, "mCii", "ls /omfs/3").returncode == 2
 
 
+def test_a_process_and_its_children_select_a_node(cluster: Omlab) -> None:
+    told(cluster, "metrakilate", "echo there > /tmp/file")
+    script = "echo {} > /omfs/select && sh -c 'cat /omfs/select /omfs/selected/tmp/file'"
+    assert told(cluster, "mCii", script.format("metrakilate")) == "2\nthere\n"
+    assert told(cluster, "mCii", "cat /omfs/select; ls -d /omfs/selected/ || echo none") == "0\nnone\n"
+    assert on(cluster, "mCii", "echo 3 > /omfs/select").returncode != 0
+
+
 def test_files_are_opened_where_the_process_runs(cluster: Omlab) -> None:
     told(cluster, "metrakilate", "seq -w 1 200 | tr '\\n' ' ' > /tmp/data")
     reader = Reader(cluster)

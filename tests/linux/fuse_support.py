@@ -142,13 +142,13 @@ class Server:
 
 @contextlib.contextmanager
 def serving(
-    target: Path, make: Callable[[], Handler], options: MountOptions | None = None, threads: int = 4
+    target: Path, make: Callable[[], Handler], options: MountOptions | None = None
 ) -> Iterator[Server]:
     """Serve a handler, which is made in the server's process, at `target`."""
     target.mkdir(exist_ok=True)
 
     def serve() -> Session:
-        return Session(mount(target, options or MountOptions(allow_other=True)), make(), threads=threads, log=log)
+        return Session(mount(target, options or MountOptions(allow_other=True)), make(), log=log)
 
     server = Server(target, serve)
     try:

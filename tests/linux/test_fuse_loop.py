@@ -50,7 +50,7 @@ class Kernel:
         self.end.settimeout(30)
         self.handler = Small()
         self.session = Session(
-            Mounted("/nonexistent/mount", keep_device(device.detach()), 0, "/nonexistent/device"), self.handler, threads=2
+            Mounted("/nonexistent/mount", keep_device(device.detach()), 0), self.handler
         )
 
     def start(self) -> None:

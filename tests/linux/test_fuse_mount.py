@@ -78,10 +78,10 @@ def test_mountinfo_of_another_form_is_passed_over(text: str) -> None:
 def test_it_shows_as_what_it_is(back: Path, tmp_path: Path) -> None:
     target = tmp_path / "a mount point"
     options = MountOptions(source="mCii:/", subtype="omfs", default_permissions=True)
-    with serving(target, lambda: Mirror(back), options, threads=3) as server:
+    with serving(target, lambda: Mirror(back), options) as server:
         assert (target / "hello").read_text() == "hello"
         descriptors = [os.readlink(one) for one in Path(f"/proc/{server.pid}/fd").iterdir()]
-        assert descriptors.count("/dev/fuse") == 3  # one for each thread
+        assert descriptors.count("/dev/fuse") == 1
         found = find_mount(str(target))
         assert found is not None
         assert (found.fstype, found.source) == ("fuse.omfs", "mCii:/")

@@ -190,7 +190,7 @@ def test_a_handler_that_explodes_answers_all_the_same(
     back: Path, tmp_path: Path, name: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     at = tmp_path / "m"
-    with serving(at, lambda: Exploding(back), threads=1):
+    with serving(at, lambda: Exploding(back)):
         for _time in range(3):
             with pytest.raises(OSError, match="Input/output error") as caught:
                 os.stat(at / name)
@@ -239,7 +239,7 @@ def test_a_blocked_lock_is_interrupted(at: Path, back: Path) -> None:
 
 def test_waiting_locks_do_not_starve_the_others(back: Path, tmp_path: Path) -> None:
     at = tmp_path / "m"
-    with serving(at, lambda: Mirror(back), threads=2):
+    with serving(at, lambda: Mirror(back)):
         with open(at / "hello", "r+b") as holder:
             fcntl.flock(holder, fcntl.LOCK_EX)
             waiting = [lock_in_child(at / "hello", lambda _opened: None) for _number in range(6)]
@@ -263,7 +263,7 @@ class Held(Mirror):
 
 def test_spare_threads_take_over_when_all_are_held_up(back: Path, tmp_path: Path) -> None:
     at = tmp_path / "m"
-    with serving(at, lambda: Held(back), threads=2):
+    with serving(at, lambda: Held(back)):
         held = [forked(lambda n=n: os.path.exists(at / f"held-{n}")) for n in range(5)]  # type: ignore[misc]
         for number in range(5):
             until((back / f"at-held-{number}").exists, "it is not held up")

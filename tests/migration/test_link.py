@@ -203,7 +203,7 @@ def _says_nothing(secured: ssl.SSLSocket) -> bool:
 def test_older_tls_is_refused(endpoint: tuple[socket.socket, Endpoint]) -> None:
     listener, where = endpoint
     server = Server(listener, credentials(GUEST, DEPUTY), patience=0.3)
-    context = link_module._context(credentials(DEPUTY, GUEST), server=False)
+    context = link_module.context_of(credentials(DEPUTY, GUEST), server=False)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.maximum_version = ssl.TLSVersion.TLSv1_2
     try:

@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from omtools.agent.certificates import make_identity
-from omtools.migration.link import Link, LinkBroken, accept, connect
 from omtools.migration.orders import Credentials, Endpoint
 from omtools.omfs.client import RemoteFiles
 from omtools.omfs.exports import only
 from omtools.omfs.local import LocalFiles
 from omtools.omfs.operations import NOBODY, ROOT, Entry, Files
+from omtools.omfs.secured import Listening, connect
 from omtools.omfs.server import Sessions, serve
-from omtools.omfs.stream import Stream, stream_of
+from omtools.omfs.stream import Stream
 
 
 @functools.cache
@@ -41,9 +41,8 @@ class Service:
         self.up = True
         self._threads: list[threading.Thread] = []
         self._streams: list[Stream] = []
-        self._links: list[Link] = []
         self._lock = threading.Lock()
-        self._listener = socket.create_server(("127.0.0.1", 0)) if tls else None
+        self._listener = Listening("127.0.0.1", credentials()[0]) if tls else None
 
     def connect(self) -> Stream:
         """What a client is given to make connections."""
@@ -59,21 +58,19 @@ class Service:
 
     def _connect_tls(self) -> Stream:
         assert self._listener is not None
-        server, client = credentials()
-        accepted: list[Link] = []
+        accepted: list[Stream] = []
         listener = self._listener
 
         def take() -> None:
-            with contextlib.suppress(LinkBroken):
-                accepted.append(accept(listener, server, 20))
+            with contextlib.suppress(OSError):
+                accepted.append(listener.secure(listener.accept(20)))
 
         thread = threading.Thread(target=take)
         thread.start()
-        link = connect(Endpoint("127.0.0.1", listener.getsockname()[1]), client)
+        stream = connect(Endpoint("127.0.0.1", listener.port), credentials()[1])
         thread.join()
-        self._links += [link, *accepted]
-        self._serve(stream_of(accepted[0]))
-        return stream_of(link)
+        self._serve(accepted[0])
+        return stream
 
     def _serve(self, stream: Stream) -> None:
         thread = threading.Thread(target=serve, args=(stream, self.sessions))
@@ -86,7 +83,7 @@ class Service:
         self.up = False
         for stream in self._streams:
             with contextlib.suppress(OSError):
-                socket.socket.shutdown(stream, socket.SHUT_RDWR)  # type: ignore[arg-type]  # both kinds are sockets
+                stream.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
             thread.join(30)
             assert not thread.is_alive()
@@ -101,10 +98,8 @@ class Service:
     def close(self) -> None:
         """Stop for good."""
         self.stop()
-        for link in self._links:
-            link.close()
         if self._listener is not None:
-            self._listener.close()
+            self._listener.__exit__()
 
 
 @contextlib.contextmanager

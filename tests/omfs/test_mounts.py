@@ -31,7 +31,7 @@ def test_the_list_of_mounts_is_read() -> None:
     [
         ("proc", True), ("sysfs", True), ("fuse.omfs", True), ("fuse.hpc", True),
         ("ext4", False), ("fuse.sshfs", False), ("tmpfs", False),
-    ],  # fmt: skip
+    ],
 )
 def test_kinds(kind: str, unserved: bool) -> None:
     assert is_unserved(kind) == unserved

@@ -333,8 +333,10 @@ def test_a_node_that_may_not_be_reached_is_not_taken_for_a_dead_one() -> None:
 class Deaf(Frames):
     """Its answers do not arrive."""
 
-    def send(self, kind: int, serial: int, body: Buffer = b"", data: Buffer = b"") -> None:
-        raise BrokenPipeError(kind, serial, body, data)
+    def send(
+        self, kind: int, serial: int, body: Buffer = b"", data: Buffer = b"", before: Buffer = b""
+    ) -> None:
+        raise BrokenPipeError(kind, serial, body, data, before)
 
 
 def test_what_an_undelivered_answer_held_is_given_back(tmp_path: Path) -> None:

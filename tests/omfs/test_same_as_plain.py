@@ -55,6 +55,8 @@ class NoFacts:
 
     def set_magic(self, pid: int, node: int) -> None: ...
 
+    def select(self, pid: int, node: int | None) -> None: ...
+
 
 @contextlib.contextmanager
 def cluster(directory: str) -> Iterator[ClusterFiles]:

@@ -26,6 +26,7 @@ class Facts:
 
     def __init__(self) -> None:
         self.last_magic: dict[int, int] = {}
+        self.choices: dict[int, int | None] = {100: 3}
 
     def here(self, pid: int) -> int:
         return 2 if pid == 100 else 1
@@ -37,7 +38,10 @@ class Facts:
         return self.here(pid)
 
     def selected(self, pid: int) -> int | None:
-        return 3 if pid == 100 else None
+        return self.choices.get(pid)
+
+    def select(self, pid: int, node: int | None) -> None:
+        self.choices[pid] = node
 
     def magic(self, pid: int) -> int | None:
         return self.last_magic.get(pid)
@@ -52,7 +56,8 @@ AWAY, STAY = Caller(100), Caller(200)
 def test_the_top() -> None:
     tree = ClusterTree({2: "mCii", 10: "metrakilate", 1: "node1"})
     assert [name.name for name in tree.names] == [
-        b"1", b"2", b"10", b"here", b"home", b"lastexec", b"selected", b"magic", b"node1", b"mCii", b"metrakilate",
+        b"1", b"2", b"10", b"here", b"home", b"lastexec", b"selected", b"magic", b"select",
+        b"node1", b"mCii", b"metrakilate",
     ]  # fmt: skip
     assert tree.find(b"10") == Name(b"10", Kind.NODE, 10)
     assert tree.find(b"mCii") == Name(b"mCii", Kind.LINK, 2)
@@ -143,7 +148,7 @@ def test_files_of_two_nodes_in_one_tree(world: World) -> None:
         assert listing(files, tmp.node) == [b"f"]
         assert (files.descriptor(files.open(NOBODY, made.entry.node, os.O_RDONLY)) is None) == (number == 2)
     assert listing(files, ROOT) == sorted(
-        [b"1", b"2", b"3", b"here", b"home", b"lastexec", b"selected", b"magic", b"one", b"two", b"three"]
+        [b"1", b"2", b"3", b"here", b"home", b"lastexec", b"selected", b"magic", b"select", b"one", b"two", b"three"]
     )
 
 
@@ -271,3 +276,29 @@ def test_nothing_is_left_of_what_is_forgotten(world: World) -> None:
     assert len(files._handles._places) == 1  # the top itself
     assert files._handles._by_key == {}
     assert files._handles._opened == {}
+
+
+def test_a_process_chooses_a_node(world: World) -> None:
+    files = world.files
+    node = files.lookup(STAY, ROOT, b"select").node
+    link = files.lookup(STAY, ROOT, b"selected").node
+    assert stat.S_ISREG(files.getattr(STAY, node).mode)
+    files.access(STAY, node, os.R_OK | os.W_OK)
+    refused(errno.EINVAL, files.readlink, STAY, node)
+    refused(errno.ENOENT, files.readlink, STAY, link)
+    file = files.open(STAY, node, os.O_RDWR | os.O_TRUNC)
+    assert files.read(file, 0, 100) == b"0\n"
+    for word, number in ((b"2\n", 2), (b"one", 1), (b"3", 3)):
+        assert files.write(file, 0, word) == len(word)
+        assert files.read(file, 0, 100) == b"%d\n" % number
+        assert files.readlink(STAY, link) == b"%d" % number
+    buffer = bytearray(10)
+    assert files.read_into(file, 1, memoryview(buffer)) == 1
+    for word in (b"4", b"", b"here", b"-1", b"1 2", b"select"):
+        refused(errno.EINVAL, files.write, file, 0, word)
+    assert files.readlink(STAY, link) == b"3"
+    files.write(file, 0, b"0\n")
+    files.flush(file)
+    files.release(file)
+    refused(errno.ENOENT, files.readlink, STAY, link)
+    assert files.readlink(AWAY, link) == b"3"

@@ -19,8 +19,7 @@ MINOR_NEEDED: Final = 31
 ROOT_ID: Final = 1  # FUSE_ROOT_ID: the node of the mount's root
 MIN_READ_BUFFER: Final = 8192  # FUSE_MIN_READ_BUFFER
 
-# ioctls of the device: FUSE_DEV_IOC_CLONE, _BACKING_OPEN, _BACKING_CLOSE
-IOC_CLONE: Final = 0x8004E500  # _IOR(229, 0, uint32_t)
+# ioctls of the device: FUSE_DEV_IOC_BACKING_OPEN, _BACKING_CLOSE
 IOC_BACKING_OPEN: Final = 0x4010E501  # _IOW(229, 1, struct fuse_backing_map)
 IOC_BACKING_CLOSE: Final = 0x4004E502  # _IOW(229, 2, uint32_t)
 

@@ -78,13 +78,11 @@ class Mounted:
         target: where, absolute.
         descriptor: the open device (close-on-exec). The mount is dead when its last copy is closed.
         connection: the number below /sys/fs/fuse/connections; 0 if /proc does not tell.
-        device: the path of the device, for cloning.
     """
 
     target: str
     descriptor: int
     connection: int
-    device: str = DEVICE
 
 
 _devices: set[int] = set()
@@ -208,7 +206,7 @@ def mount(
         close_device(descriptor)
         raise CannotMount(target=path, why=_why(error)) from error
     found = find_mount(path)
-    return Mounted(path, descriptor, found.minor if found else 0, device)
+    return Mounted(path, descriptor, found.minor if found else 0)
 
 
 def _why(error: OSError) -> str:

@@ -1,8 +1,7 @@
-"""The serving loop of a FUSE mount: threads that read requests, call the handler, and write replies.
+"""The serving of a FUSE mount: it agrees with the kernel, has the handler called, and writes replies.
 
 Every request gets its reply, whatever the handler does: one that never comes leaves its caller in
-uninterruptible sleep. Each thread has a device descriptor of its own (FUSE_DEV_IOC_CLONE) and one buffer that
-it uses again and again. If all are held up (a dead link, say), spare ones are added. A request for a lock
+uninterruptible sleep. Which thread reads the device `omtools.linux.fuse.turns` says. A request for a lock
 that may have to wait gets a thread to itself.
 """
 
@@ -16,8 +15,6 @@ import select
 import struct
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from types import TracebackType
 
 from omtools.errors import CannotMount, CannotUnmount
@@ -26,43 +23,17 @@ from omtools.linux.fuse import abi
 from omtools.linux.fuse.abi import Init, Opcode
 from omtools.linux.fuse.dispatch import Dispatcher, Reply
 from omtools.linux.fuse.handler import Cancellation, Handler, Request
-from omtools.linux.fuse.mount import Mounted, abort, close_device, keep_device, unmount, unmount_unused
-from omtools.linux.fuse.negotiate import MAX_DATA, agree, init_flags, init_reply
+from omtools.linux.fuse.mount import Mounted, abort, close_device, unmount, unmount_unused
+from omtools.linux.fuse.negotiate import agree, init_flags, init_reply
+from omtools.linux.fuse.turns import BUFFER, Log, Turns
 
-THREADS = 4
-SPARE_THREADS = 60
-_HELD_UP_SECONDS = 0.05  # after so long without one free thread a spare one is added
 _INIT_SECONDS = 10.0
 _END_SECONDS = 10.0
-_ROOM = 4096  # where in a buffer the data of a READ goes: behind any request but a WRITE
-_BUFFER = _ROOM + MAX_DATA
 _FORGOTTEN_INTERRUPTS = 1024
-
-Log = Callable[[str, BaseException], object]
-"""Gets one sentence and the exception, which has a traceback."""
 
 
 def _no_log(_sentence: str, _error: BaseException) -> None:
     return
-
-
-@dataclass(eq=False)
-class _Worker:
-    """One serving thread.
-
-    Attributes:
-        device: the descriptor it reads from; replies go to the same.
-        busy: it has a request in hand.
-        served: how many it had.
-        spare: it ends when it is not needed.
-    """
-
-    device: int
-    spare: bool = False
-    busy: bool = False
-    served: int = 0
-    buffer: bytearray = field(default_factory=lambda: bytearray(_BUFFER), repr=False)
-    thread: threading.Thread | None = None
 
 
 class Session:
@@ -71,27 +42,24 @@ class Session:
     Args:
         mounted: what `mount` returned; its descriptor belongs to the session from now on.
         handler: the file system.
-        threads: that serve, besides spare ones.
         log: told of what is wrong with the handler or the kernel.
+
+    Attributes:
+        turns: for handlers that know when they have to wait.
     """
 
-    def __init__(
-        self, mounted: Mounted, handler: Handler, *, threads: int = THREADS, log: Log = _no_log
-    ) -> None:
+    def __init__(self, mounted: Mounted, handler: Handler, *, log: Log = _no_log) -> None:
         self.mounted = mounted
         self.agreed = Init(0)
         self.minor = 0
         self._handler = handler
         self._dispatcher = Dispatcher(handler)
         self._log = log
-        self._threads = max(1, threads)
-        self._devices = [mounted.descriptor]
-        self._workers: list[_Worker] = []
+        self.turns = Turns(mounted.descriptor, self._one, self._gone, self._enter, log)
         self._blocked: dict[int, Cancellation] = {}
         self._early: dict[int, None] = {}
         self._lock = threading.Lock()
         self._stopping = False
-        self._pressed = threading.Event()
         self._ended = threading.Event()
         self._running = 0
         self._process = os.getpid()
@@ -110,12 +78,9 @@ class Session:
             self._stopping = True
             with contextlib.suppress(CannotUnmount):
                 unmount(self.mounted.target)
-            self._close_devices()
+            close_device(self.mounted.descriptor)
             raise
-        devices = [self.mounted.descriptor, *(self._clone() for _more in range(1, self._threads))]
-        for device in devices:
-            self._add(_Worker(device))
-        threading.Thread(target=self._watch, name="fuse-watch", daemon=True).start()
+        self.turns.start()
 
     def wait(self, seconds: float | None = None) -> bool:
         """Wait until it was unmounted (by anybody) and all threads have ended; whether so."""
@@ -139,6 +104,7 @@ class Session:
                 root = self._hold_root()
                 unused = unmount(self.mounted.target)
             self._stopping = True
+            self.turns.stop()
             with self._lock:
                 waiting = list(self._blocked.values())
             for one in waiting:
@@ -194,7 +160,7 @@ class Session:
 
     def _initialise(self) -> None:
         device = self.mounted.descriptor
-        buffer = bytearray(_BUFFER)
+        buffer = bytearray(BUFFER)
         while True:
             if not select.select([device], [], [], _INIT_SECONDS)[0]:
                 raise CannotMount(target=self.mounted.target, why=_("the kernel does not begin to talk"))
@@ -224,94 +190,33 @@ class Session:
             _send(device, header[2], 0, init_reply(_readahead, self.agreed))
             return
 
-    def _clone(self) -> int:
-        """A descriptor of its own for a thread; where that cannot be had the first one serves them all."""
-        try:
-            device = keep_device(os.open(self.mounted.device, os.O_RDWR | os.O_CLOEXEC))
-        except OSError:
-            return self.mounted.descriptor
-        try:
-            fcntl.ioctl(device, abi.IOC_CLONE, struct.pack("<I", self.mounted.descriptor))
-        except OSError:
-            close_device(device)
-            return self.mounted.descriptor
-        self._devices.append(device)
-        return device
+    # --- requests
 
-    # --- the threads
-
-    def _add(self, worker: _Worker) -> None:
-        worker.thread = threading.Thread(target=self._serve, args=(worker,), name="fuse", daemon=True)
+    def _enter(self) -> None:
         with self._lock:
-            self._workers.append(worker)
             self._running += 1
-        try:
-            worker.thread.start()
-        except RuntimeError as error:  # no more threads to be had
-            self._log("no thread can be started", error)
-            self._gone(worker)
 
-    def _gone(self, worker: _Worker | None) -> None:
+    def _gone(self) -> None:
         """A thread ends; the last one closes the session."""
         with self._lock:
-            if worker is not None:
-                self._workers.remove(worker)
             self._running -= 1
             if self._running:
                 return
         self._stopping = True
-        self._close_devices()
+        close_device(self.mounted.descriptor)
         try:
             self._handler.ended()
         except Exception as error:  # whatever it is, the session is over
             self._log("the file system could not end cleanly", error)
         self._ended.set()
-        self._pressed.set()
 
-    def _close_devices(self) -> None:
-        for device in self._devices:
-            close_device(device)
-        self._devices.clear()
-
-    def _serve(self, worker: _Worker) -> None:
-        buffers, view, device = [worker.buffer], memoryview(worker.buffer), worker.device
-        room = view[_ROOM:]
-        unpack, readv = abi.HEADER_IN.unpack_from, os.readv
-        try:
-            while not self._stopping:
-                try:
-                    length = readv(device, buffers)
-                except OSError as error:
-                    if error.errno in (errno.ENOENT, errno.EINTR, errno.EAGAIN):  # it was taken back, go on
-                        continue
-                    if error.errno not in (errno.ENODEV, errno.ECONNABORTED):  # unmounted, aborted
-                        self._log("the device cannot be read", error)
-                    return
-                if length < abi.HEADER_IN.size:
-                    return
-                worker.busy = True
-                worker.served += 1
-                _length, opcode, unique, node, uid, gid, pid, _ext, _pad = unpack(view)
-                if not self._pressed.is_set() and all(one.busy for one in self._workers):
-                    self._pressed.set()
-                request = Request(opcode, unique, node, uid, gid, pid, view[40:length], room)
-                self._one(worker, request)
-                worker.busy = False
-                if worker.spare and sum(not one.busy for one in list(self._workers)) > 1:
-                    return
-        except Exception as error:  # a thread that ends in silence would be missed
-            self._log("a serving thread failed", error)
-        finally:
-            worker.busy = True  # no longer one that waits for requests
-            self._gone(worker)
-
-    def _one(self, worker: _Worker, request: Request) -> None:
+    def _one(self, request: Request) -> None:
         opcode = request.opcode
         if self._stopping:
-            self._refuse(worker.device, request)
+            self._refuse(request)
             return
         if opcode == Opcode.SETLKW:
-            self._have_wait(worker.device, request)
+            self._have_wait(request)
             return
         reply: Reply = None
         status = 0
@@ -328,13 +233,14 @@ class Session:
             status = -errno.EIO
             self._log(f"{_named(opcode)} failed in an unforeseen way", error)
         if opcode not in _WITHOUT_REPLY:
-            self._reply(worker.device, request, status, reply)
+            self._reply(request, status, reply)
 
-    def _refuse(self, device: int, request: Request) -> None:
+    def _refuse(self, request: Request) -> None:
         if request.opcode not in _WITHOUT_REPLY:
-            self._reply(device, request, -errno.ENOTCONN, None)
+            self._reply(request, -errno.ENOTCONN, None)
 
-    def _reply(self, device: int, request: Request, status: int, reply: Reply) -> None:
+    def _reply(self, request: Request, status: int, reply: Reply) -> None:
+        device = self.mounted.descriptor
         try:
             _send(device, request.unique, status, reply)
         except FileNotFoundError:  # the caller was killed or the connection aborted
@@ -348,7 +254,7 @@ class Session:
 
     # --- requests that wait
 
-    def _have_wait(self, device: int, request: Request) -> None:
+    def _have_wait(self, request: Request) -> None:
         """Serve a request that may wait for long, in a thread of its own."""
         mine = Request(
             request.opcode, request.unique, request.node, request.uid, request.gid, request.pid,
@@ -363,14 +269,14 @@ class Session:
             cancellation.set()
         try:
             threading.Thread(
-                target=self._wait_for, args=(device, mine, cancellation), name="fuse-wait", daemon=True
+                target=self._wait_for, args=(mine, cancellation), name="fuse-wait", daemon=True
             ).start()
         except RuntimeError as error:
             self._log("no thread can be started", error)
-            self._reply(device, mine, -errno.ENOLCK, None)
+            self._reply(mine, -errno.ENOLCK, None)
             self._no_longer(mine)
 
-    def _wait_for(self, device: int, request: Request, cancellation: Cancellation) -> None:
+    def _wait_for(self, request: Request, cancellation: Cancellation) -> None:
         status = 0
         try:
             self._dispatcher.blocking(request, cancellation)
@@ -379,13 +285,13 @@ class Session:
         except BaseException as error:  # the caller must get an answer
             status = -errno.EIO
             self._log(f"{_named(request.opcode)} failed in an unforeseen way", error)
-        self._reply(device, request, status, None)
+        self._reply(request, status, None)
         self._no_longer(request)
 
     def _no_longer(self, request: Request) -> None:
         with self._lock:
             del self._blocked[request.unique]
-        self._gone(None)
+        self._gone()
 
     def _interrupt(self, unique: int) -> None:
         """The caller of that request got a signal.
@@ -400,26 +306,6 @@ class Session:
                     del self._early[next(iter(self._early))]
         if waiting is not None:
             waiting.set()
-
-    # --- spare threads
-
-    def _watch(self) -> None:
-        """Add a spare thread while all others are held up and none of them gets on."""
-        while True:
-            self._pressed.wait()
-            if self._ended.is_set():
-                return
-            with self._lock:
-                workers = list(self._workers)
-            before = [one.served for one in workers]
-            self._ended.wait(_HELD_UP_SECONDS)
-            held = all(one.busy for one in workers) and before == [one.served for one in workers]
-            if held and not self._stopping and len(workers) < self._threads + SPARE_THREADS:
-                self._add(_Worker(self.mounted.descriptor, spare=True))
-            elif not all(one.busy for one in workers) or self._stopping:
-                self._pressed.clear()
-                if self._ended.is_set():
-                    return
 
     # --- the end
 
@@ -437,7 +323,7 @@ class Session:
         """
         limit = time.monotonic() + _END_SECONDS
         while root >= 0 and not self._ended.wait(0.01) and time.monotonic() < limit:
-            if any(not one.busy for one in list(self._workers)):
+            if self.turns.reads:
                 with contextlib.suppress(OSError):
                     os.fstatvfs(root)
 

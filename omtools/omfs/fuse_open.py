@@ -1,0 +1,39 @@
+"""What is open on a mount."""
+
+from __future__ import annotations
+
+from omtools.omfs.fuse_nodes import MountNode
+from omtools.omfs.operations import Files
+
+
+class Open:
+    """An open file or directory: it stays with those who opened it.
+
+    Attributes:
+        files: whose it is.
+        file: its number there.
+        node: what was opened.
+        through: the kernel reads and writes it by itself.
+        written: something was written that a flush may have to tell about.
+    """
+
+    __slots__ = ("file", "files", "node", "through", "written")
+
+    def __init__(self, files: Files, file: int, node: MountNode, through: bool = False) -> None:
+        self.files = files
+        self.file = file
+        self.node = node
+        self.through = through
+        self.written = through  # as far as anybody knows
+
+    def locks(self, owner: int) -> None:
+        """That owner is about to take POSIX locks through it."""
+        self.node.lockers.add((self.files, owner))
+
+    def flush(self, owner: int) -> None:
+        """A descriptor was closed: ask whose file it is, if there can be anything to do. Raises OSError."""
+        lockers, key = self.node.lockers, (self.files, owner)
+        if self.written or key in lockers:
+            self.written = self.through
+            lockers.discard(key)
+            self.files.flush(self.file, owner)
