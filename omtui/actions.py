@@ -42,7 +42,7 @@ class Switch:
 SWITCHES = (
     Switch("block", "b", N_("accept no guests"), BLOCK),
     Switch("stay", "s", N_("this node's processes stay at home"), STAY),
-    Switch("lstay", "y", N_("local processes stay, guests may go on"), LSTAY),
+    Switch("lstay", "l", N_("local processes stay, guests may go on"), LSTAY),
     Switch("quiet", "u", N_("send no news to other nodes"), QUIET),
     Switch("mfs", "f", N_("give this node's files to other nodes"), NOMFS, inverted=True),
     Switch("dfsa", "d", N_("migrated processes open files where they run")),
@@ -68,24 +68,32 @@ class Signal:
 
 
 @dataclass(frozen=True, slots=True)
+class Renice:
+    """Another priority for a process of this machine, as renice(1) sets it."""
+
+    pid: int
+    nice: int
+
+
+@dataclass(frozen=True, slots=True)
 class Action:
     """Something to do.
 
     Attributes:
         command: the command line that does the same, "" if none does.
-        request: for the agent, or a signal.
+        request: for the agent, or for this machine's kernel.
         done: what to say when it is done, for answers that tell nothing.
         question: to ask before, "" if it can simply be undone.
     """
 
     command: str
-    request: api.Request | Signal
+    request: api.Request | Signal | Renice
     done: str = ""
     question: str = ""
 
 
 def migrate(pid: int, to: str) -> Action:
-    """Move a process to a node, or "home"."""
+    """Move a process to a node, "home", or where it runs best ("balance")."""
     return Action(f"migrate {pid} {to}", api.Migrate(pid, to))
 
 
@@ -123,6 +131,12 @@ def signal(pid: int, name: SignalName) -> Action:
     question = _("Send SIG{name} to process {pid}?").format(name=name, pid=pid)
     said = _("SIG{name} was sent to process {pid}.").format(name=name, pid=pid)
     return Action(f"kill -{name} {pid}", Signal(pid, name), said, "" if name == "CONT" else question)
+
+
+def renice(pid: int, nice: int) -> Action:
+    """Give a process another priority."""
+    said = _("Process {pid} has the nice value {nice}.").format(pid=pid, nice=nice)
+    return Action(f"renice -n {nice} -p {pid}", Renice(pid, nice), said)
 
 
 def switch(row: Switch, on: bool) -> Action:

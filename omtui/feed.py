@@ -42,6 +42,9 @@ class Feed(Protocol):
             OmError: it cannot be asked.
         """
 
+    def cantmove(self, pid: int) -> str:
+        """Why a process could not migrate now, "" if nothing is in the way."""
+
     async def do(self, action: Action) -> str:
         """Do something; returns the sentence that tells what came of it.
 

@@ -59,7 +59,7 @@ class Host(App[int]):
     def _ended(self, task: asyncio.Task[None]) -> None:
         """A feed runs until it is cancelled; anything else must not look like a quiet cluster."""
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._handle_exception(error if isinstance(error, Exception) else RuntimeError(repr(error)))
+            self.call_later(_raise, error)
 
     def hear(self) -> None:
         """The state has changed."""
@@ -67,6 +67,10 @@ class Host(App[int]):
     def action_leave(self) -> None:
         """End."""
         self.exit(0)
+
+
+def _raise(error: BaseException) -> None:
+    raise error
 
 
 def need_terminal(program: str) -> None:

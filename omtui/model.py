@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from omtools.agent import api
 from omtools.cluster.load import UP, status_words
 from omtui.local import LocalProcess
+from omtui.moving import Key, Move, Pace, key_of, move_from_home, paces_after
 
 HISTORY = 60  # pictures that are remembered per node, one a second
 
 _UNKNOWN = "?"
 _DECISIONS = 1000  # that are remembered
+_HAPPENED = 2000  # events that are remembered
+_MOVES = 500  # that are remembered
 
 
 @dataclass(slots=True)
@@ -147,6 +150,7 @@ class Process:
         node: 0 if it runs here, else the number of the node that executes it.
         guest: its home is elsewhere.
         known: the agent has something to tell of it.
+        rate: system calls done at home for it, per second.
         depth: in the tree of parents and children, 0 in a flat list.
     """
 
@@ -166,6 +170,7 @@ class Process:
     calls: int = 0
     bytes: int = 0
     frozen_ms: float = 0.0
+    rate: float = 0.0
     depth: int = 0
 
     @property
@@ -180,7 +185,9 @@ class Process:
         return place + ("L" if self.locked else "-")
 
 
-def process_of(info: api.ProcessInfo, own: int, seen: LocalProcess | None = None) -> Process:
+def process_of(
+    info: api.ProcessInfo, own: int, seen: LocalProcess | None = None, rate: float = 0.0
+) -> Process:
     """What the API and /proc know of a process, as one."""
     return Process(
         pid=info.local_pid,
@@ -199,10 +206,16 @@ def process_of(info: api.ProcessInfo, own: int, seen: LocalProcess | None = None
         calls=info.calls_forwarded,
         bytes=info.bytes,
         frozen_ms=info.frozen_ms,
+        rate=rate,
     )
 
 
-def merged(infos: Iterable[api.ProcessInfo], local: Iterable[LocalProcess], own: int) -> list[Process]:
+def merged(
+    infos: Iterable[api.ProcessInfo],
+    local: Iterable[LocalProcess],
+    own: int,
+    paces: Mapping[Key, Pace] | None = None,
+) -> list[Process]:
     """All processes, from what the agent lists and what /proc shows, by pid."""
     told = {info.local_pid: info for info in infos}
     found = []
@@ -211,13 +224,18 @@ def merged(infos: Iterable[api.ProcessInfo], local: Iterable[LocalProcess], own:
         if info is None:
             found.append(Process(seen.pid, seen.ppid, seen.uid, seen.state, seen.command, own))
         else:
-            found.append(process_of(info, own, seen))
-    found.extend(process_of(info, own) for info in told.values())
+            found.append(process_of(info, own, seen, _rate(info, paces)))
+    found.extend(process_of(info, own, None, _rate(info, paces)) for info in told.values())
     found.sort(key=lambda process: process.pid)
     return found
 
 
-PROCESS_KEYS = ("pid", "node", "marks", "state", "moves", "calls", "frozen_ms", "reason", "command")
+def _rate(info: api.ProcessInfo, paces: Mapping[Key, Pace] | None) -> float:
+    pace = paces.get(key_of(info)) if paces else None
+    return pace.rate if pace else 0.0
+
+
+PROCESS_KEYS = ("pid", "node", "marks", "state", "moves", "rate", "bytes", "frozen_ms", "reason", "command")
 
 
 def sorted_processes(found: Iterable[Process], key: str = "pid", backwards: bool = False) -> list[Process]:
@@ -252,6 +270,9 @@ class State:
         infos: what the agent tells of processes, by role and local pid.
         processes: all, by pid.
         decisions: the balancer's and the usher's latest, by pid, 0 for those about the node.
+        paces: how many calls each process that is away has had done at home.
+        happened: what subscribers were told, the latest last, with the seconds since the epoch.
+        moves: processes seen to have moved, the latest last.
         trouble: one sentence, while the agent cannot be asked.
         heard: how many pictures of the nodes came so far.
     """
@@ -263,6 +284,9 @@ class State:
     local: list[LocalProcess] = field(default_factory=list)
     processes: list[Process] = field(default_factory=list)
     decisions: dict[int, api.Decided] = field(default_factory=dict)
+    paces: dict[Key, Pace] = field(default_factory=dict)
+    happened: deque[tuple[float, api.Event]] = field(default_factory=lambda: deque(maxlen=_HAPPENED))
+    moves: deque[Move] = field(default_factory=lambda: deque(maxlen=_MOVES))
     trouble: str = ""
     heard: int = 0
 
@@ -282,18 +306,28 @@ class State:
         self.nodes = nodes
         self.heard += 1
 
-    def hear_processes(self, listing: api.ProcessList, local: list[LocalProcess]) -> None:
+    def hear_processes(self, listing: api.ProcessList, local: list[LocalProcess], now: float) -> None:
         """A new picture of all processes."""
         self.own = listing.node
-        self.infos = {(info.role, info.local_pid): info for info in listing.processes}
+        infos = {key_of(info): info for info in listing.processes}
+        for key, info in infos.items():
+            self._notice_move(self.infos.get(key), info, now)
+        self.infos = infos
         self.local = local
-        self.processes = merged(listing.processes, local, self.own)
+        self.paces = paces_after(self.paces, infos.values(), now)
+        self.processes = merged(listing.processes, local, self.own, self.paces)
 
-    def hear_event(self, event: api.Event) -> bool:
+    def _notice_move(self, before: api.ProcessInfo | None, info: api.ProcessInfo, now: float) -> None:
+        """Of a process that was not known before it is not known where it was."""
+        if before is not None and before.where != info.where:
+            self.moves.append(Move(now, info.local_pid, before.where, info.where, info.bytes, info.frozen_ms))
+
+    def hear_event(self, event: api.Event, now: float) -> bool:
         """Something changed; returns whether a screen shows it.
 
         The list of processes is put together again by `settle`, once for all that came.
         """
+        self.happened.append((now, event))
         if isinstance(event, api.SwitchChanged):
             node = self.nodes.get(event.node)
             if node is None:
@@ -305,7 +339,12 @@ class State:
             while len(self.decisions) > _DECISIONS:
                 del self.decisions[next(iter(self.decisions))]
             return True
-        key = (event.process.role, event.process.local_pid)
+        key = key_of(event.process)
+        before = self.infos.get(key)
+        if before is None and event.process.where != event.process.home == self.own and not event.gone:
+            # The first that is heard of a process is that it is going away, or has just gone.
+            self.moves.append(move_from_home(event.process, now))
+        self._notice_move(before, event.process, now)
         if event.gone:
             return self.infos.pop(key, None) is not None
         self.infos[key] = event.process
@@ -313,7 +352,7 @@ class State:
 
     def settle(self) -> None:
         """Put the list of processes together again, after events."""
-        self.processes = merged(self.infos.values(), self.local, self.own)
+        self.processes = merged(self.infos.values(), self.local, self.own, self.paces)
 
     def name_of(self, number: int) -> str:
         """A node's name, or its number if nobody told it yet."""

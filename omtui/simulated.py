@@ -21,6 +21,8 @@ import msgspec
 from omtools.agent import api
 from omtools.errors import BadRequest, OmError
 from omtools.i18n import _
+from omtui.actions import SignalName
+from omtui.local import LocalProcess
 from omtui.world import OWN, World, address_of
 
 _LIMIT = 1 << 20
@@ -181,6 +183,31 @@ class SimulatedAgent:
                 name = type(request).__name__
                 raise BadRequest(why=_("a simulated agent does not know {what}").format(what=name))
         return found
+
+
+class SimulatedMachine:
+    """The machine of node 1, for a `Source` that asks a `SimulatedAgent`."""
+
+    def __init__(self, agent: SimulatedAgent) -> None:
+        self._agent = agent
+
+    def processes(self) -> list[LocalProcess]:
+        """What /proc of node 1 would show."""
+        return self._agent.world.local()
+
+    def signal(self, pid: int, name: SignalName) -> None:
+        """Send a signal. Raises OmError."""
+        event = self._agent.world.signal(pid, name)
+        if event is not None:
+            self._agent.tell(event)
+
+    def renice(self, pid: int, nice: int) -> None:
+        """Set a nice value. Raises OmError."""
+        self._agent.world.renice(pid, nice)
+
+    def cantmove(self, pid: int) -> str:
+        """Why it could not migrate, "" if it could."""
+        return self._agent.world.cantmove(pid)
 
 
 async def _serve(options: argparse.Namespace) -> None:

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -19,25 +18,15 @@ import msgspec
 
 from omtools.agent import api
 from omtools.agent.paths import agent_socket
-from omtools.errors import AgentVersion, BadRequest, NoAgent, NoSuchProcess, OmError
-from omtools.i18n import _
-from omtui.actions import Action, Signal, SignalName, cleared_sentence, moved_sentence
-from omtui.local import LocalProcess, local_processes
+from omtools.errors import AgentVersion, BadRequest, NoAgent, OmError
+from omtui.actions import Action, Renice, Signal, cleared_sentence, moved_sentence
+from omtui.local import Machine, ThisMachine
 from omtui.model import State
 
 _R = TypeVar("_R")
 _LIMIT = 1 << 26  # of one answer: 65,535 nodes need some 20 MB
 _PATIENCE = 10.0  # seconds, for what an agent answers at once or not at all
 _decoder = msgspec.json.Decoder(api.FromAgent)
-
-
-def send_signal(pid: int, name: SignalName) -> None:
-    """To a process of this machine.
-
-    Raises:
-        OSError: it is gone, or somebody else's.
-    """
-    os.kill(pid, signal.Signals[f"SIG{name}"])
 
 
 class AgentLink:
@@ -179,8 +168,7 @@ class Source:
         path: Path | None = None,
         name: str = "omtui",
         interval: float = 1.0,
-        local: Callable[[], list[LocalProcess]] = local_processes,
-        send: Callable[[int, SignalName], None] = send_signal,
+        machine: Machine | None = None,
     ) -> None:
         """Nothing happens before `run`.
 
@@ -188,8 +176,7 @@ class Source:
             path: the agent's socket; None: the one that belongs to this user.
             name: of the program.
             interval: seconds between two pictures.
-            local: tells the processes of this machine.
-            send: sends a signal to one of them.
+            machine: where the agent's processes are; None: this one.
         """
         self.state = State()
         self.want_processes = False
@@ -198,8 +185,7 @@ class Source:
         self._path = path or agent_socket()
         self._name = name
         self._interval = interval
-        self._local = local
-        self._send = send
+        self._machine: Machine = machine or ThisMachine()
         self._link: AgentLink | None = None
         self._events = False
         self._nudged = asyncio.Event()
@@ -239,7 +225,7 @@ class Source:
                 self.state.report = await link.ask(api.NodeInfo(), api.NodeReport, _PATIENCE)
             if self.want_processes:
                 listing = await link.ask(api.Processes(all=True), api.ProcessList, _PATIENCE)
-                self.state.hear_processes(listing, self._local())
+                self.state.hear_processes(listing, self._machine.processes(), time.time())
             self.state.trouble = ""
         except OmError as error:
             self.state.trouble = str(error)
@@ -265,7 +251,7 @@ class Source:
 
     def _hear(self, event: api.Event) -> None:
         """Many events may come at once: the screens are told of all of them together."""
-        if self.state.hear_event(event) and not self._events:
+        if self.state.hear_event(event, time.time()) and not self._events:
             self._events = True
             asyncio.get_running_loop().call_later(min(0.1, self._interval), self._settle)
 
@@ -294,8 +280,10 @@ class Source:
         Raises:
             OmError: it could not be done.
         """
-        if isinstance(action.request, Signal):
-            return self._signal(action.request, action.done)
+        if isinstance(action.request, Signal | Renice):
+            self._act_here(action.request)
+            self.nudge()
+            return action.done
         link = await self._connected()
         result = await link.ask(action.request, object)
         self.nudge()
@@ -306,13 +294,12 @@ class Source:
             return cleared_sentence(result)
         return action.done
 
-    def _signal(self, wanted: Signal, done: str) -> str:
-        try:
-            self._send(wanted.pid, wanted.name)
-        except ProcessLookupError:
-            raise NoSuchProcess(pid=wanted.pid) from None
-        except OSError as error:
-            why = error.strerror or str(error)
-            raise OmError(detail=_("Process {pid}: {why}.").format(pid=wanted.pid, why=why)) from None
-        self.nudge()
-        return done
+    def _act_here(self, request: Signal | Renice) -> None:
+        if isinstance(request, Signal):
+            self._machine.signal(request.pid, request.name)
+        else:
+            self._machine.renice(request.pid, request.nice)
+
+    def cantmove(self, pid: int) -> str:
+        """Why a process could not migrate now, "" if nothing is in the way."""
+        return self._machine.cantmove(pid)

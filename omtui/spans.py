@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple, get_args
 
 Role = Literal[
@@ -62,3 +62,9 @@ def joined(cells: Iterable[Span], gap: str = "") -> list[Span]:
         else:
             spans.append(Span(text, cell.role))
     return spans
+
+
+def as_columns(rows: Sequence[tuple[str, str]], gap: str = "  ") -> str:
+    """Two columns of text."""
+    widest = max((len(left) for left, _right in rows), default=0)
+    return "\n".join(f"{left:<{widest}}{gap}{right}" for left, right in rows)

@@ -6,7 +6,7 @@ from the node where one asks.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from random import Random
 
 from omtools.agent import api
@@ -23,6 +23,7 @@ from omtools.cluster.load import (
 )
 from omtools.errors import (
     AtHomeAlready,
+    CannotMigrate,
     NodeDown,
     NodeRefuses,
     NoSuchProcess,
@@ -84,6 +85,7 @@ class SimulatedProcess:
     command: str
     listed: bool
     state: str = "R"
+    nice: int = 0
     locked: bool = False
     moves: int = 0
     calls: int = 0
@@ -361,6 +363,8 @@ class World:
             if process.where == process.home:
                 raise AtHomeAlready(pid=pid)
             target = process.home
+        elif to == "balance":
+            target = self._best(process)
         else:
             node = self.node(to)
             if process.where == node.number:
@@ -379,6 +383,13 @@ class World:
             pid, source, target, process.bytes, process.frozen_ms, process.frozen_ms * 1.5, 1000.0
         )
         return moved, event
+
+    def _best(self, process: SimulatedProcess) -> int:
+        fit = [node for node in self.nodes.values() if node.status & (UP | BLOCK) == UP]
+        best = min(fit, key=lambda node: (node.load, node.number), default=self.nodes[OWN])
+        if best.number == process.where:
+            raise CannotMigrate(pid=process.pid, reason=_("it runs best where it is"))
+        return best.number
 
     def lock(self, pid: int, locked: bool) -> api.Event:
         """Lock or unlock a process.
@@ -422,16 +433,27 @@ class World:
         """Send STOP, CONT, TERM or KILL to a process.
 
         Raises:
-            ProcessLookupError: as os.kill does.
+            NoSuchProcess: there is none.
         """
-        process = self.processes.get(pid)
-        if process is None:
-            raise ProcessLookupError(pid)
+        process = self.process(pid)
         if name in ("STOP", "CONT"):
             process.state = "T" if name == "STOP" else "R"
             return None
         del self.processes[pid]
-        return api.ProcessChanged(replace(process).info(), gone=True) if process.listed else None
+        return api.ProcessChanged(process.info(), gone=True) if process.listed else None
+
+    def renice(self, pid: int, nice: int) -> None:
+        """Set a nice value.
+
+        Raises:
+            NoSuchProcess: there is none.
+        """
+        self.process(pid).nice = nice
+
+    def cantmove(self, pid: int) -> str:
+        """Every seventh process has something that ties it to its home."""
+        process = self.processes.get(pid)
+        return _("it has 3 threads") if process is not None and pid % 7 == 0 and process.home == OWN else ""
 
 
 def address_of(number: int) -> str:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.css.query import NoMatches
 from textual.events import MouseScrollDown, MouseScrollUp, Resize
 from textual.geometry import Region
 from textual.strip import Strip
 
 from omtools.i18n import N_, _
-from omtui.dialogs import Show, as_columns
+from omtui.dialogs import Show
 from omtui.feed import Feed
 from omtui.host import Host
 from omtui.mosmon.drawing import Picture, draw, first_after
 from omtui.mosmon.settings import HELP, Settings, pressed
 from omtui.paint import Canvas
+from omtui.spans import as_columns
 
 _MORE_HELP = (
     ("← →", N_("one node to the left, to the right")),
@@ -131,7 +134,7 @@ class Monitor(Host):
 
     def hear(self) -> None:
         """There is news."""
-        if self.screen_stack[0].is_mounted:
+        with contextlib.suppress(NoMatches):  # news may come while the screen is being taken down
             self.bars.draw_again()
 
     def action_explain(self) -> None:
