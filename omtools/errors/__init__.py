@@ -57,6 +57,10 @@ OmError
 │   ├── NodeShellError       55
 │   ├── LessonFails          56
 │   └── LoginFailed          57
+├── about the screens
+│   ├── BadKeys              60
+│   ├── NoTerminal           61
+│   └── ReadOnly             62
 ├── about the simulator
 │   ├── BadScenario          58
 │   └── NoSuchScenario       59
@@ -123,6 +127,7 @@ from omtools.errors.cluster import (
     ZombieProcess as ZombieProcess,
 )
 from omtools.errors.places import (
+    BadKeys as BadKeys,
     BadScenario as BadScenario,
     LabError as LabError,
     LabNoSuchNode as LabNoSuchNode,
@@ -138,6 +143,8 @@ from omtools.errors.places import (
     NodeShellError as NodeShellError,
     NoSuchLesson as NoSuchLesson,
     NoSuchScenario as NoSuchScenario,
+    NoTerminal as NoTerminal,
+    ReadOnly as ReadOnly,
 )
 from omtools.errors.userland import (
     AgentStays as AgentStays,

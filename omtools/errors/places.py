@@ -1,4 +1,4 @@
-"""Errors about files, labs and lessons; the table of all is in `omtools.errors`."""
+"""Errors about labs, lessons, scenarios and screens; the table of all is in `omtools.errors`."""
 
 from __future__ import annotations
 
@@ -118,3 +118,26 @@ class NoSuchScenario(OmError):
     exit_status = 59
     template = N_("There is neither a scenario nor a file called {scenario}.")
     remedy = N_("The scenarios are: {known}.")
+
+
+class BadKeys(OmError):
+    """The file with a user's own keys has an error."""
+
+    exit_status = 60
+    template = N_("{path}: {why}.")
+    remedy = N_("`omtui --list-keys` shows the names of all keys.")
+
+
+class NoTerminal(OmError):
+    """A full-screen program without a screen."""
+
+    exit_status = 61
+    template = N_("{program} draws on a terminal, and here is none.")
+    remedy = N_("`{program} --once` prints one picture as text.")
+
+
+class ReadOnly(OmError):
+    """Somebody asked to look only."""
+
+    exit_status = 62
+    template = N_("This is the read-only mode: `{command}` was not done.")

@@ -1,0 +1,163 @@
+"""What can be done, each with the command line that does the same. Pure.
+
+A switch that the API learns is one more line of `SWITCHES`; those that it does not know are not offered.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from omtools.agent import api
+from omtools.cluster.load import BLOCK, LSTAY, NOMFS, QUIET, STAY
+from omtools.errors import OmError
+from omtools.i18n import N_, _
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """A switch of the node.
+
+    Attributes:
+        name: in the API.
+        key: that toggles it.
+        what: it does when it is on.
+        bit: of the status; 0: it stands in the node's report under its name.
+        inverted: the bit is set when it is off.
+    """
+
+    name: str
+    key: str
+    what: str
+    bit: int = 0
+    inverted: bool = False
+
+    def is_on(self, status: int, report: api.NodeReport | None) -> bool:
+        """Whether it is on."""
+        if not self.bit:
+            return bool(getattr(report, self.name, False))
+        return bool(status & self.bit) != self.inverted
+
+
+SWITCHES = (
+    Switch("block", "b", N_("accept no guests"), BLOCK),
+    Switch("stay", "s", N_("this node's processes stay at home"), STAY),
+    Switch("lstay", "l", N_("local processes stay, guests may go on"), LSTAY),
+    Switch("quiet", "u", N_("send no news to other nodes"), QUIET),
+    Switch("mfs", "f", N_("give this node's files to other nodes"), NOMFS, inverted=True),
+    Switch("dfsa", "d", N_("migrated processes open files where they run")),
+)
+
+
+def known_switches() -> list[Switch]:
+    """Those that this version of the API knows."""
+    names = get_args(api.SwitchName)
+    return [switch for switch in SWITCHES if switch.name in names]
+
+
+SignalName = Literal["STOP", "CONT", "TERM", "KILL"]
+SIGNALS: tuple[SignalName, ...] = ("STOP", "CONT", "TERM", "KILL")
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """A signal for a process of this machine, as kill(1) sends it."""
+
+    pid: int
+    name: SignalName
+
+
+@dataclass(frozen=True, slots=True)
+class Renice:
+    """Another priority for a process of this machine, as renice(1) sets it."""
+
+    pid: int
+    nice: int
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """Something to do.
+
+    Attributes:
+        command: the command line that does the same, "" if none does.
+        request: for the agent, or for this machine's kernel.
+        done: what to say when it is done, for answers that tell nothing.
+        question: to ask before, "" if it can simply be undone.
+    """
+
+    command: str
+    request: api.Request | Signal | Renice
+    done: str = ""
+    question: str = ""
+
+
+def migrate(pid: int, to: str) -> Action:
+    """Move a process to a node, "home", or where it runs best ("balance")."""
+    return Action(f"migrate {pid} {to}", api.Migrate(pid, to))
+
+
+def lock(pid: int, locked: bool) -> Action:
+    """Let the balancer leave a process alone, or not. No command line does that to a running process."""
+    if locked:
+        return Action("", api.Lock(pid, True), _("The balancer leaves process {pid} alone.").format(pid=pid))
+    return Action("", api.Lock(pid, False), _("The balancer may move process {pid}.").format(pid=pid))
+
+
+def expel() -> Action:
+    """Send all guests home."""
+    return Action("mosctl expel", api.Expel(), question=_("Send all guests home and accept no more of them?"))
+
+
+def bring() -> Action:
+    """Call all own processes home."""
+    return Action(
+        "mosctl bring", api.Bring(), question=_("Call all processes of this node home and keep them here?")
+    )
+
+
+def set_speed(speed: int) -> Action:
+    """Tell others another speed."""
+    said = (
+        _("Other nodes are told a speed of {speed}.")
+        if speed
+        else _("Other nodes are told the measured speed.")
+    )
+    return Action(f"mosctl setspeed {speed}", api.SetSpeed(speed), said.format(speed=speed))
+
+
+def signal(pid: int, name: SignalName) -> Action:
+    """Stop, continue or end a process."""
+    question = _("Send SIG{name} to process {pid}?").format(name=name, pid=pid)
+    said = _("SIG{name} was sent to process {pid}.").format(name=name, pid=pid)
+    return Action(f"kill -{name} {pid}", Signal(pid, name), said, "" if name == "CONT" else question)
+
+
+def renice(pid: int, nice: int) -> Action:
+    """Give a process another priority."""
+    said = _("Process {pid} has the nice value {nice}.").format(pid=pid, nice=nice)
+    return Action(f"renice -n {nice} -p {pid}", Renice(pid, nice), said)
+
+
+def switch(row: Switch, on: bool) -> Action:
+    """Set a switch of this node."""
+    verb = row.name if on else f"no{row.name}"
+    state = _("on") if on else _("off")
+    said = _("{name} is {state}: {what}.").format(name=row.name, state=state, what=_(row.what))
+    return Action(f"mosctl {verb}", api.Switch(row.name, on), said)  # type: ignore[arg-type]  # of the API's own names
+
+
+def moved_sentence(moved: api.Moved, source: str, target: str) -> str:
+    """What came of a migration."""
+    return _("Process {pid} moved from {source} to {target}: {size:.1f} MB, frozen {frozen:.0f} ms.").format(
+        pid=moved.pid, source=source, target=target, size=moved.bytes / 1e6, frozen=moved.frozen_ms
+    )
+
+
+def cleared_sentence(cleared: api.Cleared) -> str:
+    """What came of sending or calling home."""
+    said = _("{n} processes went home.").format(n=cleared.moved)
+    if cleared.failures:
+        why = OmError.from_wire(cleared.failures[0])
+        said += " " + _("{n} did not: {why}").format(n=len(cleared.failures), why=why)
+    return said

@@ -1,0 +1,264 @@
+"""omtui: openMosixview's screens as one application."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar, NamedTuple, cast
+
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+
+from omtools.agent import api
+from omtools.errors import OmError, ReadOnly
+from omtools.i18n import N_, _
+from omtui.actions import Action
+from omtui.cluster.page import ClusterPage
+from omtui.cluster.rows import details
+from omtui.commandline import Dress, Go, Look, Order, Plain, parse
+from omtui.dialogs import Ask, Show
+from omtui.feed import Feed
+from omtui.host import Host
+from omtui.live.page import LivePage
+from omtui.migmon.page import MigmonPage
+from omtui.page import Page
+from omtui.palette import Everything
+from omtui.processes.page import ProcessesPage
+
+
+class Said(NamedTuple):
+    """The last action.
+
+    Attributes:
+        command: the command line that does the same.
+        sentence: what came of it.
+        bad: it could not be done.
+    """
+
+    command: str = ""
+    sentence: str = ""
+    bad: bool = False
+
+
+class Omtui(Host):
+    """The whole application."""
+
+    TITLE = "omtui"
+    ENABLE_COMMAND_PALETTE = True
+    COMMANDS: ClassVar = {Everything}
+    MODES: ClassVar[dict[str, str | Callable[[], Screen[object]]]] = {
+        "cluster": cast(Callable[[], Screen[object]], ClusterPage),
+        "processes": cast(Callable[[], Screen[object]], ProcessesPage),
+        "migmon": cast(Callable[[], Screen[object]], MigmonPage),
+        "live": cast(Callable[[], Screen[object]], LivePage),
+    }
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("question_mark,f1", "explain", N_("help"), id="app.help"),
+        Binding("slash", "filter", N_("filter"), id="app.filter"),
+        Binding("colon", "command", N_("command"), id="app.command"),
+        Binding("ctrl+p", "command_palette", N_("all commands"), show=False, id="app.palette"),
+        Binding(
+            "p", "pause", N_("pause"), show=False, tooltip=N_("hold the picture, or go on"), id="app.pause"
+        ),
+        Binding("y", "copy", N_("copy"), show=False, tooltip=N_("copy the last command line"), id="app.copy"),
+        Binding("1", "go('cluster')", N_("the cluster"), show=False, id="app.cluster"),
+        Binding("2", "go('processes')", N_("the processes"), show=False, id="app.processes"),
+        Binding("3", "go('migmon')", N_("nodes in a circle"), show=False, id="app.migmon"),
+        Binding("4", "go('live')", N_("what happens"), show=False, id="app.live"),
+        Binding("q", "leave", N_("quit"), id="app.quit"),
+    ]
+
+    def __init__(
+        self,
+        feed: Feed,
+        keys: Mapping[str, str] | None = None,
+        *,
+        read_only: bool = False,
+        page: str = "cluster",
+        theme: str = "",
+    ) -> None:
+        """Nothing happens yet.
+
+        Args:
+            feed: what to show.
+            keys: the user's own, by the names of bindings.
+            read_only: look, and change nothing.
+            page: to begin with.
+            theme: one of Textual's; "": its own choice.
+        """
+        super().__init__(feed, keys)
+        self.read_only = read_only
+        self.paused = False
+        self.said = Said()
+        self.filters: dict[str, str] = {}
+        self._first_page = page
+        self._own_keys = dict(keys or {})
+        self._underway: tuple[Action, int] | None = None
+        if theme:
+            self.theme = theme
+
+    @property
+    def page(self) -> Page | None:
+        """The screen that is seen, below whatever stands in front of it."""
+        found = self.screen_stack[0] if self._screen_stacks.get(self.current_mode) else None
+        return found if isinstance(found, Page) else None
+
+    async def on_mount(self) -> None:
+        """Show the first screen."""
+        await self.switch_mode(self._first_page)
+
+    def hear(self) -> None:
+        """There is news."""
+        if self._underway is not None:
+            self._show_progress()
+        if self.page is not None and not self.paused:
+            self.page.draw_all()
+
+    def page_changed(self) -> None:
+        """Another screen needs other news."""
+        want = self.current_mode != "cluster"
+        if want and not self.feed.want_processes:
+            self.feed.nudge()
+        self.feed.want_processes = want
+        self.feed.want_report = self.current_mode == "cluster"
+
+    def key_of(self, binding: Binding) -> str:
+        """The key for people, the user's own if there is one."""
+        keys = self._own_keys.get(binding.id or "", binding.key)
+        return self.get_key_display(binding.with_key(keys.split(",")[0]))
+
+    # ---------------------------------------------------------------------------------- actions
+
+    def say(self, command: str = "", sentence: str = "", bad: bool = False) -> None:
+        """Show what was done, and what came of it."""
+        self.said = Said(command, sentence, bad)
+        if self.page is not None and self.page.is_mounted:
+            self.page.draw_said()
+
+    def perform(self, wanted: Sequence[Action]) -> None:
+        """Do something; the screen goes on meanwhile."""
+        if not wanted:
+            self.say("", _("Nothing is chosen."), True)
+            return
+        self.run_worker(self._perform(wanted), group="actions", exit_on_error=True)
+
+    async def _perform(self, wanted: Sequence[Action]) -> None:
+        command = wanted[0].command if len(wanted) == 1 else "; ".join(one.command for one in wanted)
+        if self.read_only:
+            self.say(command, str(ReadOnly(command=command or type(wanted[0].request).__name__)), True)
+            return
+        if wanted[0].question:
+            question = "\n".join(one.question for one in wanted)
+            if not await self.push_screen_wait(Ask(question, command)):
+                self.say(command, _("Not done."))
+                return
+        if command:
+            self.copy_to_clipboard(command)
+        self.say(command, "…")
+        sentences, failures = await self._do_all(wanted)
+        self.say(command, " ".join(failures + sentences), bool(failures))
+
+    async def _do_all(self, wanted: Sequence[Action]) -> tuple[list[str], list[str]]:
+        """All at the same time: a move takes its time, and another need not wait for it."""
+        if isinstance(wanted[0].request, api.Expel | api.Bring):
+            self._underway = (wanted[0], self._left_to_move(wanted[0]))
+        try:
+            done = await asyncio.gather(*(self.feed.do(one) for one in wanted), return_exceptions=True)
+        finally:
+            self._underway = None
+        sentences, failures = [], []
+        for result in done:
+            if isinstance(result, OmError):
+                failures.append(str(result))
+            elif isinstance(result, BaseException):
+                raise result
+            else:
+                sentences.append(result)
+        return sentences, failures
+
+    def _left_to_move(self, action: Action) -> int:
+        node = self.feed.state.nodes.get(self.feed.state.own)
+        if node is None:
+            return 0
+        return node.view.guests if isinstance(action.request, api.Expel) else node.view.away
+
+    def _show_progress(self) -> None:
+        if self._underway is not None:
+            action, total = self._underway
+            gone = max(0, total - self._left_to_move(action))
+            self.say(action.command, _("{gone} of {total} are at home …").format(gone=gone, total=total))
+
+    def obey(self, line: str) -> None:
+        """Do what was typed."""
+        try:
+            self.follow(parse(line))
+        except OmError as error:
+            self.say("", str(error), True)
+
+    def follow(self, order: Order) -> None:
+        """Do what was asked for."""
+        match order:
+            case Action():
+                self.perform([order])
+            case Go(page):
+                self.action_go(page)
+            case Dress(theme):
+                self.theme = theme
+            case Look(node):
+                self.look_at(node)
+            case Plain("quit"):
+                self.action_leave()
+            case Plain("help"):
+                self.action_explain()
+            case Plain("pause"):
+                self.action_pause()
+            case Plain():
+                self.action_copy()
+
+    def look_at(self, word: str) -> None:
+        """Show all that is known of a node."""
+        self.run_worker(self._look_at(word), group="looks", exit_on_error=True)
+
+    async def _look_at(self, word: str) -> None:
+        try:
+            report = await self.feed.report_of(word)
+        except OmError as error:
+            self.say(f"mosctl status {word}".strip(), str(error), True)
+            return
+        text = details(report, self.feed.state.nodes.get(report.number))
+        await self.push_screen(Show(f"{report.number} {report.name}", text))
+
+    # -------------------------------------------------------------------------------------- keys
+
+    def action_go(self, page: str) -> None:
+        """To another screen."""
+        self.switch_mode(page)
+
+    def action_explain(self) -> None:
+        """All keys."""
+        if self.page is not None:
+            self.page.explain()
+
+    def action_filter(self) -> None:
+        """Let a filter be typed."""
+        if self.page is not None:
+            self.page.open_prompt("/", self.page.wanted)
+
+    def action_command(self) -> None:
+        """Let a command be typed."""
+        if self.page is not None:
+            self.page.open_prompt(":")
+
+    def action_pause(self) -> None:
+        """Hold the picture, or go on."""
+        self.paused = not self.paused
+        if self.page is not None:
+            self.page.draw_all()
+
+    def action_copy(self) -> None:
+        """Copy the last command line."""
+        if self.said.command:
+            self.copy_to_clipboard(self.said.command)
+            self.say(self.said.command, _("It is copied."))
+        else:
+            self.say("", _("Nothing was done yet whose command line could be copied."), True)

@@ -1,0 +1,1 @@
+"""The cluster: a row per node."""

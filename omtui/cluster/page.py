@@ -1,0 +1,176 @@
+"""The cluster on the screen: a row per node, the switches of this node, expel, bring, speed."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.content import Content
+from textual.widget import Widget
+from textual.widgets import Static
+
+from omtools.i18n import N_, _
+from omtui import actions
+from omtui.cells import speed_at, two_digits
+from omtui.clickable import clickable
+from omtui.cluster.rows import COLUMNS, cell_of, sort_key_of, sums_line, switches_lines
+from omtui.dialogs import AskText
+from omtui.model import NODE_KEYS, Node, matching_nodes, sorted_nodes
+from omtui.page import Page
+from omtui.sheet import Sheet
+from omtui.spans import text_of
+
+_STEP = 1.1  # of the speed, per key
+
+
+class ClusterPage(Page):
+    """Nodes."""
+
+    NAME = "cluster"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *(
+            Binding(
+                row.key,
+                f"switch('{row.name}')",
+                row.name,
+                show=False,
+                tooltip=row.what,
+                id=f"cluster.{row.name}",
+            )
+            for row in actions.SWITCHES
+        ),
+        Binding("E", "clear('expel')", N_("expel"), tooltip=N_("send all guests home"), id="cluster.expel"),
+        Binding(
+            "B", "clear('bring')", N_("bring"), tooltip=N_("call all own processes home"), id="cluster.bring"
+        ),
+        Binding(
+            "plus", "faster(1)", N_("faster"), tooltip=N_("tell others a higher speed"), id="cluster.faster"
+        ),
+        Binding(
+            "minus", "faster(-1)", N_("slower"), tooltip=N_("tell others a lower speed"), id="cluster.slower"
+        ),
+        Binding(
+            "equals_sign", "speed", N_("speed"), tooltip=N_("tell others this speed"), id="cluster.speed"
+        ),
+        Binding("i", "details", N_("details"), tooltip=N_("all about the node"), id="cluster.details"),
+        Binding(
+            "less_than_sign", "sort(-1)", N_("sort by the column before"), show=False, id="cluster.sort-left"
+        ),
+        Binding(
+            "greater_than_sign", "sort(1)", N_("sort by the next column"), show=False, id="cluster.sort-right"
+        ),
+        Binding("r", "reverse", N_("reverse"), show=False, id="cluster.reverse"),
+    ]
+    DEFAULT_CSS = """
+    ClusterPage > #switches { height: auto; max-height: 3; text-wrap: wrap; }
+    """
+
+    def body(self) -> ComposeResult:
+        """Sums, rows, switches."""
+        yield Static(id="sums")
+        yield Sheet[Node](COLUMNS, cell_of(lambda: self.state.own), lambda node: node.view.number)
+        yield Static(id="switches")
+
+    @property
+    def sheet(self) -> Sheet[Node]:
+        """The rows."""
+        return self.query_one(Sheet)
+
+    def first_focus(self) -> Widget | None:
+        """The rows."""
+        return self.sheet
+
+    def draw_body(self) -> None:
+        """Rows and what stands around them."""
+        self._put("#sums", Content(text_of(sums_line(self.state))))
+        sheet = self.sheet
+        found = matching_nodes(self.state.nodes.values(), self.wanted)
+        sheet.show(sorted_nodes(found, sheet.sort_key or "number", sheet.backwards))
+        self._put("#switches", self._switches())
+
+    def _switches(self) -> Content:
+        parts: list[Content] = [Content(f"{self.state.name_of(self.state.own)}: ")]
+        for _key, name, _what, on in switches_lines(self.state):
+            binding = next(b for b in self.BINDINGS if isinstance(b, Binding) and b.id == f"cluster.{name}")
+            key = (self.omtui.key_of(binding), "bold")
+            state = (f" {_('on')} ", "reverse") if on else (f" {_('off')} ", "")
+            parts.append(clickable(f"screen.switch('{name}')", key, (f" {name}", ""), state))
+        return Content.assemble(*parts)
+
+    # -------------------------------------------------------------------------------------- keys
+
+    def action_switch(self, name: str) -> None:
+        """Set one of this node's switches the other way."""
+        for row in actions.known_switches():
+            if row.name == name:
+                node = self.state.nodes.get(self.state.own)
+                on = row.is_on(node.view.status if node else 0, self.state.report)
+                self.omtui.perform([actions.switch(row, not on)])
+
+    def action_clear(self, what: str) -> None:
+        """Expel or bring."""
+        self.omtui.perform([actions.expel() if what == "expel" else actions.bring()])
+
+    def action_faster(self, steps: int) -> None:
+        """Move the slider of this node by a tenth."""
+        node = self.state.nodes.get(self.state.own)
+        if node is not None:
+            speed = max(1, node.view.speed)
+            self._set_speed(max(two_digits(speed * _STEP**steps), 1) if speed > 10 else speed + steps)
+
+    def _set_speed(self, speed: int) -> None:
+        self.omtui.perform([actions.set_speed(max(1, min(10_000_000, speed)))])
+
+    def action_speed(self) -> None:
+        """Ask for a speed."""
+
+        def answered(text: str | None) -> None:
+            if text:
+                self.omtui.obey(f"mosctl setspeed {text}")
+
+        node = self.state.nodes.get(self.state.own)
+        given = str(node.view.speed) if node is not None else ""
+        self.app.push_screen(
+            AskText(_("Speed that other nodes are told (10000 is standard, 0 measured):"), given), answered
+        )
+
+    def action_details(self) -> None:
+        """All about the node under the cursor."""
+        node = self.sheet.current
+        if node is not None:
+            self.omtui.look_at(str(node.view.number))
+
+    def on_sheet_selected(self, _event: Sheet.Selected) -> None:
+        """Enter, or a double click."""
+        self.action_details()
+
+    def on_sheet_cell_clicked(self, event: Sheet.CellClicked) -> None:
+        """The slider follows the mouse."""
+        node = self.sheet.current
+        if event.key != "slider" or node is None:
+            return
+        if node.view.number != self.state.own:
+            said = _("A node's speed is set at that node: run omtui there, on {node}.")
+            self.omtui.say("", said.format(node=node.view.name), True)
+            return
+        self._set_speed(speed_at(event.place, event.width))
+
+    def on_sheet_head_clicked(self, event: Sheet.HeadClicked) -> None:
+        """Sort by it, or the other way round."""
+        self._sort_by(sort_key_of(event.key))
+
+    def _sort_by(self, key: str) -> None:
+        sheet = self.sheet
+        sheet.backwards = not sheet.backwards if sheet.sort_key == key else key in ("load", "memory", "speed")
+        sheet.sort_key = key
+        self.draw_body()
+
+    def action_sort(self, steps: int) -> None:
+        """By another column."""
+        now = NODE_KEYS.index(self.sheet.sort_key or "number")
+        self._sort_by(NODE_KEYS[(now + steps) % len(NODE_KEYS)])
+
+    def action_reverse(self) -> None:
+        """The other way round."""
+        self._sort_by(self.sheet.sort_key or "number")

@@ -1,0 +1,91 @@
+"""Columns of lists: which fit, and how a row becomes a line. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeVar
+
+from omtui.spans import Line, Role, Span, joined
+
+_R = TypeVar("_R")
+_LEAST = 8  # cells that the widest column keeps before others are left out
+
+
+class Column(NamedTuple):
+    """A column.
+
+    Attributes:
+        key: by which it is sorted.
+        title: above it, not translated yet.
+        width: in cells; 0: what is left.
+        right: its text stands at the right.
+        rank: the highest are left out first where there is no room.
+    """
+
+    key: str
+    title: str
+    width: int
+    right: bool = False
+    rank: int = 0
+
+
+Cell = Callable[[_R, Column, int], Span]
+
+
+def fitting(columns: Sequence[Column], width: int) -> list[tuple[Column, int]]:
+    """The columns that there is room for, with their widths."""
+    kept = list(columns)
+    while len(kept) > 1 and _needed(kept) > width:
+        kept.remove(max(kept, key=lambda column: column.rank))
+    rest = width - sum(column.width for column in kept) - len(kept) + 1
+    flexible = [column for column in kept if not column.width]
+    share = max(0, rest) // max(1, len(flexible))
+    return [(column, column.width or share) for column in kept]
+
+
+def _needed(columns: Sequence[Column]) -> int:
+    return sum(column.width or _LEAST for column in columns) + len(columns) - 1
+
+
+def put(text: str, width: int, right: bool = False) -> str:
+    """The text in exactly that many characters."""
+    if len(text) > width:
+        return text[: max(0, width - 1)] + "…" if width > 1 else text[:width]
+    return text.rjust(width) if right else text.ljust(width)
+
+
+def row_line(row: _R, columns: Sequence[tuple[Column, int]], cell: Cell[_R]) -> Line:
+    """A row as a line."""
+    spans: list[Span] = []
+    for index, (column, width) in enumerate(columns):
+        if index:
+            spans.append(Span(" "))
+        text, role = cell(row, column, width)
+        spans.append(Span(put(text, width, column.right), role))
+    return tuple(joined(spans))
+
+
+def head_line(
+    columns: Sequence[tuple[Column, int]], titles: Callable[[str], str], key: str, backwards: bool
+) -> Line:
+    """The titles; the one by which the rows are sorted has an arrow."""
+    spans: list[Span] = []
+    for index, (column, width) in enumerate(columns):
+        if index:
+            spans.append(Span(" "))
+        title = titles(column.title)
+        if column.key == key:
+            title = put(title, max(0, width - 1)).rstrip() + ("▼" if backwards else "▲")
+        role: Role = "key" if column.key == key else "title"
+        spans.append(Span(put(title, width, column.right), role))
+    return tuple(joined(spans))
+
+
+def column_at(columns: Sequence[tuple[Column, int]], x: int) -> tuple[Column, int] | None:
+    """The column under a cell, and the cell's place in it."""
+    left = 0
+    for column, width in columns:
+        if left <= x < left + width:
+            return column, x - left
+        left += width + 1
+    return None

@@ -1,0 +1,195 @@
+"""The line behind ``:``: the tools' own command lines, and the names of screens. Pure."""
+
+from __future__ import annotations
+
+import difflib
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NoReturn
+
+from omtools.errors import UsageError
+from omtools.i18n import N_, _
+from omtui import actions
+from omtui.actions import Action
+
+PAGES = ("cluster", "processes", "migmon", "live")
+THEMES = {
+    "dark": "textual-dark",
+    "light": "textual-light",
+    "ansi-dark": "ansi-dark",
+    "ansi-light": "ansi-light",
+    "gruvbox": "gruvbox",
+    "nord": "nord",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Go:
+    """Show another screen."""
+
+    page: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dress:
+    """Take another theme."""
+
+    theme: str
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Show all that is known of a node; "" is this one."""
+
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plain:
+    """Something without arguments: "quit", "help", "pause", "copy"."""
+
+    what: str
+
+
+Order = Action | Go | Dress | Look | Plain
+
+# What can be typed, with its arguments and its meaning, in the order of the list
+SYNTAX: tuple[tuple[str, str], ...] = (
+    ("migrate PID NODE|home|balance", N_("move a process, call it home, let it run where it runs best")),
+    ("lock PID", N_("the balancer leaves the process alone")),
+    ("unlock PID", N_("the balancer may move the process")),
+    ("kill -STOP|-CONT|-TERM|-KILL PID", N_("stop, continue or end a process")),
+    ("renice -n NICE -p PID", N_("give a process another priority")),
+    ("mosctl SWITCH", N_("set a switch of this node: block, noblock, stay, nostay …")),
+    ("mosctl expel", N_("send all guests home and accept no more")),
+    ("mosctl bring", N_("call all own processes home and keep them")),
+    ("mosctl setspeed SPEED", N_("tell other nodes this speed; 0: the measured one")),
+    ("mosctl status NODE", N_("all that is known of a node")),
+    ("cluster", N_("a row per node")),
+    ("processes", N_("a row per process")),
+    ("migmon", N_("nodes in a circle")),
+    ("live", N_("what happens at this moment")),
+    ("theme NAME", N_("other colours: dark, light, ansi-dark, ansi-light, gruvbox, nord")),
+    ("pause", N_("hold the picture, or go on")),
+    ("copy", N_("copy the last command line")),
+    ("help", N_("all keys of this screen")),
+    ("quit", N_("end")),
+)
+_PLAIN = {"pause": "pause", "copy": "copy", "help": "help", "quit": "quit", "q": "quit"}
+
+
+def parse(line: str) -> Order:
+    """What a line asks for.
+
+    Raises:
+        UsageError: it makes no sense.
+    """
+    try:
+        words = shlex.split(line)
+    except ValueError as error:
+        raise UsageError(detail=_("{line}: {why}.").format(line=line, why=error)) from None
+    if not words:
+        raise UsageError(detail=_("Nothing was typed; `?` shows what can be."))
+    name, *rest = words
+    if name in _PLAIN and not rest:
+        return Plain(_PLAIN[name])
+    if name in PAGES and not rest:
+        return Go(name)
+    if name not in _PARSERS:
+        _unknown(name)
+    return _PARSERS[name](rest)
+
+
+def _unknown(name: str) -> NoReturn:
+    known = [*_PARSERS, *_PLAIN, *PAGES]
+    close = difflib.get_close_matches(name, known, 1)
+    said = _("There is no command “{name}”.").format(name=name)
+    if close:
+        said += " " + _("Did you mean `{close}`?").format(close=close[0])
+    raise UsageError(detail=said)
+
+
+def _wrong(command: str) -> NoReturn:
+    syntax = next(line for line, _what in SYNTAX if line.split()[0] == command)
+    raise UsageError(detail=_("It is written `{syntax}`.").format(syntax=syntax))
+
+
+def _number(word: str, command: str) -> int:
+    if not (word.removeprefix("-").isascii() and word.removeprefix("-").isdigit()):
+        _wrong(command)
+    return int(word)
+
+
+def _migrate(words: list[str]) -> Order:
+    if len(words) != 2:
+        _wrong("migrate")
+    return actions.migrate(_number(words[0], "migrate"), words[1])
+
+
+def _lock(words: list[str]) -> Order:
+    if len(words) != 1:
+        _wrong("lock")
+    return actions.lock(_number(words[0], "lock"), True)
+
+
+def _unlock(words: list[str]) -> Order:
+    if len(words) != 1:
+        _wrong("unlock")
+    return actions.lock(_number(words[0], "unlock"), False)
+
+
+def _kill(words: list[str]) -> Order:
+    if len(words) == 1:
+        words = ["-TERM", *words]
+    name = words[0].removeprefix("-").removeprefix("SIG").upper() if words else ""
+    if len(words) != 2 or name not in actions.SIGNALS:
+        _wrong("kill")
+    return actions.signal(_number(words[1], "kill"), name)
+
+
+def _renice(words: list[str]) -> Order:
+    found = [word for word in words if word not in ("-n", "-p")]
+    if len(found) != 2 or not -20 <= _number(found[0], "renice") <= 19:
+        _wrong("renice")
+    return actions.renice(_number(found[1], "renice"), int(found[0]))
+
+
+def _theme(words: list[str]) -> Order:
+    if len(words) != 1 or words[0] not in THEMES:
+        _wrong("theme")
+    return Dress(THEMES[words[0]])
+
+
+def _mosctl(words: list[str]) -> Order:
+    verb = words[0] if words else ""
+    for row in actions.known_switches():
+        if verb in (row.name, f"no{row.name}") and len(words) == 1:
+            return actions.switch(row, verb == row.name)
+    if verb == "setspeed" and len(words) == 2:
+        return actions.set_speed(_number(words[1], "mosctl"))
+    if verb in ("status", "whois") and len(words) <= 2:
+        return Look(words[1] if len(words) == 2 else "")
+    if verb in ("expel", "bring") and len(words) == 1:
+        return actions.expel() if verb == "expel" else actions.bring()
+    raise UsageError(detail=_("mosctl has no such verb here: “{verb}”.").format(verb=" ".join(words)))
+
+
+_PARSERS: dict[str, Callable[[list[str]], Order]] = {
+    "migrate": _migrate,
+    "lock": _lock,
+    "unlock": _unlock,
+    "kill": _kill,
+    "renice": _renice,
+    "theme": _theme,
+    "mosctl": _mosctl,
+}
+
+
+def suggestions() -> list[str]:
+    """Beginnings of lines, for completion."""
+    found = ["migrate ", "lock ", "unlock ", "kill -", "renice -n ", "mosctl expel", "mosctl bring"]
+    for row in actions.known_switches():
+        found += [f"mosctl {row.name}", f"mosctl no{row.name}"]
+    found += ["mosctl setspeed ", "mosctl status ", *(f"theme {name}" for name in THEMES)]
+    return [*found, *PAGES, "pause", "copy", "help", "quit"]

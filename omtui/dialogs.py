@@ -1,0 +1,165 @@
+"""Small windows in front of a screen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import VerticalScroll
+from textual.content import Content
+from textual.events import Click
+from textual.screen import ModalScreen
+from textual.widgets import Input, Static
+
+from omtools.i18n import _
+from omtui.clickable import clickable
+from omtui.cluster.rows import CHOICE_COLUMNS, cell_of
+from omtui.model import Node
+from omtui.sheet import Sheet
+
+_CSS = """
+    {name} {{ align: center middle; background: $background 50%; }}
+    {name} > VerticalScroll {{
+        width: auto; min-width: 30; max-width: 96%; height: auto; max-height: 96%;
+        border: round $primary; padding: 0 1; background: $surface;
+    }}
+    {name} Static {{ width: auto; max-width: 100%; }}
+"""
+
+
+class Show(ModalScreen[None]):
+    """Something to read; any key closes it."""
+
+    DEFAULT_CSS = _CSS.format(name="Show")
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,q,Q,enter,space,question_mark,f1", "close", show=False)
+    ]
+
+    def __init__(self, title: str, text: str) -> None:
+        super().__init__()
+        self._title = title
+        self._text = text
+
+    def compose(self) -> ComposeResult:
+        """A frame with the text in it."""
+        with VerticalScroll() as frame:
+            frame.border_title = Content(self._title)
+            frame.border_subtitle = Content(_("Esc closes this"))
+            yield Static(Content(self._text))
+
+    def action_close(self) -> None:
+        """Away with it."""
+        self.dismiss(None)
+
+    def on_click(self, event: Click) -> None:
+        """Beside the frame too."""
+        if self.get_widget_at(event.screen_x, event.screen_y)[0] is self:
+            self.dismiss(None)
+
+
+class Ask(ModalScreen[bool]):
+    """A question that is answered with yes or no."""
+
+    DEFAULT_CSS = _CSS.format(name="Ask")
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("y,s,enter", "answer(True)", show=False),  # s: sí
+        Binding("n,escape,q", "answer(False)", show=False),
+    ]
+
+    def __init__(self, question: str, command: str) -> None:
+        super().__init__()
+        self._question = question
+        self._command = command
+
+    def compose(self) -> ComposeResult:
+        """The question, the command line that does the same, and two answers to click on."""
+        with VerticalScroll():
+            yield Static(Content(self._question))
+            if self._command:
+                yield Static(Content(f"$ {self._command}"))
+            yes = clickable("screen.answer(True)", (_("[y] yes"), "bold"))
+            no = clickable("screen.answer(False)", (_("[n] no"), "bold"))
+            yield Static(Content.assemble(yes, "   ", no))
+
+    def action_answer(self, yes: bool) -> None:
+        """It is decided."""
+        self.dismiss(yes)
+
+
+class AskText(ModalScreen[str]):
+    """A question that is answered with a word; "" for none."""
+
+    DEFAULT_CSS = _CSS.format(name="AskText")
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", show=False)]
+
+    def __init__(self, question: str, given: str = "") -> None:
+        super().__init__()
+        self._question = question
+        self._given = given
+
+    def compose(self) -> ComposeResult:
+        """The question and a line for the answer."""
+        with VerticalScroll():
+            yield Static(Content(self._question))
+            yield Input(self._given, compact=True)
+
+    def on_mount(self) -> None:
+        """Type at once; what stands there is replaced by that."""
+        self.query_one(Input).focus()
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Enter."""
+        self.dismiss(event.value.strip())
+
+    def action_leave(self) -> None:
+        """Escape."""
+        self.dismiss("")
+
+
+class Choose(ModalScreen[str]):
+    """A node to choose, or home, or the best place: openMosixview's migrator window; "" for none."""
+
+    DEFAULT_CSS = (
+        _CSS.format(name="Choose")
+        + """
+    Choose > VerticalScroll { width: 50; }
+    Choose Sheet { height: 12; }
+    """
+    )
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("h", "choose('home')", show=False),
+        Binding("b", "choose('balance')", show=False),
+        Binding("escape,q", "choose('')", show=False),
+    ]
+
+    def __init__(self, question: str, nodes: Sequence[Node], own: int) -> None:
+        super().__init__()
+        self._question = question
+        self._shown = nodes
+        self._own = own
+
+    def compose(self) -> ComposeResult:
+        """The nodes that are up."""
+        with VerticalScroll():
+            yield Static(Content(self._question))
+            yield Sheet[Node](CHOICE_COLUMNS, cell_of(lambda: self._own), lambda node: node.view.number)
+            home = clickable("screen.choose('home')", (_("[h] home"), "bold"))
+            best = clickable("screen.choose('balance')", (_("[b] where it runs best"), "bold"))
+            yield Static(Content.assemble(home, "   ", best))
+
+    def on_mount(self) -> None:
+        """Fill the list."""
+        self.query_one(Sheet).show(self._shown)
+        self.query_one(Sheet).focus()
+
+    def on_sheet_selected(self, event: Sheet.Selected) -> None:
+        """A node it is."""
+        event.stop()
+        node: Node | None = self.query_one(Sheet).current
+        self.dismiss(str(node.view.number) if node is not None else "")
+
+    def action_choose(self, what: str) -> None:
+        """Something else than a node."""
+        self.dismiss(what)

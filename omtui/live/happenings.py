@@ -1,0 +1,138 @@
+"""What happens, in sentences and figures. Pure."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from omtools.agent import api
+from omtools.cluster.load import status_words
+from omtools.i18n import N_, _
+from omtui.cells import bar, curve, rate_of, size_of
+from omtui.columns import Cell, Column
+from omtui.model import Process, State
+from omtui.moving import Move
+from omtui.spans import Line, Role, Span
+
+AWAY_COLUMNS = (
+    Column("pid", N_("PID"), 7, right=True),
+    Column("node", N_("NODE"), 5, right=True),
+    Column("phase", N_("PHASE"), 8, rank=3),
+    Column("rate", N_("CALLS/S"), 7, right=True),
+    Column("history", N_("last calls"), 14, rank=2),
+    Column("calls", N_("CALLS"), 7, right=True, rank=4),
+    Column("command", N_("COMMAND"), 0),
+)
+EVENT_COLUMNS = (Column("when", N_("TIME"), 8), Column("what", N_("WHAT HAPPENED"), 0))
+
+# Upper ends of the classes of freezing times, milliseconds; the last class has none
+_CLASSES = (10, 20, 50, 100, 200, 500)
+
+_PHASES = {
+    "linking": N_("{process} is being linked to {node}"),
+    "freezing": N_("{process} is stopped, its image is being taken"),
+    "sending": N_("{process}: its image travels"),
+    "away": N_("{process} runs on {node}: {size}, frozen {ms:.0f} ms"),
+    "coming": N_("{process} is on its way"),
+    "home": N_("{process} runs at home again: {size}, frozen {ms:.0f} ms"),
+    "ended": N_("{process} ended"),
+    "failed": N_("{process} could not be moved"),
+}
+
+
+class Happening(NamedTuple):
+    """An event as a row."""
+
+    when: float
+    text: str
+    role: Role
+
+
+def happenings(state: State, wanted: str = "") -> list[Happening]:
+    """All that is remembered, oldest first, with the wanted text in it."""
+    found = [Happening(when, *sentence_of(event, state)) for when, event in state.happened]
+    text = wanted.strip().lower()
+    return [row for row in found if text in row.text.lower()] if text else found
+
+
+def sentence_of(event: api.Event, state: State) -> tuple[str, Role]:
+    """An event for people."""
+    if isinstance(event, api.SwitchChanged):
+        words = " ".join(status_words(event.status))
+        return _("{node}: {words}").format(node=state.name_of(event.node), words=words), "locked"
+    if isinstance(event, api.Decided):
+        return _decided(event, state), "dim"
+    info = event.process
+    template = _PHASES.get(info.phase, "{process}: {phase}")
+    said = _(template).format(
+        process=_("Process {pid}").format(pid=info.local_pid),
+        node=state.name_of(info.where),
+        size=size_of(info.bytes),
+        ms=info.frozen_ms,
+        phase=info.phase,
+    )
+    if info.reason:
+        said += f" ({info.reason})"
+    role: Role = "trouble" if info.phase == "failed" else "guest" if info.role == "guest" else "away"
+    return said + ".", role
+
+
+def _decided(event: api.Decided, state: State) -> str:
+    about = _("Process {pid}").format(pid=event.pid) if event.pid else _("This node")
+    target = f" → {state.name_of(event.target)}" if event.target else ""
+    return f"{about}: {_(event.what)}{target}" + (f" ({event.reason})" if event.reason else "")
+
+
+def event_cell(row: Happening, column: Column, _width: int) -> Span:
+    """A cell of the list of events."""
+    if column.key == "when":
+        return Span(time.strftime("%H:%M:%S", time.localtime(row.when)), "dim")
+    return Span(row.text, row.role)
+
+
+def busiest(state: State, wanted: str = "") -> list[Process]:
+    """What is away or a guest here, the one with the most calls first."""
+    text = wanted.strip().lower()
+    found = [process for process in state.processes if process.migrated]
+    if text:
+        found = [one for one in found if text in one.command.lower() or text == str(one.pid)]
+    return sorted(found, key=lambda process: (-process.rate, process.pid))
+
+
+def away_cell(state: State) -> Cell[Process]:
+    """What stands in a cell of the list of processes that are away."""
+
+    def found(process: Process, column: Column, width: int) -> Span:
+        role: Role = "guest" if process.guest else "away"
+        if column.key == "history":
+            pace = state.paces.get(("guest" if process.guest else "deputy", process.pid))
+            rates = pace.history if pace is not None else ()
+            return Span(curve(list(rates), width, max(1.0, *rates, 1.0)), "bar")
+        texts = {
+            "pid": str(process.pid),
+            "node": str(process.home if process.guest else process.node),
+            "phase": _(process.phase),
+            "rate": rate_of(process.rate),
+            "calls": str(process.calls),
+            "command": process.command,
+        }
+        return Span(texts[column.key], role if column.key in ("pid", "node") else "plain")
+
+    return found
+
+
+def freezing_lines(moves: Iterable[Move], width: int) -> list[Line]:
+    """How long processes stood still when they moved: a class per line, with a bar."""
+    times = [move.frozen_ms for move in moves if move.frozen_ms > 0]
+    counts = [0] * (len(_CLASSES) + 1)
+    for ms in times:
+        counts[next((i for i, end in enumerate(_CLASSES) if ms < end), len(_CLASSES))] += 1
+    names = [f"< {end} ms" for end in _CLASSES] + [f"≥ {_CLASSES[-1]} ms"]
+    most = max(counts, default=0)
+    lines: list[Line] = [(Span(_("frozen while moving, {n} moves seen").format(n=len(times)), "title"),)]
+    room = max(1, width - 16)
+    for name, count in zip(names, counts, strict=True):
+        drawn = bar(count / most if most else 0.0, room)
+        lines.append((Span(f"{name:>9} ", "axis"), Span(f"{count:>4} "), Span(drawn, "bar")))
+    return lines

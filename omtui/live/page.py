@@ -1,0 +1,120 @@
+"""What happens at this moment: calls done at home, how long moves take, every event as it comes."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal
+from textual.strip import Strip
+from textual.widget import Widget
+
+from omtools.i18n import N_
+from omtui import actions
+from omtui.live.happenings import (
+    AWAY_COLUMNS,
+    EVENT_COLUMNS,
+    Happening,
+    away_cell,
+    busiest,
+    event_cell,
+    freezing_lines,
+    happenings,
+)
+from omtui.model import Process
+from omtui.page import Page
+from omtui.paint import Canvas
+from omtui.sheet import Sheet
+from omtui.spans import Line
+
+
+class Drawing(Canvas, can_focus=False):
+    """Some lines."""
+
+    def __init__(self, id: str) -> None:  # noqa: A002 - Textual's own name for it
+        super().__init__(id=id)
+        self._lines: list[Line] = []
+
+    def show(self, lines: list[Line]) -> None:
+        """Show others."""
+        if lines != self._lines:
+            self._lines = lines
+            self.refresh()
+
+    def render_line(self, y: int) -> Strip:
+        """One of them."""
+        return self.strip_of(self._lines[y] if y < len(self._lines) else (), self.size.width)
+
+
+class LivePage(Page):
+    """Events."""
+
+    NAME = "live"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("h", "home", N_("home"), tooltip=N_("call home"), id="live.home"),
+        Binding(
+            "F", "follow", N_("follow"), tooltip=N_("to the latest event, and stay there"), id="live.follow"
+        ),
+    ]
+    DEFAULT_CSS = """
+    LivePage > Horizontal { height: 9; }
+    LivePage #away { width: 3fr; height: 100%; }
+    LivePage #freezing { width: 2fr; height: 100%; padding-left: 1; }
+    LivePage #events { height: 1fr; }
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.follows = True
+
+    def body(self) -> ComposeResult:
+        """Processes and freezing times above, events below."""
+        with Horizontal():
+            yield Sheet[Process](AWAY_COLUMNS, away_cell(self.state), lambda one: one.pid, id="away")
+            yield Drawing("freezing")
+        yield Sheet[Happening](EVENT_COLUMNS, event_cell, lambda row: row, id="events")
+
+    @property
+    def away(self) -> Sheet[Process]:
+        """Processes that are not at home."""
+        return self.query_one("#away", Sheet)
+
+    @property
+    def events(self) -> Sheet[Happening]:
+        """What happened."""
+        return self.query_one("#events", Sheet)
+
+    @property
+    def chosen(self) -> list[Process]:
+        """What actions are for."""
+        return self.away.chosen
+
+    def first_focus(self) -> Widget | None:
+        """The processes."""
+        return self.away
+
+    def draw_body(self) -> None:
+        """All three parts."""
+        self.away.show(busiest(self.state, self.wanted))
+        drawing = self.query_one(Drawing)
+        drawing.show(freezing_lines(self.state.moves, drawing.size.width))
+        events = self.events
+        events.show(happenings(self.state, self.wanted))
+        if self.follows:
+            events.action_move(len(events.rows))
+
+    def on_sheet_moved(self, _event: Sheet.Moved) -> None:
+        """Whoever looks at an older event is not taken away from it."""
+        events = self.events
+        if events.has_focus:
+            self.follows = events.cursor >= len(events.rows) - 1
+
+    def action_follow(self) -> None:
+        """To the latest event."""
+        self.follows = True
+        self.draw_body()
+
+    def action_home(self) -> None:
+        """Call the process home."""
+        self.omtui.perform([actions.migrate(process.pid, "home") for process in self.chosen])

@@ -1,0 +1,132 @@
+"""The processes of this machine: what the API does not tell (names, parents, states), signals, priorities.
+
+Source: proc(5), /proc/PID/stat and /proc/PID/cmdline.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import NamedTuple, Protocol
+
+from omtools.errors import NoSuchProcess, OmError
+from omtools.i18n import _
+from omtui.actions import SignalName
+
+_PIECE = 4096  # of a command line; nobody reads more on a screen
+
+
+class LocalProcess(NamedTuple):
+    """A process of this machine.
+
+    Attributes:
+        pid: here.
+        ppid: its parent's.
+        uid: its owner.
+        state: one letter, as ps has it.
+        command: its command line, or its name in brackets.
+    """
+
+    pid: int
+    ppid: int
+    uid: int
+    state: str
+    command: str
+
+
+class Machine(Protocol):
+    """Where processes live; `ThisMachine` is the real one."""
+
+    def processes(self) -> list[LocalProcess]:
+        """All that can be seen now."""
+
+    def signal(self, pid: int, name: SignalName) -> None:
+        """Send a signal.
+
+        Raises:
+            OmError: it cannot be sent.
+        """
+
+    def renice(self, pid: int, nice: int) -> None:
+        """Set a nice value.
+
+        Raises:
+            OmError: it cannot be set.
+        """
+
+    def cantmove(self, pid: int) -> str:
+        """Why a process that is at home here could not migrate now, "" if nothing is in the way."""
+
+
+class ThisMachine:
+    """The machine on which this program runs."""
+
+    def processes(self) -> list[LocalProcess]:
+        """All that /proc shows, except kernel threads."""
+        return local_processes()
+
+    def signal(self, pid: int, name: SignalName) -> None:
+        """As kill(2). Raises OmError."""
+        try:
+            os.kill(pid, signal.Signals[f"SIG{name}"])
+        except OSError as error:
+            raise _refused(pid, error) from None
+
+    def renice(self, pid: int, nice: int) -> None:
+        """As setpriority(2). Raises OmError."""
+        try:
+            os.setpriority(os.PRIO_PROCESS, pid, nice)
+        except OSError as error:
+            raise _refused(pid, error) from None
+
+    def cantmove(self, pid: int) -> str:
+        """By /proc alone: the process is not touched."""
+        from omtools.image.survey import survey  # noqa: PLC0415 - only where somebody asks
+
+        try:
+            survey(pid)
+        except OmError as error:
+            return str(error.fields.get("reason", "")) or str(error)
+        except (OSError, ValueError, KeyError):  # another user's, or it ended meanwhile
+            return _("its owner alone can see that")
+        return ""
+
+
+def _refused(pid: int, error: OSError) -> OmError:
+    if isinstance(error, ProcessLookupError):
+        return NoSuchProcess(pid=pid)
+    return OmError(detail=_("Process {pid}: {why}.").format(pid=pid, why=error.strerror or str(error)))
+
+
+def local_processes() -> list[LocalProcess]:
+    """All that can be seen now, except kernel threads."""
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                process = _look(int(name))
+            except (OSError, ValueError, IndexError):  # it has ended meanwhile
+                continue
+            if process is not None:
+                found.append(process)
+    return found
+
+
+def _look(pid: int) -> LocalProcess | None:
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        uid = os.fstat(file.fileno()).st_uid
+        line = file.read()
+    name = line[line.index(b"(") + 1 : line.rindex(b")")].decode(errors="replace")
+    rest = line[line.rindex(b")") + 2 :].split()
+    ppid = int(rest[1])
+    if pid == 2 or ppid == 2:  # kthreadd and its children
+        return None
+    with open(f"/proc/{pid}/cmdline", "rb") as file:
+        words = file.read(_PIECE)
+    command = words.rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace")
+    return LocalProcess(pid, ppid, uid, rest[0].decode(), printable(command) or f"[{printable(name)}]")
+
+
+def printable(text: str) -> str:
+    """The text without what would move the cursor."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else "·" for c in text)

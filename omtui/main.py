@@ -1,0 +1,90 @@
+"""``omtui``: the cluster on one screen."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from typing import TYPE_CHECKING
+
+from omtools.agent.client import Client
+from omtools.commands._common import parser, run
+from omtools.errors import BadKeys
+from omtools.i18n import _
+from omtui.commandline import PAGES, THEMES
+
+if TYPE_CHECKING:
+    from omtui.app import Omtui
+    from omtui.source import Source
+
+
+def options() -> argparse.ArgumentParser:
+    """The command line."""
+    made = parser("omtui", _("The cluster on one screen: nodes, processes, moves. `?` shows the keys."))
+    made.add_argument("--page", choices=PAGES, default="cluster", help=_("the screen to begin with"))
+    made.add_argument("--theme", choices=sorted(THEMES), help=_("colours; NO_COLOR is obeyed too"))
+    made.add_argument("--read-only", action="store_true", help=_("look, and change nothing"))
+    made.add_argument("--demo", action="store_true", help=_("show a made-up cluster"))
+    made.add_argument("--demo-nodes", type=int, metavar="N", default=8, help=_("how many nodes it has"))
+    made.add_argument(
+        "--demo-processes", type=int, metavar="N", default=60, help=_("how many processes it has")
+    )
+    made.add_argument("--list-keys", action="store_true", help=_("print all keys and their names, and end"))
+    made.add_argument("--once", action="store_true", help=_("print the nodes as text and end"))
+    return made
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns its exit status."""
+    return run(_omtui, arguments)
+
+
+def _omtui(arguments: list[str]) -> int:
+    given = options().parse_args(arguments)
+    if given.list_keys:
+        from omtui.keynames import all_keys  # noqa: PLC0415 - Textual is not loaded before it is needed
+
+        print("\n".join(f"{name:<24} {keys:<16} {what}" for name, keys, what in all_keys()))
+        return 0
+    if given.once:
+        from omtui.plain import nodes_as_text  # noqa: PLC0415
+
+        with Client(name="omtui") as agent:
+            print(nodes_as_text(agent))
+        return 0
+    if given.demo:
+        return asyncio.run(_demo(given))
+    with Client(name="omtui"):  # without an agent it ends here, with a sentence on the terminal
+        pass
+    from omtui.source import Source  # noqa: PLC0415
+
+    return _application(given, Source()).run() or 0
+
+
+def _application(given: argparse.Namespace, source: Source) -> Omtui:
+    from omtui.app import Omtui  # noqa: PLC0415
+    from omtui.host import need_terminal  # noqa: PLC0415
+    from omtui.keynames import all_keys  # noqa: PLC0415
+    from omtui.keys import FILE, own_keys  # noqa: PLC0415
+
+    need_terminal("omtui")
+    keys = own_keys()
+    unknown = sorted(set(keys) - {name for name, _keys, _what in all_keys()})
+    if unknown:
+        raise BadKeys(path=FILE, why=_("there is nothing called “{name}”").format(name=unknown[0]))
+    theme = THEMES.get(given.theme or "", "")
+    return Omtui(source, keys, read_only=given.read_only, page=given.page, theme=theme)
+
+
+async def _demo(given: argparse.Namespace) -> int:
+    from omtui.simulated import SimulatedAgent, SimulatedMachine  # noqa: PLC0415
+    from omtui.source import Source  # noqa: PLC0415
+    from omtui.world import World  # noqa: PLC0415
+
+    async with SimulatedAgent(World(max(1, given.demo_nodes), max(0, given.demo_processes))) as agent:
+        source = Source(agent.socket, machine=SimulatedMachine(agent))
+        return await _application(given, source).run_async() or 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

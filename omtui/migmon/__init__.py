@@ -1,0 +1,1 @@
+"""The showpiece: nodes in a circle, processes that move between them."""

@@ -1,0 +1,374 @@
+"""What screens show, without screens: the cluster's state, as the API told it, with short histories. Pure."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from omtools.agent import api
+from omtools.cluster.load import UP, status_words
+from omtui.local import LocalProcess
+from omtui.moving import Key, Move, Pace, key_of, move_from_home, paces_after
+
+HISTORY = 60  # pictures that are remembered per node, one a second
+
+_UNKNOWN = "?"
+_DECISIONS = 1000  # that are remembered
+_HAPPENED = 2000  # events that are remembered
+_MOVES = 500  # that are remembered
+
+
+@dataclass(slots=True)
+class Node:
+    """A node with its recent past.
+
+    Attributes:
+        view: what is known now.
+        loads: standard units, oldest first.
+        memory: used share, 0 to 1, oldest first.
+    """
+
+    view: api.NodeView
+    loads: deque[float] = field(default_factory=lambda: deque(maxlen=HISTORY))
+    memory: deque[float] = field(default_factory=lambda: deque(maxlen=HISTORY))
+
+    @property
+    def up(self) -> bool:
+        """Whether it takes part at this moment."""
+        return is_up(self.view)
+
+    @property
+    def words(self) -> str:
+        """Its state for people: what sets it apart from an ordinary live node, else UP."""
+        if not self.up:
+            return self.view.state or _UNKNOWN
+        rest = [word for word in status_words(self.view.status) if word not in ("CONF", "UP")]
+        return " ".join(rest) or "UP"
+
+
+def is_up(view: api.NodeView) -> bool:
+    """Whether the node takes part at this moment."""
+    return bool(view.status & UP) and view.state in ("up", "")
+
+
+def used_memory(view: api.NodeView) -> int:
+    """Bytes a newcomer cannot have."""
+    return max(0, view.mem_total - view.mem_available)
+
+
+def memory_share(view: api.NodeView) -> float:
+    """Used share of a node's memory, 0 to 1."""
+    return min(1.0, used_memory(view) / view.mem_total) if view.mem_total else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """The cluster in figures; loads and memory are of the nodes that are up."""
+
+    nodes: int = 0
+    up: int = 0
+    cpus: int = 0
+    load: float = 0.0
+    mem_total: int = 0
+    mem_used: int = 0
+    guests: int = 0
+    away: int = 0
+
+
+def totals(nodes: Iterable[api.NodeView]) -> Totals:
+    """Sum up."""
+    number = up = cpus = mem_total = mem_used = guests = away = 0
+    load = 0.0
+    for view in nodes:
+        number += 1
+        if not is_up(view):
+            continue
+        up += 1
+        cpus += view.cpus
+        load += view.load
+        mem_total += view.mem_total
+        mem_used += used_memory(view)
+        guests += view.guests
+        away += view.away
+    return Totals(number, up, cpus, load, mem_total, mem_used, guests, away)
+
+
+def efficiency(loads: Iterable[float]) -> int:
+    """How evenly the load is spread, in percent: 100 where all nodes have the same.
+
+    The mean over the highest: the share of the time that the nodes would work if each had to wait for the
+    one with the most to do (the usual measure of load balance in parallel computing, and what openMosixview
+    called load-balancing efficiency).
+    """
+    known = list(loads)
+    highest = max(known, default=0.0)
+    return round(100 * sum(known) / len(known) / highest) if highest > 0 else 100
+
+
+NODE_KEYS = ("number", "name", "status", "cpus", "speed", "load", "memory", "guests", "away")
+
+
+def _node_key(node: Node, key: str) -> tuple[object, ...]:
+    view = node.view
+    if key == "name":
+        return (view.name.lower(), view.number)
+    if key == "status":
+        return (not node.up, node.words, view.number)
+    if key == "memory":
+        return (memory_share(view), view.number)
+    return (getattr(view, key), view.number)
+
+
+def sorted_nodes(nodes: Iterable[Node], key: str = "number", backwards: bool = False) -> list[Node]:
+    """Nodes in order of one of `NODE_KEYS`."""
+    return sorted(nodes, key=lambda node: _node_key(node, key), reverse=backwards)
+
+
+def matching_nodes(nodes: Iterable[Node], wanted: str) -> list[Node]:
+    """Those whose name, number, address or state has the text in it."""
+    text = wanted.strip().lower()
+    if not text:
+        return list(nodes)
+    return [
+        node
+        for node in nodes
+        if text in node.view.name.lower()
+        or text == str(node.view.number)
+        or text in node.view.address
+        or text in node.words.lower()
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A process as the screens show it.
+
+    Attributes:
+        pid: on this node.
+        home: number of its home node.
+        node: 0 if it runs here, else the number of the node that executes it.
+        guest: its home is elsewhere.
+        known: the agent has something to tell of it.
+        rate: system calls done at home for it, per second.
+        depth: in the tree of parents and children, 0 in a flat list.
+    """
+
+    pid: int
+    ppid: int = 0
+    uid: int = 0
+    state: str = ""
+    command: str = ""
+    home: int = 0
+    node: int = 0
+    guest: bool = False
+    known: bool = False
+    locked: bool = False
+    phase: str = ""
+    reason: str = ""
+    moves: int = 0
+    calls: int = 0
+    bytes: int = 0
+    frozen_ms: float = 0.0
+    rate: float = 0.0
+    depth: int = 0
+
+    @property
+    def migrated(self) -> bool:
+        """It is not where it is at home."""
+        return self.guest or self.node != 0
+
+    @property
+    def marks(self) -> str:
+        """M migrated, G guest, L locked."""
+        place = "G" if self.guest else "M" if self.node else "-"
+        return place + ("L" if self.locked else "-")
+
+
+def process_of(
+    info: api.ProcessInfo, own: int, seen: LocalProcess | None = None, rate: float = 0.0
+) -> Process:
+    """What the API and /proc know of a process, as one."""
+    return Process(
+        pid=info.local_pid,
+        ppid=seen.ppid if seen else 0,
+        uid=info.uid,
+        state=seen.state if seen else "",
+        command=seen.command if seen else "",
+        home=info.home,
+        node=0 if info.where == own else info.where,
+        guest=info.role == "guest",
+        known=True,
+        locked=info.locked,
+        phase=info.phase,
+        reason=info.reason,
+        moves=info.moves,
+        calls=info.calls_forwarded,
+        bytes=info.bytes,
+        frozen_ms=info.frozen_ms,
+        rate=rate,
+    )
+
+
+def merged(
+    infos: Iterable[api.ProcessInfo],
+    local: Iterable[LocalProcess],
+    own: int,
+    paces: Mapping[Key, Pace] | None = None,
+) -> list[Process]:
+    """All processes, from what the agent lists and what /proc shows, by pid."""
+    told = {info.local_pid: info for info in infos}
+    found = []
+    for seen in local:
+        info = told.pop(seen.pid, None)
+        if info is None:
+            found.append(Process(seen.pid, seen.ppid, seen.uid, seen.state, seen.command, own))
+        else:
+            found.append(process_of(info, own, seen, _rate(info, paces)))
+    found.extend(process_of(info, own, None, _rate(info, paces)) for info in told.values())
+    found.sort(key=lambda process: process.pid)
+    return found
+
+
+def _rate(info: api.ProcessInfo, paces: Mapping[Key, Pace] | None) -> float:
+    pace = paces.get(key_of(info)) if paces else None
+    return pace.rate if pace else 0.0
+
+
+PROCESS_KEYS = ("pid", "node", "marks", "state", "moves", "rate", "bytes", "frozen_ms", "reason", "command")
+
+
+def sorted_processes(found: Iterable[Process], key: str = "pid", backwards: bool = False) -> list[Process]:
+    """Processes in order of one of `PROCESS_KEYS`; equal ones by pid."""
+    by_pid = sorted(found, key=lambda process: process.pid)
+    return sorted(by_pid, key=lambda process: getattr(process, key), reverse=backwards)
+
+
+def matching_processes(found: Iterable[Process], wanted: str) -> list[Process]:
+    """Those whose command, pid, node or reason has the text in it."""
+    text = wanted.strip().lower()
+    if not text:
+        return list(found)
+    return [
+        process
+        for process in found
+        if text in process.command.lower()
+        or text == str(process.pid)
+        or (process.node and text == str(process.node))
+        or text in process.reason.lower()
+    ]
+
+
+@dataclass(slots=True)
+class State:
+    """All that is known of the cluster, from the node where one asks.
+
+    Attributes:
+        own: that node's number.
+        nodes: by number.
+        report: that node's own account, with what views do not have.
+        infos: what the agent tells of processes, by role and local pid.
+        processes: all, by pid.
+        decisions: the balancer's and the usher's latest, by pid, 0 for those about the node.
+        paces: how many calls each process that is away has had done at home.
+        happened: what subscribers were told, the latest last, with the seconds since the epoch.
+        moves: processes seen to have moved, the latest last.
+        trouble: one sentence, while the agent cannot be asked.
+        heard: how many pictures of the nodes came so far.
+    """
+
+    own: int = 0
+    nodes: dict[int, Node] = field(default_factory=dict)
+    report: api.NodeReport | None = None
+    infos: dict[tuple[str, int], api.ProcessInfo] = field(default_factory=dict)
+    local: list[LocalProcess] = field(default_factory=list)
+    processes: list[Process] = field(default_factory=list)
+    decisions: dict[int, api.Decided] = field(default_factory=dict)
+    paces: dict[Key, Pace] = field(default_factory=dict)
+    happened: deque[tuple[float, api.Event]] = field(default_factory=lambda: deque(maxlen=_HAPPENED))
+    moves: deque[Move] = field(default_factory=lambda: deque(maxlen=_MOVES))
+    trouble: str = ""
+    heard: int = 0
+
+    def hear_views(self, views: api.NodeViews) -> None:
+        """A new picture of all nodes; those it does not have are gone."""
+        self.own = views.own
+        nodes: dict[int, Node] = {}
+        for view in views.nodes:
+            node = self.nodes.get(view.number)
+            if node is None:
+                node = Node(view)
+            node.view = view
+            up = is_up(view)
+            node.loads.append(view.load if up else 0.0)
+            node.memory.append(memory_share(view) if up else 0.0)
+            nodes[view.number] = node
+        self.nodes = nodes
+        self.heard += 1
+
+    def hear_processes(self, listing: api.ProcessList, local: list[LocalProcess], now: float) -> None:
+        """A new picture of all processes."""
+        self.own = listing.node
+        infos = {key_of(info): info for info in listing.processes}
+        for key, info in infos.items():
+            self._notice_move(self.infos.get(key), info, now)
+        self.infos = infos
+        self.local = local
+        self.paces = paces_after(self.paces, infos.values(), now)
+        self.processes = merged(listing.processes, local, self.own, self.paces)
+
+    def _notice_move(self, before: api.ProcessInfo | None, info: api.ProcessInfo, now: float) -> None:
+        """Of a process that was not known before it is not known where it was."""
+        if before is not None and before.where != info.where:
+            self.moves.append(Move(now, info.local_pid, before.where, info.where, info.bytes, info.frozen_ms))
+
+    def hear_event(self, event: api.Event, now: float) -> bool:
+        """Something changed; returns whether a screen shows it.
+
+        The list of processes is put together again by `settle`, once for all that came.
+        """
+        self.happened.append((now, event))
+        if isinstance(event, api.SwitchChanged):
+            node = self.nodes.get(event.node)
+            if node is None:
+                return False
+            node.view = with_status(node.view, event.status)
+            return True
+        if isinstance(event, api.Decided):
+            self.decisions[event.pid] = event
+            while len(self.decisions) > _DECISIONS:
+                del self.decisions[next(iter(self.decisions))]
+            return True
+        key = key_of(event.process)
+        before = self.infos.get(key)
+        if before is None and event.process.where != event.process.home == self.own and not event.gone:
+            # The first that is heard of a process is that it is going away, or has just gone.
+            self.moves.append(move_from_home(event.process, now))
+        self._notice_move(before, event.process, now)
+        if event.gone:
+            return self.infos.pop(key, None) is not None
+        self.infos[key] = event.process
+        return True
+
+    def settle(self) -> None:
+        """Put the list of processes together again, after events."""
+        self.processes = merged(self.infos.values(), self.local, self.own, self.paces)
+
+    def name_of(self, number: int) -> str:
+        """A node's name, or its number if nobody told it yet."""
+        node = self.nodes.get(number)
+        return node.view.name if node else str(number)
+
+    def totals(self) -> Totals:
+        """The cluster in figures."""
+        return totals(node.view for node in self.nodes.values())
+
+    def efficiency(self) -> int:
+        """How evenly the load is spread over the nodes that are up, in percent."""
+        return efficiency(node.view.load for node in self.nodes.values() if node.up)
+
+
+def with_status(view: api.NodeView, status: int) -> api.NodeView:
+    """The view with other status bits."""
+    fields = {name: getattr(view, name) for name in view.__struct_fields__}
+    return api.NodeView(**{**fields, "status": status})

@@ -1,0 +1,77 @@
+"""What processes do away from home, from one picture to the next: moves, and calls per second. Pure."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from omtools.agent import api
+
+Key = tuple[str, int]  # role and local pid
+
+_PACES = 40  # pictures that are remembered per process
+
+
+class Move(NamedTuple):
+    """A process went from node to node.
+
+    Attributes:
+        when: it was seen, seconds since the epoch.
+        pid: local.
+        bytes: that travelled.
+        frozen_ms: how long it stood still.
+    """
+
+    when: float
+    pid: int
+    source: int
+    target: int
+    bytes: int
+    frozen_ms: float
+
+
+@dataclass(slots=True)
+class Pace:
+    """Calls that were done at home for one process.
+
+    Attributes:
+        calls: all so far.
+        when: that was so, seconds since the epoch.
+        rate: per second, between the last two pictures.
+        history: rates, the latest last.
+    """
+
+    calls: int
+    when: float
+    rate: float = 0.0
+    history: deque[float] = field(default_factory=lambda: deque(maxlen=_PACES))
+
+
+def key_of(info: api.ProcessInfo) -> Key:
+    """What tells it from all others of this node."""
+    return (info.role, info.local_pid)
+
+
+def move_from_home(info: api.ProcessInfo, now: float) -> Move:
+    """The first move of a process."""
+    return Move(now, info.local_pid, info.home, info.where, info.bytes, info.frozen_ms)
+
+
+def paces_after(before: Mapping[Key, Pace], infos: Iterable[api.ProcessInfo], now: float) -> dict[Key, Pace]:
+    """The paces once these were seen; of processes that are gone nothing is kept."""
+    after = {}
+    for info in infos:
+        key = key_of(info)
+        pace = before.get(key)
+        if pace is None:
+            pace = Pace(info.calls_forwarded, now)
+        elif now > pace.when:
+            # The count begins anew with each time away.
+            calls = info.calls_forwarded - pace.calls
+            pace.rate = (calls if calls >= 0 else info.calls_forwarded) / (now - pace.when)
+            pace.history.append(pace.rate)
+            pace.calls, pace.when = info.calls_forwarded, now
+        after[key] = pace
+    return after

@@ -1,0 +1,242 @@
+"""What all screens of omtui have: the tabs above, the last action and the keys below, two prompts."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, ClassVar, cast
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.content import Content
+from textual.css.query import NoMatches
+from textual.events import ScreenResume
+from textual.screen import Screen
+from textual.suggester import SuggestFromList
+from textual.widget import Widget
+from textual.widgets import Input, Static
+
+from omtools.i18n import N_, _
+from omtui.clickable import clickable
+from omtui.commandline import PAGES, SYNTAX, suggestions
+from omtui.dialogs import Show
+from omtui.model import Process, State
+from omtui.spans import as_columns
+
+if TYPE_CHECKING:
+    from omtui.app import Omtui
+
+TITLES = {
+    "cluster": N_("Cluster"),
+    "processes": N_("Processes"),
+    "migmon": N_("Migmon"),
+    "live": N_("Live"),
+}
+
+
+class Prompt(Input):
+    """The line for a filter or a command."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", show=False)]
+
+    def __init__(self) -> None:
+        super().__init__(compact=True, id="prompt")
+        self.mode = ""
+
+    def action_leave(self) -> None:
+        """Escape: as if nothing had been typed."""
+        cast(Page, self.screen).leave_prompt("")
+
+
+class Page(Screen[None]):
+    """A screen of omtui."""
+
+    NAME: ClassVar[str] = ""
+    LIST_KEYS: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("↑ ↓ j k", N_("one row up, down")),
+        ("PgUp PgDn g G", N_("a screen up, down; the first row, the last")),
+        ("space", N_("mark a row: what follows is done to all marked ones")),
+        ("enter", N_("open")),
+    )
+    DEFAULT_CSS = """
+    Page { layout: vertical; background: $background; }
+    Page > Static { height: 1; text-wrap: nowrap; text-overflow: ellipsis; }
+    Page > #tabs { background: $panel; }
+    Page > #trouble { color: $error; text-style: bold; display: none; }
+    Page > #said { height: auto; max-height: 3; text-wrap: wrap; display: none; }
+    Page > #said.-bad { color: $error; }
+    Page > #prompt { display: none; background: $surface; }
+    Page > #keys { background: $panel; }
+    """
+
+    def compose(self) -> ComposeResult:
+        """From top to bottom."""
+        yield Static(id="tabs")
+        yield Static(id="trouble")
+        yield from self.body()
+        yield Static(id="said")
+        yield Prompt()
+        yield Static(id="keys")
+
+    def body(self) -> ComposeResult:
+        """What is this screen's own."""
+        yield from ()
+
+    @property
+    def omtui(self) -> Omtui:
+        """The application."""
+        return cast("Omtui", self.app)
+
+    @property
+    def state(self) -> State:
+        """What is known of the cluster."""
+        return self.omtui.feed.state
+
+    @property
+    def wanted(self) -> str:
+        """The text by which the lists are filtered."""
+        return self.omtui.filters.get(self.NAME, "")
+
+    @property
+    def chosen(self) -> list[Process]:
+        """The processes that actions are for."""
+        return []
+
+    # ---------------------------------------------------------------------------------- drawing
+
+    def on_mount(self) -> None:
+        """The keys stay the same."""
+        self.query_one("#keys", Static).update(self._keys_line())
+
+    def on_screen_resume(self, _event: ScreenResume) -> None:
+        """It is seen again."""
+        self.omtui.page_changed()
+        self.draw_all()
+
+    def draw_all(self) -> None:
+        """Everything, after news or on being seen again."""
+        if self.is_mounted:
+            with contextlib.suppress(NoMatches):  # news may come while the screen is being taken down
+                self._draw_parts()
+
+    def _draw_parts(self) -> None:
+        self._put("#tabs", self._tabs_line())
+        trouble = self.query_one("#trouble", Static)
+        if trouble.display != bool(self.state.trouble):
+            trouble.display = bool(self.state.trouble)
+        if self.state.trouble:
+            self._put("#trouble", Content(self.state.trouble))
+        self.draw_said()
+        self.draw_body()
+
+    def _put(self, where: str, content: Content) -> None:
+        widget = self.query_one(where, Static)
+        if widget.content != content:
+            widget.update(content, layout=False)
+
+    def draw_body(self) -> None:
+        """What is this screen's own."""
+
+    def draw_said(self) -> None:
+        """The last action: its command line, and what came of it."""
+        widget = self.query_one("#said", Static)
+        said = self.omtui.said
+        content = Content.assemble(
+            (f"$ {said.command}  " if said.command else "", "bold"),
+            said.sentence,
+        )
+        if widget.content != content:
+            widget.set_class(said.bad, "-bad")
+            widget.display = bool(said.command or said.sentence)
+            widget.update(content)
+
+    def _tabs_line(self) -> Content:
+        parts: list[Content] = []
+        for number, name in enumerate(PAGES, 1):
+            look = "reverse" if name == self.NAME else ""
+            parts.append(clickable(f"app.go('{name}')", (f" {number} {_(TITLES[name])} ", look)))
+        words = [self.state.name_of(self.state.own)] if self.state.own else []
+        if self.wanted:
+            words.append(f"/{self.wanted}")
+        words += [_("READ-ONLY")] * self.omtui.read_only + [_("PAUSED")] * self.omtui.paused
+        words += [_("AGENT LOST")] * bool(self.state.trouble)
+        parts.append(Content("  " + "  ".join(words)))
+        return Content.assemble(*parts)
+
+    def shown_bindings(self) -> list[tuple[str, Binding, str]]:
+        """Keys, what they do and in whose name a click does it: the screen's, then the application's."""
+        found = []
+        for owner, where in ((type(self), "screen"), (type(self.app), "app")):
+            for given in owner.__dict__.get("BINDINGS", ()):
+                if isinstance(given, Binding) and given.description:
+                    found.append((self.omtui.key_of(given), given, where))
+        return found
+
+    def _keys_line(self) -> Content:
+        parts = []
+        for key, binding, where in self.shown_bindings():
+            if binding.show:
+                parts.append(
+                    clickable(
+                        f"{where}.{binding.action}", (key, "bold"), (f" {_(binding.description)}  ", "")
+                    )
+                )
+        return Content.assemble(*parts)
+
+    def help_text(self) -> str:
+        """All keys of this screen, and all that can be typed."""
+        rows = [(key, _(what)) for key, what in self.LIST_KEYS]
+        rows += [
+            (key, _(binding.tooltip or binding.description)) for key, binding, _w in self.shown_bindings()
+        ]
+        typed = [(f":{line}", _(what)) for line, what in SYNTAX]
+        return as_columns(rows) + "\n\n" + as_columns(typed)
+
+    def explain(self) -> None:
+        """Show them."""
+        self.app.push_screen(Show(_(TITLES[self.NAME]), self.help_text()))
+
+    # --------------------------------------------------------------------------------- prompts
+
+    def open_prompt(self, mode: str, given: str = "") -> None:
+        """Let something be typed: "/" a filter, ":" a command."""
+        prompt = self.query_one(Prompt)
+        prompt.mode = mode
+        prompt.suggester = SuggestFromList(suggestions()) if mode == ":" else None
+        prompt.placeholder = _("a command; Esc gives up") if mode == ":" else _("what rows must have in them")
+        prompt.value = given
+        prompt.cursor_position = len(given)
+        prompt.display = True
+        prompt.focus()
+
+    def leave_prompt(self, value: str) -> None:
+        """Enter or escape."""
+        prompt = self.query_one(Prompt)
+        mode, prompt.mode = prompt.mode, ""
+        prompt.display = False
+        first = self.first_focus()
+        if first is not None:
+            first.focus()
+        if mode == "/":
+            self.filter_by(value)
+        elif mode == ":" and value:
+            self.omtui.obey(value)
+
+    def first_focus(self) -> Widget | None:
+        """Where the keys go."""
+        return None
+
+    def filter_by(self, text: str) -> None:
+        """Show only rows with that text in them."""
+        self.omtui.filters[self.NAME] = text.strip()
+        self.draw_all()
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """The list follows what is typed."""
+        prompt = self.query_one(Prompt)
+        if event.input is prompt and prompt.mode == "/":
+            self.filter_by(event.value)
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Enter."""
+        if event.input is self.query_one(Prompt):
+            self.leave_prompt(event.value)

@@ -1,0 +1,140 @@
+"""The palette: every command of the API that is for people, and everything else the application can do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+from textual.command import DiscoveryHit, Hit, Hits, Provider
+
+from omtools.i18n import _
+from omtui import actions
+from omtui.actions import Action
+from omtui.commandline import PAGES, THEMES, Dress, Go, Look, Order, Plain
+from omtui.page import TITLES
+
+if TYPE_CHECKING:
+    from omtui.app import Omtui
+
+
+class Entry(NamedTuple):
+    """A line of the palette.
+
+    Attributes:
+        title: what it does.
+        command: the command line that does the same, or what else helps.
+        run: does it.
+    """
+
+    title: str
+    command: str
+    run: Callable[[], object]
+
+
+def entries(app: Omtui) -> list[Entry]:
+    """All there is to do now."""
+    return [*_node_entries(app), *_process_entries(app), *_other_entries(app)]
+
+
+def _entry(app: Omtui, title: str, action: Action) -> Entry:
+    return Entry(title, action.command, partial(app.follow, action))
+
+
+def _node_entries(app: Omtui) -> list[Entry]:
+    found = []
+    for row in actions.known_switches():
+        for on in (True, False):
+            state = _("on") if on else _("off")
+            title = _("Switch {name} {state}: {what}").format(name=row.name, state=state, what=_(row.what))
+            found.append(_entry(app, title, actions.switch(row, on)))
+    found.append(_entry(app, _("Expel: send all guests home"), actions.expel()))
+    found.append(_entry(app, _("Bring: call all own processes home"), actions.bring()))
+    found.append(_entry(app, _("Tell others the measured speed"), actions.set_speed(0)))
+    found.append(
+        Entry(
+            _("Tell others another speed"), "mosctl setspeed SPEED", partial(_type, app, "mosctl setspeed ")
+        )
+    )
+    for node in app.feed.state.nodes.values():
+        title = _("All about node {name}").format(name=node.view.name)
+        order = Look(str(node.view.number))
+        found.append(Entry(title, f"mosctl status {node.view.number}", partial(app.follow, order)))
+    return found
+
+
+def _process_entries(app: Omtui) -> list[Entry]:
+    chosen = [process.pid for process in app.page.chosen] if app.page is not None else []
+    if not chosen:
+        return [
+            Entry(_("Move a process"), "migrate PID NODE", partial(_type, app, "migrate ")),
+            Entry(_("Lock a process: the balancer leaves it alone"), "", partial(_type, app, "lock ")),
+            Entry(_("Unlock a process"), "", partial(_type, app, "unlock ")),
+            Entry(_("Send a signal to a process"), "kill -STOP PID", partial(_type, app, "kill -")),
+            Entry(_("Give a process another priority"), "renice", partial(_type, app, "renice -n ")),
+        ]
+    pid = chosen[0]
+    found = [
+        _entry(app, _("Call process {pid} home").format(pid=pid), actions.migrate(pid, "home")),
+        _entry(
+            app,
+            _("Let process {pid} run where it runs best").format(pid=pid),
+            actions.migrate(pid, "balance"),
+        ),
+        _entry(app, _("Lock process {pid}").format(pid=pid), actions.lock(pid, True)),
+        _entry(app, _("Unlock process {pid}").format(pid=pid), actions.lock(pid, False)),
+        Entry(
+            _("Give process {pid} another priority").format(pid=pid),
+            f"renice -n NICE -p {pid}",
+            partial(_type, app, "renice -n "),
+        ),
+    ]
+    for node in app.feed.state.nodes.values():
+        if node.up:
+            title = _("Move process {pid} to {node}").format(pid=pid, node=node.view.name)
+            found.append(_entry(app, title, actions.migrate(pid, str(node.view.number))))
+    for name in actions.SIGNALS:
+        title = _("Send SIG{name} to process {pid}").format(name=name, pid=pid)
+        found.append(_entry(app, title, actions.signal(pid, name)))
+    return found
+
+
+def _other_entries(app: Omtui) -> list[Entry]:
+    orders: list[tuple[str, str, Order]] = [
+        (_("Show {page}").format(page=_(TITLES[page])), f":{page}", Go(page)) for page in PAGES
+    ]
+    orders += [
+        (_("Colours: {name}").format(name=name), f":theme {name}", Dress(theme))
+        for name, theme in THEMES.items()
+    ]
+    orders += [
+        (_("Hold the picture, or go on"), ":pause", Plain("pause")),
+        (_("Copy the last command line"), ":copy", Plain("copy")),
+        (_("All keys of this screen"), ":help", Plain("help")),
+        (_("End"), ":quit", Plain("quit")),
+    ]
+    found = [Entry(title, typed, partial(app.follow, order)) for title, typed, order in orders]
+    found.append(Entry(_("Show only rows with a text in them"), "/", app.action_filter))
+    return found
+
+
+def _type(app: Omtui, given: str) -> None:
+    if app.page is not None:
+        app.page.open_prompt(":", given)
+
+
+class Everything(Provider):
+    """For Textual's palette."""
+
+    async def discover(self) -> Hits:
+        """Before anything is typed."""
+        for entry in entries(cast("Omtui", self.app)):
+            yield DiscoveryHit(entry.title, entry.run, help=entry.command)
+
+    async def search(self, query: str) -> Hits:
+        """What fits; the command lines are searched too."""
+        matcher = self.matcher(query)
+        for entry in entries(cast("Omtui", self.app)):
+            score = max(matcher.match(entry.title), matcher.match(entry.command) * 0.9)
+            if score > 0:
+                yield Hit(score, matcher.highlight(entry.title), entry.run, help=entry.command)

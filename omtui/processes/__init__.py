@@ -1,0 +1,1 @@
+"""The processes: where each runs, and sending them elsewhere."""
