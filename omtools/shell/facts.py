@@ -7,9 +7,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from omtools.cluster.load import BLOCK, UP
+from omtools.cluster.load import BLOCK, LSTAY, NOMFS, QUIET, STAY, UP
 
 HOME = "home"
+
+# Switches of mosctl by their bits in a node's status. (Its bit for files says that there are none of them.)
+SWITCHES: Mapping[str, int] = {"stay": STAY, "lstay": LSTAY, "block": BLOCK, "quiet": QUIET, "nomfs": NOMFS}
 
 ReadFile = Callable[[str, str], "str | None"]
 
@@ -54,6 +57,7 @@ class NodeFacts:
     status: int = 0
     load: float = 0.0
     guests: int = 0
+    speed: int = 0
     reaches: frozenset[str] = frozenset()
     misses: frozenset[str] = frozenset()
 
@@ -62,10 +66,9 @@ class NodeFacts:
         """Whether it takes part."""
         return bool(self.status & UP)
 
-    @property
-    def blocked(self) -> bool:
-        """Whether it refuses guests."""
-        return bool(self.status & BLOCK)
+    def is_set(self, switch: str) -> bool:
+        """Whether one of `SWITCHES` is on."""
+        return bool(self.status & SWITCHES[switch])
 
 
 MoveKind = Literal["away", "home", "ended"]
@@ -91,6 +94,29 @@ class Move:
     total_ms: float = 0.0
     calls: int = 0
     reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a node's balancer or usher came to.
+
+    Attributes:
+        node: name of the one that decided.
+        pid: of the process there, 0 if it is about the node.
+        command: the process's arguments, joined by blanks.
+        what: "move", "stay", "usher", "failed", or what became of a shortage of memory.
+        target: name of the other node, "" if there is none.
+        reason: why.
+        figures: what it rests on, by name.
+    """
+
+    node: str
+    pid: int
+    command: str
+    what: str
+    target: str = ""
+    reason: str = ""
+    figures: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +150,7 @@ class Facts:
         nodes: by name.
         processes: of all nodes, each once, at its home.
         moves: since the step began, in order.
+        decisions: since the step began, in order.
         ran: since the step began, in order.
         answers: given to the step's question, in order.
         node: where the learner's shell is.
@@ -133,6 +160,7 @@ class Facts:
     nodes: Mapping[str, NodeFacts] = field(default_factory=dict)
     processes: tuple[Process, ...] = ()
     moves: tuple[Move, ...] = ()
+    decisions: tuple[Decision, ...] = ()
     ran: tuple[Ran, ...] = ()
     answers: tuple[str, ...] = ()
     node: str = ""

@@ -13,6 +13,7 @@ from omtools.errors import LessonError
 from omtools.i18n import _
 from omtools.shell import library, words
 from omtools.shell.checks import KINDS
+from omtools.shell.facts import SWITCHES
 from omtools.shell.lesson import HINTS, CheckSpec, Lesson, Preparation, Step, placeholders
 from omtools.shell.registry import Kind
 
@@ -195,6 +196,7 @@ def _argument(kind: Kind, name: str, value: str, known: set[str]) -> str:
     if (
         (what == "number" and not value.isdigit())
         or (what == "switch" and value not in ("yes", "no", "on", "off"))
+        or (what == "mosctl" and value not in SWITCHES)
         or (what == "path" and not value.startswith(("/", "~/")))
     ):
         return wrong
