@@ -264,6 +264,58 @@ def shell_on(facts: Facts, arguments: Arguments, _known: Figures) -> Finding:
     return Finding(facts.node == node, expected.format(node=node), expected.format(node=facts.node))
 
 
+# ----------------------------------------------------------------------------------------- machines
+
+
+@check(
+    "machine",
+    {"node": "node"},
+    {"power": "switch", "cable": "text", "booted": "switch", "agent": "switch"},
+)
+def machine(facts: Facts, arguments: Arguments, _known: Figures) -> Finding:
+    """A machine is as it should be: ``power=on|off cable=in|out booted=yes agent=yes``."""
+    name = arguments["node"]
+    wanted = {key: value for key, value in arguments.items() if key != "node"}
+    expected = f"{name}: " + ", ".join(f"{key} {value}" for key, value in wanted.items())
+    found = facts.machines.get(name)
+    if found is None:
+        return Finding(False, expected, tr(N_("there is no such machine")))
+    seen = {
+        "power": found.power, "cable": found.cable,
+        "booted": "yes" if found.booted else "no", "agent": "yes" if found.agent else "no",
+    }  # fmt: skip
+    return Finding(
+        all(seen[key] == value for key, value in wanted.items()),
+        expected,
+        f"{name}: " + ", ".join(f"{key} {seen[key]}" for key in wanted),
+    )
+
+
+@check("happened", {"node": "node", "event": "text"}, {"path": "pattern"}, ("seconds", "address", "took"))
+def happened(facts: Facts, arguments: Arguments, _known: Figures) -> Finding:
+    """That has happened to a machine: an event of `omlab events`, e.g. dhcp-ack."""
+    node, event, path = arguments["node"], arguments["event"], re.compile(arguments.get("path", ""))
+    expected = tr(N_("{node}: {event}")).format(node=node, event=event)
+    of_it = [one for one in facts.wire if one.node == node]
+    for one in reversed(of_it):
+        if one.event == event and path.search(str(one.more.get("path", ""))):
+            more = {"address": one.more.get("address", ""), "took": one.more.get("seconds", 0.0)}
+            return Finding(True, expected, one.event, {"seconds": one.seconds, **more})
+    return Finding(False, expected, of_it[-1].event if of_it else tr(N_("nothing has happened yet")))
+
+
+@check("screen", {"node": "node", "shows": "pattern"}, {}, (), ("shows",))
+def screen(facts: Facts, arguments: Arguments, _known: Figures) -> Finding:
+    """A machine's screen has shown that pattern since the step began; its named groups become figures."""
+    expected = tr(N_("the screen of {node} shows “{shows}”")).format(**arguments)
+    text = facts.screen(arguments["node"])
+    groups = _groups(arguments["shows"], text)
+    if groups is None:
+        last = next((line.strip() for line in reversed(text.split("\n")) if line.strip()), "")
+        return Finding(False, expected, last[-60:] or tr(N_("nothing")))
+    return Finding(True, expected, tr(N_("it does")), groups)
+
+
 # -------------------------------------------------------------------------------------------- files
 
 

@@ -138,6 +138,51 @@ class Ran:
     output: str
 
 
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A machine of a metal lab.
+
+    Attributes:
+        power: "on" or "off".
+        cable: "in" or "out".
+        booted: its network and SSH are up.
+        agent: its agent serves.
+    """
+
+    name: str
+    power: str
+    cable: str = "in"
+    booted: bool = False
+    agent: bool = False
+
+    @property
+    def state(self) -> str:
+        """How it is, in one or two words; the words are those of `omlab status --json`."""
+        how = "agent" if self.agent else "booted" if self.booted else self.power
+        return how if self.cable == "in" else f"{how}, cable {self.cable}"
+
+
+@dataclass(frozen=True, slots=True)
+class WireEvent:
+    """What happened to a machine of a metal lab; see `omtools.lab.metal.events`.
+
+    Attributes:
+        node: whom it is about.
+        event: which.
+        seconds: since that machine was last switched on or reset.
+        more: what else is known of it.
+    """
+
+    node: str
+    event: str
+    seconds: float
+    more: Mapping[str, str | float] = field(default_factory=dict)
+
+
+def _no_screen(_node: str) -> str:
+    return ""
+
+
 def _no_file(_node: str, _path: str) -> str | None:
     return None
 
@@ -155,6 +200,9 @@ class Facts:
         answers: given to the step's question, in order.
         node: where the learner's shell is.
         read: the content of a node's file, None if there is none.
+        machines: of a metal lab, by name.
+        wire: what happened to them since the step began, in order.
+        screen: what a machine's screen has shown since the step began.
     """
 
     nodes: Mapping[str, NodeFacts] = field(default_factory=dict)
@@ -165,6 +213,9 @@ class Facts:
     answers: tuple[str, ...] = ()
     node: str = ""
     read: ReadFile = _no_file
+    machines: Mapping[str, Machine] = field(default_factory=dict)
+    wire: tuple[WireEvent, ...] = ()
+    screen: Callable[[str], str] = _no_screen
 
     def matching(self, command: str) -> Iterator[Process]:
         """Processes whose command line has the pattern in it."""

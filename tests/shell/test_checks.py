@@ -6,7 +6,7 @@ import pytest
 
 from omtools.cluster.load import BLOCK, CONFIGURED, STAY, UP
 from omtools.shell.checks import KINDS, evaluate, evaluate_all
-from omtools.shell.facts import Decision, Facts, Move, NodeFacts, Process, Ran
+from omtools.shell.facts import Decision, Facts, Machine, Move, NodeFacts, Process, Ran, WireEvent
 from omtools.shell.lesson import CheckSpec
 from omtools.shell.registry import Finding, Kind
 
@@ -37,6 +37,12 @@ FACTS = Facts(
     ),
     answers=("1", " Two "),
     node="mCii",
+    machines={"mCii": Machine("mCii", "on", "in", True, True), "metrakilate": Machine("metrakilate", "on", "out")},
+    wire=(
+        WireEvent("metrakilate", "dhcp-ack", 4.5, {"address": "10.77.0.2"}),
+        WireEvent("metrakilate", "http-sent", 6.0, {"path": "/vmlinuz", "seconds": 0.5}),
+    ),
+    screen=lambda node: "iPXE\nnet0: 52:54:00:77:00:02 using virtio\n\n" if node == "metrakilate" else "",
     read=lambda node, path: {("mCii", "~/seen.txt"): "host mCii pid 7\nhost mCii pid 7\n"}.get((node, path)),
 )
 
@@ -73,6 +79,11 @@ def made(line: str) -> Finding:
         "decided node=mCii what=stay reason=^lstay$",
         "decided node=mCii what=no_room",
         "figure of=a.x at_least=6",
+        "machine node=mCii power=on agent=yes booted=yes",
+        "machine node=metrakilate cable=out agent=no",
+        "happened node=metrakilate event=dhcp-ack",
+        "happened node=metrakilate event=http-sent path=vmlinuz",
+        "screen node=metrakilate shows='net0: (?P<mac>[0-9a-f:]{17})'",
         "shell_on node=mCii",
         "file_contains node=mCii path=~/seen.txt pattern='pid (?P<pid>.)'",
         "file_lines node=mCii path=~/seen.txt at_least=2",
@@ -118,6 +129,13 @@ def test_it_is_so(line: str) -> None:
         ("decided node=mCii what=move target=ixchel command=omcount", "move metrakilate"),
         ("figure of=a.x at_least=7", "6"),
         ("figure of=c.x at_least=7", "c.x is missing"),
+        ("machine node=metrakilate cable=in power=on", "metrakilate: cable out, power on"),
+        ("machine node=ixchel power=on", "there is no such machine"),
+        ("happened node=metrakilate event=booted", "http-sent"),
+        ("happened node=mCii event=booted", "nothing has happened yet"),
+        ("happened node=metrakilate event=http-sent path=initrd", "http-sent"),
+        ("screen node=metrakilate shows=login:", "net0: 52:54:00:77:00:02 using virtio"),
+        ("screen node=mCii shows=x", "nothing"),
         ("switch_set node=ixchel switch=block", "ixchel is down"),
         ("shell_on node=ixchel", "your shell is on mCii"),
         ("file_contains node=mCii path=~/none pattern=x", "there is no such file"),
@@ -142,6 +160,7 @@ def test_it_is_not_so_and_what_is_said(line: str, seen: str) -> None:
 def test_figures() -> None:
     move = made("decided node=mCii what=move").figures
     assert (move["pid"], move["target"], move["stay_s"], move["go_s"], move["mb"]) == ("7", "metrakilate", 5.0, 3.5, 2.0)
+    assert made("happened node=metrakilate event=http-sent").figures == {"seconds": 6.0, "address": "", "took": 0.5}
     assert made("decided node=mCii what=no_room").figures["needed_mb"] == 64.0
     assert made("process_on node=metrakilate command=omcount").figures == {
         "pid": "7", "node": "metrakilate", "home": "mCii", "mb": 10.0, "frozen_ms": 37.0, "calls": 120.0,
@@ -160,7 +179,7 @@ def test_every_check_keeps_its_promise_about_figures() -> None:
     for line in ("process_on node=mCii command=sort", "moved command=omcount", "ended_away command=gone",
                  "file_lines node=mCii path=~/seen.txt at_least=1", "command_ran command=work",
                  "answer is=two", "compare left=a.x right=b.x", "migrated_home command=late",
-                 "decided node=mCii what=stay", "speed node=mCii", "figure of=a.x at_least=1"):  # fmt: skip
+                 "decided node=mCii what=stay", "happened node=metrakilate event=dhcp-ack", "speed node=mCii", "figure of=a.x at_least=1"):  # fmt: skip
         assert set(KINDS[line.split()[0]].figures) <= set(made(line).figures), line
 
 
