@@ -33,8 +33,9 @@ sys.exit(main())
 
 def tools() -> list[str]:
     """The userland tools that this package has."""
-    found = (path.stem for path in (PACKAGE_HOME / "omtools" / "commands").glob("*.py"))
-    return sorted(name for name in found if not name.startswith("_") and name not in _NOT_THERE)
+    found = (PACKAGE_HOME / "omtools" / "commands").glob("*.py")
+    names = (path.stem for path in found if "\ndef main(" in path.read_text(encoding="utf-8"))
+    return sorted(name for name in names if not name.startswith("_") and name not in _NOT_THERE)
 
 
 def tool_directory(lab: Lab) -> Path:
