@@ -34,7 +34,10 @@ def _options() -> argparse.ArgumentParser:
     options.add_argument("--port", type=int, default=0, metavar="N", help=_("its SSH port"))
     options.add_argument("--node", default="", metavar="NODE", help=_("begin on that node of the lab"))
     options.add_argument("--sandbox", action="store_true", help=_("begin without a lesson"))
-    options.add_argument("--lesson", default="", metavar="N", help=_("a lesson's number or id"))
+    options.add_argument(
+        "--lesson", default="", metavar="N",
+        help=_("a lesson's number or id; --play takes several, with commas between"),
+    )
     options.add_argument("--lang", default="", metavar="LL", help=_("language of the lessons: en, es"))
     options.add_argument("--plain", action="store_true", help=_("for screen readers: text only"))
     options.add_argument("--list", action="store_true", help=_("list the lessons"))
@@ -95,7 +98,7 @@ def _lab() -> tuple[Lab, bool]:
 
 def _workshop(given: argparse.Namespace, lessons: list[Lesson]) -> int:
     from omtools.shell import library  # noqa: PLC0415
-    from omtools.shell.cluster import LabCluster  # noqa: PLC0415
+    from omtools.shell.grounds import Grounds  # noqa: PLC0415
     from omtools.shell.progress import Store  # noqa: PLC0415
     from omtools.shell.screen import Screen  # noqa: PLC0415
     from omtools.shell.session import Session  # noqa: PLC0415
@@ -110,9 +113,10 @@ def _workshop(given: argparse.Namespace, lessons: list[Lesson]) -> int:
         screen.say(why.format(why=lab.state.reason))
     lessons = library.possible(lessons, lab.state.mode)
     begin = library.choose(lessons, given.lesson).id if given.lesson else ""
-    session = Session(LabCluster(lab), screen, start)
+    grounds = Grounds(lab, screen.say)
+    session = Session(grounds.cluster(metal=False), screen, start)
     try:
-        session.teach(lab, lessons, Store(lab.state.name), begin=begin, sandbox=given.sandbox)
+        session.teach(grounds, lessons, Store(lab.state.name), begin=begin, sandbox=given.sandbox)
         session.run(line_editor=_has_editor(given))
     finally:
         session.close()
@@ -144,16 +148,23 @@ def _result(given: argparse.Namespace, lessons: list[Lesson]) -> int:
 
 def _play(given: argparse.Namespace, lessons: list[Lesson]) -> int:
     from omtools.shell import library  # noqa: PLC0415
+    from omtools.shell.grounds import Grounds  # noqa: PLC0415
+    from omtools.shell.lesson import METAL  # noqa: PLC0415
     from omtools.shell.play import Player  # noqa: PLC0415
 
-    chosen = [library.choose(lessons, given.lesson)] if given.lesson else lessons
+    chosen = [library.choose(lessons, word) for word in given.lesson.split(",")] if given.lesson else lessons
     lab, started = _lab()
     left_out = [lesson for lesson in chosen if lesson not in library.possible(chosen, lab.state.mode)]
     for lesson in left_out:
         print(_("{n:>2} needs namespaces and is left out.").format(n=lesson.number))
         chosen = [one for one in chosen if one is not lesson]
+    if why := _no_machines():
+        for lesson in [one for one in chosen if one.needs == METAL]:
+            print(_("{n:>2} needs two machines and is left out: {why}").format(n=lesson.number, why=why))
+        chosen = [one for one in chosen if one.needs != METAL]
     failed = total = 0
-    player = Player(lab, thorough=given.play == "thorough", said=_loudly if given.debug else _silently)
+    grounds = Grounds(lab, _loudly_a_line if given.debug else _silently)
+    player = Player(grounds, thorough=given.play == "thorough", said=_loudly if given.debug else _silently)
     try:
         for played in player.play(chosen):
             total += 1
@@ -165,6 +176,7 @@ def _play(given: argparse.Namespace, lessons: list[Lesson]) -> int:
                 print(played.after)
     finally:
         player.close()
+        grounds.take_down_machines()
         if started:
             type(lab).down()
     if failed:
@@ -173,8 +185,24 @@ def _play(given: argparse.Namespace, lessons: list[Lesson]) -> int:
     return 0
 
 
+def _no_machines() -> str:
+    """Why there can be no lab of machines, as far as it can be seen beforehand; "" if there can."""
+    from omtools.lab.metal import checks  # noqa: PLC0415
+
+    try:
+        checks.check_programs(checks.TO_RUN)
+        checks.check_rom()
+    except OmError as error:
+        return str(error)
+    return ""
+
+
 def _loudly(text: str) -> None:
     print(text, end="", flush=True)
+
+
+def _loudly_a_line(text: str) -> None:
+    print(text, flush=True)
 
 
 def _silently(_text: str) -> None:

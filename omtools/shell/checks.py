@@ -10,10 +10,12 @@ import re
 from collections.abc import Mapping, Sequence
 
 from omtools.i18n import N_
-from omtools.shell.facts import Facts, Move, MoveKind, NodeFacts, Process, Ran
+from omtools.shell.facts import Decision, Facts, Move, MoveKind, NodeFacts, Process, Ran
 from omtools.shell.lesson import CheckSpec
 from omtools.shell.registry import REGISTRY, Arguments, Figures, Finding, Kind, check
 from omtools.shell.words import tr
+
+_FASTEST = 10_000_000  # as mosctl setspeed has it
 
 
 def evaluate(spec: CheckSpec, facts: Facts, known: Figures) -> Finding:
@@ -24,7 +26,12 @@ def evaluate(spec: CheckSpec, facts: Facts, known: Figures) -> Finding:
         facts: of the moment.
         known: figures of earlier checks of the lesson, as label.figure.
     """
-    return REGISTRY[spec.name].evaluate(facts, spec.arguments, known)
+    try:
+        return REGISTRY[spec.name].evaluate(facts, spec.arguments, known)
+    except Exception as error:  # a broken check must not take the session with it
+        expected = tr(N_("the check {name} of this lesson works")).format(name=spec.name)
+        why = str(error) or type(error).__name__
+        return Finding(False, expected, tr(N_("it fails: {why}")).format(why=why))
 
 
 def evaluate_all(
@@ -184,15 +191,69 @@ def reaches(facts: Facts, arguments: Arguments, _known: Figures) -> Finding:
     return Finding(False, said[wanted], tr(N_("nothing is known yet")))
 
 
-@check("switch_set", {"node": "node", "switch": "text"}, {"on": "switch"})
+@check("switch_set", {"node": "node", "switch": "mosctl"}, {"on": "switch"})
 def switch_set(facts: Facts, arguments: Arguments, _known: Figures) -> Finding:
-    """A switch of that node is set (``on=no``: is not); there is one today, ``block``."""
+    """A switch of that node (stay, lstay, block, quiet, nomfs) is set (``on=no``: is not)."""
     node, wanted = _node(facts, arguments["node"]), _on(arguments.get("on", "yes"))
-    words = {True: tr(N_("{node} refuses guests")), False: tr(N_("{node} accepts guests"))}
-    said = {key: word.format(node=node.name) for key, word in words.items()}
+    words = {True: tr(N_("“{switch}” is on at {node}")), False: tr(N_("“{switch}” is off at {node}"))}
+    said = {key: word.format(node=node.name, switch=arguments["switch"]) for key, word in words.items()}
     if not node.up:
         return Finding(False, said[wanted], tr(N_("{node} is down")).format(node=node.name))
-    return Finding(node.blocked == wanted, said[wanted], said[node.blocked])
+    is_set = node.is_set(arguments["switch"])
+    return Finding(is_set == wanted, said[wanted], said[is_set])
+
+
+@check("speed", {"node": "node"}, {"at_least": "number", "at_most": "number"}, ("speed",))
+def speed(facts: Facts, arguments: Arguments, _known: Figures) -> Finding:
+    """That node tells others a speed within these bounds; 10000 is the standard processor."""
+    node = _node(facts, arguments["node"])
+    low, high = int(arguments.get("at_least", "1")), int(arguments.get("at_most", str(_FASTEST)))
+    expected = tr(N_("the speed of {node} is at least {n}")).format(node=node.name, n=low)
+    if "at_most" in arguments:
+        expected = tr(N_("the speed of {node} is at most {n}")).format(node=node.name, n=high)
+    if not node.up:
+        return Finding(False, expected, tr(N_("{node} is down")).format(node=node.name))
+    return Finding(low <= node.speed <= high, expected, str(node.speed), {"speed": float(node.speed)})
+
+
+# ---------------------------------------------------------------------------------------- decisions
+
+_DECISION_FIGURES = (
+    "pid", "node", "target", "reason", "stay_s", "go_s", "cost_s",
+    "mb", "needed_mb", "available_mb", "low_mb",
+)  # fmt: skip
+
+
+@check(
+    "decided",
+    {"node": "node", "what": "text"},
+    {"command": "pattern", "target": "node", "reason": "pattern"},
+    _DECISION_FIGURES,
+)
+def decided(facts: Facts, arguments: Arguments, _known: Figures) -> Finding:
+    """That node's balancer or usher has decided: ``what`` is move, stay, usher, failed, relieved, no_room."""
+    about = arguments.get("command", arguments["node"])
+    expected = tr(N_("decision on “{about}”: {what}")).format(about=about, what=arguments["what"])
+    command, reason = re.compile(arguments.get("command", "")), re.compile(arguments.get("reason", ""))
+    seen = tr(N_("none yet"))
+    for decision in reversed(facts.decisions):
+        if decision.node != arguments["node"] or not command.search(decision.command):
+            continue
+        right = decision.what == arguments["what"] and reason.search(decision.reason)
+        if right and arguments.get("target", decision.target) == decision.target:
+            return Finding(True, expected, decision.target or decision.reason, _decision_figures(decision))
+        seen = f"{decision.what} {decision.target} {decision.reason}".strip()
+    return Finding(False, expected, seen)
+
+
+def _decision_figures(decision: Decision) -> Figures:
+    figures: dict[str, str | float] = dict.fromkeys(_DECISION_FIGURES, 0.0)
+    figures |= {name: value for name, value in decision.figures.items() if name in figures}
+    for name in ("needed", "available", "low"):
+        figures[f"{name}_mb"] = decision.figures.get(name, 0.0) / 1e6
+    figures["mb"] = decision.figures.get("bytes", 0.0) / 1e6
+    figures |= {"pid": str(decision.pid), "node": decision.node, "target": decision.target}
+    return {**figures, "reason": decision.reason}
 
 
 @check("shell_on", {"node": "node"})
@@ -201,6 +262,58 @@ def shell_on(facts: Facts, arguments: Arguments, _known: Figures) -> Finding:
     expected = tr(N_("your shell is on {node}"))
     node = arguments["node"]
     return Finding(facts.node == node, expected.format(node=node), expected.format(node=facts.node))
+
+
+# ----------------------------------------------------------------------------------------- machines
+
+
+@check(
+    "machine",
+    {"node": "node"},
+    {"power": "switch", "cable": "text", "booted": "switch", "agent": "switch"},
+)
+def machine(facts: Facts, arguments: Arguments, _known: Figures) -> Finding:
+    """A machine is as it should be: ``power=on|off cable=in|out booted=yes agent=yes``."""
+    name = arguments["node"]
+    wanted = {key: value for key, value in arguments.items() if key != "node"}
+    expected = f"{name}: " + ", ".join(f"{key} {value}" for key, value in wanted.items())
+    found = facts.machines.get(name)
+    if found is None:
+        return Finding(False, expected, tr(N_("there is no such machine")))
+    seen = {
+        "power": found.power, "cable": found.cable,
+        "booted": "yes" if found.booted else "no", "agent": "yes" if found.agent else "no",
+    }  # fmt: skip
+    return Finding(
+        all(seen[key] == value for key, value in wanted.items()),
+        expected,
+        f"{name}: " + ", ".join(f"{key} {seen[key]}" for key in wanted),
+    )
+
+
+@check("happened", {"node": "node", "event": "text"}, {"path": "pattern"}, ("seconds", "address", "took"))
+def happened(facts: Facts, arguments: Arguments, _known: Figures) -> Finding:
+    """That has happened to a machine: an event of `omlab events`, e.g. dhcp-ack."""
+    node, event, path = arguments["node"], arguments["event"], re.compile(arguments.get("path", ""))
+    expected = tr(N_("{node}: {event}")).format(node=node, event=event)
+    of_it = [one for one in facts.wire if one.node == node]
+    for one in reversed(of_it):
+        if one.event == event and path.search(str(one.more.get("path", ""))):
+            more = {"address": one.more.get("address", ""), "took": one.more.get("seconds", 0.0)}
+            return Finding(True, expected, one.event, {"seconds": one.seconds, **more})
+    return Finding(False, expected, of_it[-1].event if of_it else tr(N_("nothing has happened yet")))
+
+
+@check("screen", {"node": "node", "shows": "pattern"}, {}, (), ("shows",))
+def screen(facts: Facts, arguments: Arguments, _known: Figures) -> Finding:
+    """A machine's screen has shown that pattern since the step began; its named groups become figures."""
+    expected = tr(N_("the screen of {node} shows “{shows}”")).format(**arguments)
+    text = facts.screen(arguments["node"])
+    groups = _groups(arguments["shows"], text)
+    if groups is None:
+        last = next((line.strip() for line in reversed(text.split("\n")) if line.strip()), "")
+        return Finding(False, expected, last[-60:] or tr(N_("nothing")))
+    return Finding(True, expected, tr(N_("it does")), groups)
 
 
 # -------------------------------------------------------------------------------------------- files
@@ -311,6 +424,16 @@ def compare(_facts: Facts, arguments: Arguments, known: Figures) -> Finding:
         return Finding(False, expected, tr(N_("{figure} is missing")).format(figure=lacking))
     figures = {"ratio": left / right, "difference": left - right}
     return Finding(True, expected, f"{left:.1f} / {right:.1f}", figures)
+
+
+@check("figure", {"of": "figure", "at_least": "number"}, {}, ("value",))
+def figure(_facts: Facts, arguments: Arguments, known: Figures) -> Finding:
+    """A figure of this lesson, a number, is at least that."""
+    value = known.get(arguments["of"])
+    expected = tr(N_("{of} is at least {at_least}")).format(**arguments)
+    if not isinstance(value, float):
+        return Finding(False, expected, tr(N_("{figure} is missing")).format(figure=arguments["of"]))
+    return Finding(value >= int(arguments["at_least"]), expected, f"{value:.0f}", {"value": value})
 
 
 KINDS: Mapping[str, Kind] = REGISTRY

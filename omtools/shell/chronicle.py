@@ -16,7 +16,7 @@ import msgspec
 from omtools.agent import api
 from omtools.agent.paths import SOCKET
 from omtools.lab.lab import Node
-from omtools.shell.facts import Move, MoveKind, Ran
+from omtools.shell.facts import Decision, Move, MoveKind, Ran
 
 _AGAIN = 0.5  # seconds after which an agent that did not answer is asked again
 _PATIENCE = 10.0  # seconds for an agent that took the connection and says nothing
@@ -61,6 +61,7 @@ class Chronicle:
         self._tell = tell
         self._lock = threading.Lock()
         self._moves: list[Move] = []
+        self._decisions: list[Decision] = []
         self._ran: list[Ran] = []
         self._answers: list[str] = []
         self._hears, self._says = os.pipe()
@@ -85,7 +86,7 @@ class Chronicle:
     def clear(self) -> None:
         """A new step: what was before does not count."""
         with self._lock:
-            self._moves, self._ran, self._answers = [], [], []
+            self._moves, self._decisions, self._ran, self._answers = [], [], [], []
 
     def add(self, what: Ran | str) -> None:
         """A command has run, or a question was answered."""
@@ -95,10 +96,12 @@ class Chronicle:
             else:
                 self._answers.append(what)
 
-    def happened(self) -> tuple[tuple[Move, ...], tuple[Ran, ...], tuple[str, ...]]:
-        """Moves, commands and answers since the last `clear`."""
+    def happened(
+        self,
+    ) -> tuple[tuple[Move, ...], tuple[Decision, ...], tuple[Ran, ...], tuple[str, ...]]:
+        """Moves, decisions, commands and answers since the last `clear`."""
         with self._lock:
-            return tuple(self._moves), tuple(self._ran), tuple(self._answers)
+            return tuple(self._moves), tuple(self._decisions), tuple(self._ran), tuple(self._answers)
 
     # ------------------------------------------------------------------------------------- the thread
 
@@ -160,6 +163,8 @@ class Chronicle:
             line.listening = True
         elif isinstance(message, api.Notice) and isinstance(message.event, api.ProcessChanged):
             self._note(line, message.event)
+        elif isinstance(message, api.Notice) and isinstance(message.event, api.Decided):
+            self._note_decision(line, message.event)
 
     def _note(self, line: _Line, event: api.ProcessChanged) -> None:
         process = event.process
@@ -186,3 +191,16 @@ class Chronicle:
         )
         with self._lock:
             self._moves.append(move)
+
+    def _note_decision(self, line: _Line, event: api.Decided) -> None:
+        decision = Decision(
+            node=line.node.name,
+            pid=event.pid,
+            command=command_line(line.node.outside("/proc") / str(event.pid)) if event.pid else "",
+            what=event.what,
+            target=self._names.get(event.target, ""),
+            reason=event.reason,
+            figures=event.figures,
+        )
+        with self._lock:
+            self._decisions.append(decision)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 
 from omtools.errors import OmError
@@ -17,6 +19,10 @@ class Cluster(Protocol):
     @property
     def nodes(self) -> dict[str, str]:
         """Addresses by name, the first one is where one begins."""
+
+    @property
+    def elsewhere(self) -> Mapping[str, str]:
+        """Commands that are always run on a certain node, whose name stands behind."""
 
     def shell(self, node: str, size: tuple[int, int]) -> NodeShell:
         """Start a shell on a node; raises NodeShellError."""
@@ -49,6 +55,8 @@ class LabCluster:
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
         self._commands: list[str] = []
+
+    elsewhere: Mapping[str, str] = MappingProxyType({})
 
     @property
     def nodes(self) -> dict[str, str]:
@@ -111,3 +119,20 @@ def listing(place: Path) -> list[str]:
             return [f"{entry.name}/" if entry.is_dir() else entry.name for entry in found]
     except OSError:
         return []
+
+
+def place(text: str, cluster: Cluster, here: str) -> tuple[str, str]:
+    """The node and the command of a line: ``on NODE command``, ``NODE command``, or just a command.
+
+    Args:
+        text: the line; not empty.
+        cluster: whose nodes count.
+        here: the node where the shell is.
+    """
+    words = text.split(None, 2)
+    names = {name.casefold(): name for name in cluster.nodes}
+    if words[0] == "on" and len(words) > 1 and words[1].casefold() in names:
+        return names[words[1].casefold()], words[2] if len(words) > 2 else ""
+    if words[0] in cluster.nodes:
+        return words[0], text[len(words[0]) :].strip()
+    return cluster.elsewhere.get(words[0], here), text

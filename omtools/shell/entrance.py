@@ -1,8 +1,8 @@
 """Becoming a program on a lab's node, on the pseudo-terminal that is our standard input.
 
-``python -m omtools.shell.entrance NODE COMMAND``: omsh starts it in a session of its own. The program gets a
-session inside the node's pid namespace, with that terminal as the controlling one, so it has job control; we
-wait for it outside and end as it did.
+``python -m omtools.shell.entrance NODE COMMAND``, with "" for NODE here on this machine. Omsh starts it in a
+session of its own. The program gets a session inside the node's pid namespace, with that terminal as the
+controlling one, so it has job control; we wait for it outside and end as it did.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import os
 import signal
 import sys
 import termios
+from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
 from omtools.errors import NodeShellError, OmError
@@ -23,11 +25,14 @@ from omtools.lab.state import NodeState
 from omtools.linux.namespaces import enter, set_parent_death_signal
 from omtools.shell.toolbox import tool_directory
 
+TOOLS = "OMSH_TOOLS"  # a variable of the environment: what goes before the PATH here
 _CANNOT = 126  # what a shell exits with
 
 
 def main() -> int:
     """Do it; returns the program's exit status."""
+    if not sys.argv[1]:
+        return _attend(lambda: _become(_here(), Path.home(), sys.argv[2]))
     try:
         lab = Lab.find()
         node = lab.node_state(sys.argv[1])
@@ -36,10 +41,23 @@ def main() -> int:
     except OmError as error:
         print(error, file=sys.stderr)
         return error.exit_status
+    own = environment(lab.directory, lab.state, node)
+    own["PATH"] = f"{tool_directory(lab)}:{own['PATH']}"
+    return _attend(lambda: _become(own, NodeFiles(lab.directory, node.name).home, sys.argv[2]))
+
+
+def _here() -> dict[str, str]:
+    tools = os.environ.get(TOOLS, "")
+    path = os.environ.get("PATH", os.defpath)
+    return {**os.environ, "PATH": f"{tools}:{path}" if tools else path}
+
+
+def _attend(become: Callable[[], NoReturn]) -> int:
+    """Fork the program and wait for its end."""
     child = os.fork()
     if child == 0:
         with contextlib.suppress(BaseException):
-            _become(lab, node, sys.argv[2])
+            become()
         os._exit(_CANNOT)
     # The terminal's signals are for those who have it as their own; a hang-up ends the program, and then us.
     for signum in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
@@ -57,13 +75,11 @@ def _enter(node: NodeState) -> None:
         raise NodeShellError(node=node.name, why=error.strerror or str(error)) from error
 
 
-def _become(lab: Lab, node: NodeState, command: str) -> NoReturn:
+def _become(own: dict[str, str], home: Path, command: str) -> NoReturn:
     set_parent_death_signal(signal.SIGHUP)
     os.setsid()
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-    own = environment(lab.directory, lab.state, node)
-    own["PATH"] = f"{tool_directory(lab)}:{own['PATH']}"
-    os.chdir(NodeFiles(lab.directory, node.name).home)
+    os.chdir(home)
     for signum in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT):  # Python's own settings of them
         signal.signal(signum, signal.SIG_DFL)
     os.execvpe("sh", ["sh", "-c", f"exec {command}"], own)

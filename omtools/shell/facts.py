@@ -7,9 +7,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from omtools.cluster.load import BLOCK, UP
+from omtools.cluster.load import BLOCK, LSTAY, NOMFS, QUIET, STAY, UP
 
 HOME = "home"
+
+# Switches of mosctl by their bits in a node's status. (Its bit for files says that there are none of them.)
+SWITCHES: Mapping[str, int] = {"stay": STAY, "lstay": LSTAY, "block": BLOCK, "quiet": QUIET, "nomfs": NOMFS}
 
 ReadFile = Callable[[str, str], "str | None"]
 
@@ -54,6 +57,7 @@ class NodeFacts:
     status: int = 0
     load: float = 0.0
     guests: int = 0
+    speed: int = 0
     reaches: frozenset[str] = frozenset()
     misses: frozenset[str] = frozenset()
 
@@ -62,10 +66,9 @@ class NodeFacts:
         """Whether it takes part."""
         return bool(self.status & UP)
 
-    @property
-    def blocked(self) -> bool:
-        """Whether it refuses guests."""
-        return bool(self.status & BLOCK)
+    def is_set(self, switch: str) -> bool:
+        """Whether one of `SWITCHES` is on."""
+        return bool(self.status & SWITCHES[switch])
 
 
 MoveKind = Literal["away", "home", "ended"]
@@ -94,6 +97,29 @@ class Move:
 
 
 @dataclass(frozen=True, slots=True)
+class Decision:
+    """What a node's balancer or usher came to.
+
+    Attributes:
+        node: name of the one that decided.
+        pid: of the process there, 0 if it is about the node.
+        command: the process's arguments, joined by blanks.
+        what: "move", "stay", "usher", "failed", or what became of a shortage of memory.
+        target: name of the other node, "" if there is none.
+        reason: why.
+        figures: what it rests on, by name.
+    """
+
+    node: str
+    pid: int
+    command: str
+    what: str
+    target: str = ""
+    reason: str = ""
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Ran:
     """A command line that was run in omsh, to its end.
 
@@ -112,6 +138,51 @@ class Ran:
     output: str
 
 
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A machine of a metal lab.
+
+    Attributes:
+        power: "on" or "off".
+        cable: "in" or "out".
+        booted: its network and SSH are up.
+        agent: its agent serves.
+    """
+
+    name: str
+    power: str
+    cable: str = "in"
+    booted: bool = False
+    agent: bool = False
+
+    @property
+    def state(self) -> str:
+        """How it is, in one or two words; the words are those of `omlab status --json`."""
+        how = "agent" if self.agent else "booted" if self.booted else self.power
+        return how if self.cable == "in" else f"{how}, cable {self.cable}"
+
+
+@dataclass(frozen=True, slots=True)
+class WireEvent:
+    """What happened to a machine of a metal lab; see `omtools.lab.metal.events`.
+
+    Attributes:
+        node: whom it is about.
+        event: which.
+        seconds: since that machine was last switched on or reset.
+        more: what else is known of it.
+    """
+
+    node: str
+    event: str
+    seconds: float
+    more: Mapping[str, str | float] = field(default_factory=dict)
+
+
+def _no_screen(_node: str) -> str:
+    return ""
+
+
 def _no_file(_node: str, _path: str) -> str | None:
     return None
 
@@ -124,19 +195,27 @@ class Facts:
         nodes: by name.
         processes: of all nodes, each once, at its home.
         moves: since the step began, in order.
+        decisions: since the step began, in order.
         ran: since the step began, in order.
         answers: given to the step's question, in order.
         node: where the learner's shell is.
         read: the content of a node's file, None if there is none.
+        machines: of a metal lab, by name.
+        wire: what happened to them since the step began, in order.
+        screen: what a machine's screen has shown since the step began.
     """
 
     nodes: Mapping[str, NodeFacts] = field(default_factory=dict)
     processes: tuple[Process, ...] = ()
     moves: tuple[Move, ...] = ()
+    decisions: tuple[Decision, ...] = ()
     ran: tuple[Ran, ...] = ()
     answers: tuple[str, ...] = ()
     node: str = ""
     read: ReadFile = _no_file
+    machines: Mapping[str, Machine] = field(default_factory=dict)
+    wire: tuple[WireEvent, ...] = ()
+    screen: Callable[[str], str] = _no_screen
 
     def matching(self, command: str) -> Iterator[Process]:
         """Processes whose command line has the pattern in it."""

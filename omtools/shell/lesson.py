@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 HINTS = 3
+METAL = "metal"  # what a lesson needs that is held on two emulated machines
 
 _PLACEHOLDER = re.compile(r"\{([a-z][a-z0-9_-]*\.[a-z][a-z0-9_]*)(?::(\d))?\}")
 
@@ -113,7 +114,7 @@ class Lesson:
         about: one sentence.
         minutes: how long it takes, about.
         node: where the learner's shell starts.
-        needs: "namespaces" if a lab of plain processes does not do, else "".
+        needs: "namespaces" if a lab of plain processes does not do, "metal" for two machines, else "".
         language: of the text.
         intro: shown at its beginning, Markdown.
         setup: done whenever the lesson is entered.

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from omtools.errors import LessonError, NoSuchLesson
-from omtools.shell.lesson import Lesson
+from omtools.shell.lesson import METAL, Lesson
 from omtools.shell.parse import parse
 
 FALLBACK = "en"
@@ -73,8 +73,8 @@ def load(language: str, directory: Path | None = None) -> list[Lesson]:
 
 
 def possible(lessons: list[Lesson], mode: str) -> list[Lesson]:
-    """Those that can be held in a lab of that mode."""
-    return [lesson for lesson in lessons if lesson.needs in ("", mode)]
+    """Those that can be held where labs are of that mode, and those that have machines of their own."""
+    return [lesson for lesson in lessons if lesson.needs in ("", METAL, mode)]
 
 
 def choose(lessons: list[Lesson], word: str) -> Lesson:

@@ -13,6 +13,7 @@ from omtools.errors import LessonError
 from omtools.i18n import _
 from omtools.shell import library, words
 from omtools.shell.checks import KINDS
+from omtools.shell.facts import SWITCHES
 from omtools.shell.lesson import HINTS, CheckSpec, Lesson, Preparation, Step, placeholders
 from omtools.shell.registry import Kind
 
@@ -195,6 +196,7 @@ def _argument(kind: Kind, name: str, value: str, known: set[str]) -> str:
     if (
         (what == "number" and not value.isdigit())
         or (what == "switch" and value not in ("yes", "no", "on", "off"))
+        or (what == "mosctl" and value not in SWITCHES)
         or (what == "path" and not value.startswith(("/", "~/")))
     ):
         return wrong
@@ -216,8 +218,8 @@ def _translation(original: Lesson | None, lesson: Lesson) -> Iterator[Complaint]
     if original is None:
         yield Complaint(lesson.path, 1, _("there is no such lesson in English"))
         return
-    if (original.id, original.node) != (lesson.id, lesson.node):
-        yield Complaint(lesson.path, 1, _("id or node differ from the English lesson"))
+    if (original.id, original.node, original.needs) != (lesson.id, lesson.node, lesson.needs):
+        yield Complaint(lesson.path, 1, _("id, node or needs differ from the English lesson"))
     names = [step.id for step in lesson.steps]
     if names != [step.id for step in original.steps]:
         yield Complaint(lesson.path, 1, _("its steps are not those of the English lesson"))
@@ -229,7 +231,7 @@ def _translation(original: Lesson | None, lesson: Lesson) -> Iterator[Complaint]
             yield Complaint(lesson.path, own.line, _("{step}: the checks differ").format(step=own.id))
         if _prepared(theirs.setup) != _prepared(own.setup):
             yield Complaint(lesson.path, own.line, _("{step}: the preparation differs").format(step=own.id))
-        if len(theirs.solution) != len(own.solution):
+        if theirs.solution != own.solution:
             yield Complaint(lesson.path, own.line, _("{step}: the solutions differ").format(step=own.id))
 
 

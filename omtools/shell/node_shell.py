@@ -14,7 +14,7 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from omtools.errors import NodeShellError
@@ -50,20 +50,23 @@ class Terminal(Protocol):
         """Hang up; the program and its jobs are told by the kernel."""
 
 
-class LabTerminal:
-    """A program on a node of the lab."""
+class EnteredTerminal:
+    """A program on a node of the lab, or here.
 
-    def __init__(self, lab: Lab, node: str, command: str, size: tuple[int, int]) -> None:
+    Args:
+        node: its name; "": here.
+        command: for a shell.
+        variables: of the environment of what enters the node.
+        size: of the window, in rows and columns.
+    """
+
+    def __init__(self, node: str, command: str, variables: Mapping[str, str], size: tuple[int, int]) -> None:
         self._master, slave = pty.openpty()
         try:
             self.resize(*size)
             os.set_blocking(self._master, False)
             paths = [str(PACKAGE_HOME), *filter(None, os.environ.get("PYTHONPATH", "").split(":"))]
-            environment = {
-                **os.environ,
-                "OMLAB_NAME": lab.state.name,
-                "PYTHONPATH": ":".join(dict.fromkeys(paths)),
-            }
+            environment = {**os.environ, **variables, "PYTHONPATH": ":".join(dict.fromkeys(paths))}
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "omtools.shell.entrance", node, command],
                 stdin=slave,
@@ -249,4 +252,5 @@ class NodeShell:
 
 def on_lab_node(lab: Lab, node: str, size: tuple[int, int] = DEFAULT_SIZE) -> NodeShell:
     """A shell on a node of the lab; raises NodeShellError."""
-    return NodeShell(node, lambda command, window: LabTerminal(lab, node, command, window), size)
+    variables = {"OMLAB_NAME": lab.state.name}
+    return NodeShell(node, lambda command, window: EnteredTerminal(node, command, variables, window), size)

@@ -53,12 +53,13 @@ class Observer:
             if report is not None:
                 reached, missed = self._reach.known(node.name) if reaches else (frozenset(), frozenset())
                 found = NodeFacts(
-                    node.name, node.number, report.status, report.load, report.guests, reached, missed
-                )
+                    node.name, node.number, report.status, report.load, report.guests, report.speed,
+                    reached, missed,
+                )  # fmt: skip
             nodes[node.name] = found
             processes += self._processes(node, away, guests)
-        moves, ran, answers = self._chronicle.happened()
-        return Facts(nodes, tuple(processes), moves, ran, answers, shell_node, self.read)
+        happened = self._chronicle.happened()
+        return Facts(nodes, tuple(processes), *happened, shell_node, self.read)
 
     def _ask(self, node: Node) -> tuple[api.NodeReport | None, dict[int, api.ProcessInfo], set[int]]:
         """A node's report, its processes that are away, and the pids of its guests."""

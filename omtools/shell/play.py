@@ -13,14 +13,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from omtools.errors import NodeShellError
+from omtools.errors import NodeShellError, OmError
 from omtools.i18n import _
-from omtools.lab.lab import Lab
 from omtools.shell.checks import evaluate_all
-from omtools.shell.lesson import Lesson, Step, fill, placeholders
-from omtools.shell.node_shell import NodeShell, on_lab_node
+from omtools.shell.cluster import place
+from omtools.shell.grounds import Grounds
+from omtools.shell.lesson import METAL, Lesson, Step, fill, placeholders
+from omtools.shell.node_shell import DEFAULT_SIZE, NodeShell
 from omtools.shell.registry import Figures, Finding
-from omtools.shell.workshop import Bench
 
 _COMMAND_PATIENCE = 120.0
 _CHECK_PATIENCE = 60.0
@@ -48,19 +48,20 @@ class Player:
     """Plays on a lab that is up.
 
     Args:
-        lab: it may be changed by the lessons.
+        grounds: the labs; they may be changed by the lessons.
         thorough: solve every step a second time, after a reset.
         said: called with what each command printed.
     """
 
-    def __init__(self, lab: Lab, *, thorough: bool, said: Callable[[str], None]) -> None:
-        self._lab = lab
+    def __init__(self, grounds: Grounds, *, thorough: bool, said: Callable[[str], None]) -> None:
+        self._grounds = grounds
         self._thorough = thorough
         self._said = said
         self._news = threading.Event()
-        self._bench = Bench(lab, self._news)
+        self._cluster = grounds.cluster(metal=False)
+        self._bench = grounds.bench(self._cluster, self._news)
         self._shells: dict[str, NodeShell] = {}
-        self._node = next(iter(lab.nodes))
+        self._node = next(iter(self._cluster.nodes))
 
     def close(self) -> None:
         """Let go of the lab."""
@@ -69,11 +70,22 @@ class Player:
         self._shells.clear()
         self._bench.close()
 
+    def _go(self, lesson: Lesson) -> None:
+        """To the lab that the lesson is held in; raises OmError or OSError."""
+        self._node = lesson.node
+        if self._bench.metal == (lesson.needs == METAL):
+            return
+        cluster = self._grounds.cluster(metal=not self._bench.metal)
+        self.close()
+        self._grounds.leave(self._cluster)
+        self._cluster = cluster
+        self._bench = self._grounds.bench(cluster, self._news)
+
     def play(self, lessons: Sequence[Lesson]) -> Iterator[Played]:
         """Play lessons, step by step."""
         for lesson in lessons:
             figures: dict[str, str | float] = {}
-            self._node = lesson.node
+            self._go(lesson)
             for step in lesson.steps:
                 begun = time.monotonic()
                 problem = self._step(lesson, step, figures)
@@ -91,9 +103,9 @@ class Player:
         try:
             self._bench.prepare(lesson.setup)
             self._bench.prepare(step.setup)
-        except (NodeShellError, OSError, TimeoutError) as error:
+        except (OmError, OSError, TimeoutError) as error:
             return _("its preparation fails: {why}").format(why=error)
-        self._bench.chronicle.clear()
+        self._bench.clear()
         findings, _measured = self._look(step, figures)
         if all(finding.ok for finding in findings):
             return _("it is solved before anything was done")
@@ -125,18 +137,15 @@ class Player:
 
     def _command(self, line: str) -> None:
         if line.startswith(":answer "):
-            self._bench.chronicle.add(line.partition(" ")[2])
+            self._bench.add(line.partition(" ")[2])
             return
-        words = line.split(None, 2)
-        node, command = self._node, line
-        if words[0] == "on":
-            node, command = words[1], words[2] if len(words) > 2 else ""
+        node, command = place(line, self._cluster, self._node)
         if not command:
             self._node = node
             return
         if node not in self._shells:
-            self._shells[node] = on_lab_node(self._lab, node)
+            self._shells[node] = self._cluster.shell(node, DEFAULT_SIZE)
         self._said(f"{node}$ {command}\n")
         ran = self._shells[node].run(command, _COMMAND_PATIENCE)
         self._said(ran.output)
-        self._bench.chronicle.add(ran)
+        self._bench.add(ran)

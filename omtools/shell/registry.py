@@ -9,7 +9,7 @@ from typing import Literal
 from omtools.shell.facts import Facts
 
 Figures = Mapping[str, "str | float"]
-ArgumentKind = Literal["node", "text", "pattern", "number", "switch", "path", "figure"]
+ArgumentKind = Literal["node", "text", "pattern", "number", "switch", "mosctl", "path", "figure"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Sequence
 
 from omtools.errors import NodeShellError, OmError
 from omtools.i18n import N_
-from omtools.lab.lab import Lab
 from omtools.shell import events
-from omtools.shell.cluster import Cluster, LabCluster
+from omtools.shell.bench import Bench
+from omtools.shell.cluster import Cluster, place
 from omtools.shell.complete import Surroundings
 from omtools.shell.facts import Facts
+from omtools.shell.grounds import Grounds
 from omtools.shell.lesson import Lesson
 from omtools.shell.library import choose
 from omtools.shell.markdown import BOLD, DIM
@@ -20,7 +22,6 @@ from omtools.shell.plain_reader import PlainReader, Reader, Watched
 from omtools.shell.progress import Store, state_directory
 from omtools.shell.relay import HungUpError, relay
 from omtools.shell.screen import Screen
-from omtools.shell.toolbox import furnish
 from omtools.shell.words import tr
 from omtools.shell.workshop import Workshop
 
@@ -31,7 +32,9 @@ _GONE = ":gone"  # nobody types it: the shell behind the prompt has ended
 
 
 def status_line(facts: Facts) -> str:
-    """The nodes with their loads, and where processes are that are not at home."""
+    """The nodes with their loads, and where processes are that are away; of machines, how they stand."""
+    if facts.machines:
+        return "  ".join(f"{one.name} {one.state}" for one in facts.machines.values())
     nodes = [f"{node.name} {node.load:.0f}" if node.up else f"{node.name} -" for node in facts.nodes.values()]
     away = [f"{p.pid}→{p.where}" for p in facts.processes if p.where != p.home]
     return "  ".join(nodes + ([tr(N_("away:")) + " " + " ".join(away)] if away else []))
@@ -72,6 +75,7 @@ class Session:
         self._leaving = False
         self._reader: Reader = PlainReader()
         self.workshop: Workshop | None = None
+        self._fresh = False
 
     # --------------------------------------------------------------------- what the workshop asks for
 
@@ -103,24 +107,34 @@ class Session:
         """End after this."""
         self._leaving = True
 
-    def rebuild_lab(self) -> Lab:
-        """Take the lab down and up again, with new shells."""
-        assert isinstance(self._cluster, LabCluster)
+    def rebuild_lab(self) -> None:
+        """Take the lab down, with all shells; `bench` starts it anew."""
         self._close_shells()
-        count = len(self._cluster.nodes)
-        plain = self._cluster.lab.state.mode == "plain"
-        Lab.down()
-        self._cluster.lab = lab = Lab.up(count, plain=plain)
-        furnish(lab)
-        self._node = self._start
-        self._screen.say(tr(N_("A fresh lab is up: {nodes}.")).format(nodes=", ".join(lab.nodes)))
-        return lab
+        self._grounds.take_down(self._cluster)
+        self._fresh = True
+
+    def bench(self, tell: threading.Event, *, metal: bool) -> Bench:
+        """Go to the lab of that kind, which is started if it is not up; raises OmError or OSError."""
+        cluster = self._grounds.cluster(metal=metal)
+        if cluster is not self._cluster:
+            self._close_shells()
+            self._grounds.leave(self._cluster)
+            self._cluster = cluster
+        self._node = self._start if self._start in cluster.nodes else next(iter(cluster.nodes))
+        if self._fresh:
+            self._fresh = False
+            nodes = ", ".join(cluster.nodes)
+            self._screen.say(tr(N_("A fresh lab is up: {nodes}.")).format(nodes=nodes))
+        return self._grounds.bench(cluster, tell)
 
     # -------------------------------------------------------------------------------------- the session
 
-    def teach(self, lab: Lab, lessons: Sequence[Lesson], store: Store, *, begin: str, sandbox: bool) -> None:
+    def teach(
+        self, grounds: Grounds, lessons: Sequence[Lesson], store: Store, *, begin: str, sandbox: bool
+    ) -> None:
         """Hold the workshop, from `run` to its end."""
-        self.workshop = Workshop(lab, lessons, store, self, self._screen)
+        self._grounds = grounds
+        self.workshop = Workshop(lessons, store, self, self._screen)
         self._lessons = lessons
         if sandbox:
             self.workshop.handle(events.Sandbox())
@@ -249,23 +263,13 @@ class Session:
             name, _blank, rest = text[1:].partition(" ")
             self._word(name, rest.strip())
         elif text:
-            node, command = self._where(text)
+            node, command = place(text, self._cluster, self._node)
             if command:
                 self._execute(node, command)
             else:
                 self.go(node)
                 if self.workshop:
                     self.workshop.test(asked=False)
-
-    def _where(self, text: str) -> tuple[str, str]:
-        """The node and the command of a line: ``on NODE command``, ``NODE command``, or just a command."""
-        words = text.split(None, 2)
-        names = {name.casefold(): name for name in self._cluster.nodes}
-        if words[0] == "on" and len(words) > 1 and words[1].casefold() in names:
-            return names[words[1].casefold()], words[2] if len(words) > 2 else ""
-        if words[0] in self._cluster.nodes:
-            return words[0], text[len(words[0]) :].strip()
-        return self._node, text
 
     def _execute(self, node: str, command: str) -> None:
         workshop = self.workshop

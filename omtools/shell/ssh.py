@@ -14,7 +14,7 @@ import re
 import shlex
 import socket
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from typing import Any, TypeVar
 
 import asyncssh
@@ -35,7 +35,7 @@ _ASK_NODES = f"""\
 for n in $(seq 1 {_MOST_NODES}); do mosctl whois $n --json 2>/dev/null || break; done"""
 
 
-class _Loop:
+class SshLoop:
     """An event loop in a thread."""
 
     def __init__(self) -> None:
@@ -68,7 +68,7 @@ async def _end_tasks() -> None:
 class SshTerminal:
     """A program on a machine behind SSH, on a pseudo-terminal there."""
 
-    def __init__(self, loop: _Loop, process: asyncssh.SSHClientProcess[bytes]) -> None:
+    def __init__(self, loop: SshLoop, process: asyncssh.SSHClientProcess[bytes]) -> None:
         self._loop = loop
         self._process = process
         self._ours, self._theirs = socket.socketpair()
@@ -157,7 +157,7 @@ class SshCluster:
     def __init__(self, host: str, port: int = 0) -> None:
         self._user, first = split_host(host)
         self._port = port
-        self._loop = _Loop()
+        self._loop = SshLoop()
         self._connections: dict[str, asyncssh.SSHClientConnection] = {}
         self._homes: dict[str, str] = {}
         self._foreign: dict[str, set[str]] = {}
@@ -177,6 +177,11 @@ class SshCluster:
         """Addresses by name."""
         return self._nodes
 
+    @property
+    def elsewhere(self) -> Mapping[str, str]:
+        """Nothing: every command is run where the shell is."""
+        return {}
+
     def _learn(self, first: str) -> None:
         """Ask the agent there for the other nodes."""
         lines = self._ask(first, _ASK_NODES).splitlines()
@@ -194,13 +199,8 @@ class SshCluster:
         return found
 
     def _connect(self, node: str) -> asyncssh.SSHClientConnection:
-        options: dict[str, Any] = {"keepalive_interval": 15}
-        if self._user:
-            options["username"] = self._user
-        if self._port:
-            options["port"] = self._port
         try:
-            return self._loop.run(_login(self._nodes[node], options), _PATIENCE)
+            return self._loop.run(self._log_in(node), _PATIENCE)
         except TimeoutError:
             why = _("it does not answer")
         except asyncssh.HostKeyNotVerifiable:
@@ -210,6 +210,14 @@ class SshCluster:
         except (OSError, asyncssh.Error) as error:
             why = getattr(error, "strerror", None) or getattr(error, "reason", "") or str(error)
         raise LoginFailed(host=node, why=why)
+
+    async def _log_in(self, node: str) -> asyncssh.SSHClientConnection:
+        options: dict[str, Any] = {"keepalive_interval": 15}
+        if self._user:
+            options["username"] = self._user
+        if self._port:
+            options["port"] = self._port
+        return await asyncssh.connect(self._nodes[node], **options)
 
     def _ask(self, node: str, command: str) -> str:
         """What a command prints; "" if it does not come to it soon."""
@@ -291,10 +299,6 @@ class SshCluster:
         with contextlib.suppress(TimeoutError):
             self._loop.run(_hang_up(list(self._connections.values())), _QUICK)
         self._loop.close()
-
-
-async def _login(host: str, options: dict[str, Any]) -> asyncssh.SSHClientConnection:
-    return await asyncssh.connect(host, **options)
 
 
 async def _start(

@@ -17,7 +17,7 @@ from omtools.i18n import _
 from omtools.lab.lab import Lab
 from omtools.lab.settings import PACKAGE_HOME
 
-TOOLS = ("migrate", "mosctl", "mosrun", "mps", "omagentd", "omcheck")
+_NOT_THERE = {"__init__", "omlab", "omsh", "lessons"}  # they are of this side of a node
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1  # linux/sockios.h, linux/if.h
 _IFREQ = "16sh14x"  # struct ifreq of linux/if.h: name, flags, the rest of its union
 _INTERFACE = b"eth0"
@@ -31,6 +31,13 @@ sys.exit(main())
 """
 
 
+def tools() -> list[str]:
+    """The userland tools that this package has."""
+    found = (PACKAGE_HOME / "omtools" / "commands").glob("*.py")
+    names = (path.stem for path in found if "\ndef main(" in path.read_text(encoding="utf-8"))
+    return sorted(name for name in names if not name.startswith("_") and name not in _NOT_THERE)
+
+
 def tool_directory(lab: Lab) -> Path:
     """Where they are; it goes with the lab."""
     return lab.directory / "bin"
@@ -41,7 +48,7 @@ def furnish(lab: Lab) -> None:
     place = tool_directory(lab)
     place.mkdir(mode=0o700, exist_ok=True)
     beside = Path(sys.executable).parent
-    modules = {name: f"omtools.commands.{name}" for name in TOOLS if not (beside / name).exists()}
+    modules = {name: f"omtools.commands.{name}" for name in tools() if not (beside / name).exists()}
     for name, module in {**modules, "cable": "omtools.shell.toolbox"}.items():
         path = place / name
         if not path.exists():

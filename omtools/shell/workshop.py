@@ -10,17 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from omtools.errors import NodeShellError
+from omtools.errors import OmError
 from omtools.i18n import N_
-from omtools.lab.lab import Lab
 from omtools.shell import events
+from omtools.shell.bench import Bench
 from omtools.shell.checks import evaluate_all
-from omtools.shell.chronicle import Chronicle
 from omtools.shell.course import Course
 from omtools.shell.facts import Facts, Ran
-from omtools.shell.lesson import Lesson, LessonFile, Preparation, Step
-from omtools.shell.node_shell import NodeShell, on_lab_node
-from omtools.shell.observe import Observer
+from omtools.shell.lesson import METAL, Lesson, Step
 from omtools.shell.progress import Progress, Store
 from omtools.shell.registry import Figures
 from omtools.shell.screen import Screen
@@ -28,7 +25,12 @@ from omtools.shell.teller import Teller
 from omtools.shell.words import tr
 
 PERIOD = 0.3  # seconds between two looks; a solved step is noticed within one second
-_SCRIPT_PATIENCE = 60.0
+
+
+_NO_MACHINES = N_(
+    "This lesson needs two machines. Without them there are the nodes of the lab, which are namespaces and "
+    "cannot be switched on or booted: `:sandbox` gives you those, `:list` shows the other lessons."
+)
 
 
 class Desk(Protocol):
@@ -43,8 +45,11 @@ class Desk(Protocol):
     def confirm(self, question: str) -> bool:
         """Ask yes or no."""
 
-    def rebuild_lab(self) -> Lab:
-        """Take the lab down and up again."""
+    def bench(self, tell: threading.Event, *, metal: bool) -> Bench:
+        """Go to the lab of that kind, which is started if it is not up; raises OmError or OSError."""
+
+    def rebuild_lab(self) -> None:
+        """Take the lab down; the next `bench` starts it anew."""
 
     def leave(self) -> None:
         """End after this."""
@@ -52,53 +57,6 @@ class Desk(Protocol):
     @property
     def node(self) -> str:
         """Where the learner's shell is."""
-
-
-class Bench:
-    """The lab as the workshop handles it: facts out, preparations in."""
-
-    def __init__(self, lab: Lab, tell: threading.Event) -> None:
-        self.lab = lab
-        self.chronicle = Chronicle(list(lab.nodes.values()), tell.set)
-        self.observer = Observer(lab, self.chronicle)
-        self._hands: dict[str, NodeShell] = {}
-        self.chronicle.open()
-
-    def close(self) -> None:
-        """Let go of it."""
-        self.chronicle.close()
-        for shell in self._hands.values():
-            shell.close()
-        self._hands.clear()
-
-    def prepare(self, preparation: Preparation) -> None:
-        """Put files and run scripts; raises NodeShellError or OSError."""
-        for file in preparation.files:
-            self._put(file)
-        for script in preparation.scripts:
-            shell = self._hands.get(script.node)
-            if shell is None:
-                shell = self._hands[script.node] = on_lab_node(self.lab, script.node)
-            try:
-                ran = shell.run(f"cd; {script.text}", _SCRIPT_PATIENCE)
-            except (NodeShellError, TimeoutError):
-                self._hands.pop(script.node).close()
-                raise
-            if ran.status != 0:
-                last = ran.output.strip().split("\n")[-1]
-                raise NodeShellError(node=script.node, why=f"{last} ({ran.status})")
-
-    def _put(self, file: LessonFile) -> None:
-        place = self.lab.node(file.node).files.home / file.path[2:]
-        place.parent.mkdir(parents=True, exist_ok=True)
-        new = place.with_name(f".{place.name}.{os.getpid()}")
-        new.write_text(file.text)
-        new.replace(place)
-
-    def facts(self, step: Step | None, node: str) -> Facts:
-        """All that is so now, as far as the step's checks need it."""
-        reaches = step is not None and any(spec.name == "reaches" for spec in step.checks)
-        return self.observer.facts(node, reaches=reaches)
 
 
 class _Watch:
@@ -112,14 +70,13 @@ class Workshop:
     """A course on a lab.
 
     Args:
-        lab: up.
         lessons: in order.
         store: of the progress.
         desk: the session.
         screen: the learner's terminal.
     """
 
-    def __init__(self, lab: Lab, lessons: Sequence[Lesson], store: Store, desk: Desk, screen: Screen) -> None:
+    def __init__(self, lessons: Sequence[Lesson], store: Store, desk: Desk, screen: Screen) -> None:
         self._desk = desk
         self._screen = screen
         self._store = store
@@ -131,7 +88,7 @@ class Workshop:
         self._watch: _Watch | None = None
         self._ending = False
         self._look = threading.Event()
-        self.bench = Bench(lab, self._look)
+        self.bench = desk.bench(self._look, metal=False)
         self._thread = threading.Thread(target=self._watching, name="watch", daemon=True)
         self._thread.start()
 
@@ -165,7 +122,8 @@ class Workshop:
             watch, bench = self._watch, self.bench
             try:
                 self.latest = bench.facts(watch.step if watch else None, self._desk.node)
-            except (OSError, ValueError):  # the lab goes away under us
+            except (OSError, ValueError, OmError):  # the lab goes away under us
+                self._look.wait(PERIOD)
                 continue
             if watch is None or watch is solved:
                 continue
@@ -191,13 +149,17 @@ class Workshop:
         if step is None or (watch is None and not asked):
             return
         known = self.course.progress.figures(lesson.id)
-        facts = self.latest = self.bench.facts(step, self._desk.node)
+        try:
+            facts = self.latest = self.bench.facts(step, self._desk.node)
+        except OmError as error:  # the lab is gone
+            self._screen.say(str(error))
+            return
         findings, figures = evaluate_all(step.checks, facts, known)
         self.handle(events.Found(lesson.id, step.id, tuple(findings), figures, asked))
 
     def ran(self, what: Ran | str) -> None:
         """The learner ran a command, or answered; look at once."""
-        self.bench.chronicle.add(what)
+        self.bench.add(what)
         self.test(asked=isinstance(what, str))
 
     # ---------------------------------------------------------------------------------------- actions
@@ -233,18 +195,38 @@ class Workshop:
 
     def _prepare(self, action: events.Prepare) -> None:
         self._watch = None
+        if not self._is_at(action.lesson):
+            return
         try:
             self.bench.prepare(action.lesson.setup)
             self.bench.prepare(action.step.setup)
-        except (NodeShellError, OSError, TimeoutError) as error:
+        except (OmError, OSError, TimeoutError) as error:
             sentence = tr(N_("The step could not be prepared: {why}. `:reset lab` gives you a fresh lab."))
             self._screen.say(sentence.format(why=error))
         if action.node:
             self._desk.go(action.node)
-        self.bench.chronicle.clear()
+        self.bench.clear()
         known = self.course.progress.figures(action.lesson.id)
         self._watch = _Watch(action.lesson, action.step, known)
         self._look.set()
+
+    def _is_at(self, lesson: Lesson) -> bool:
+        """Go to the lab that the lesson is held in, and say whether that went well."""
+        wanted = lesson.needs == METAL
+        if self.bench.metal == wanted:
+            return True
+        try:
+            self._move(metal=wanted)
+        except (OmError, OSError) as error:
+            self._screen.say(str(error))
+            self._screen.say(tr(_NO_MACHINES) if wanted else "")
+            return False
+        return True
+
+    def _move(self, *, metal: bool) -> None:
+        before = self.bench
+        self.bench = self._desk.bench(self._look, metal=metal)
+        before.close()
 
     def rebuild(self) -> None:
         """A fresh lab, and the step prepared on it."""
@@ -254,8 +236,10 @@ class Workshop:
             self._prepare(events.Prepare(self.course.lesson, step, self.course.lesson.node))
 
     def _rebuild(self) -> None:
+        metal = self.bench.metal
         self.bench.close()
-        self.bench = Bench(self._desk.rebuild_lab(), self._look)
+        self._desk.rebuild_lab()
+        self.bench = self._desk.bench(self._look, metal=metal)
 
 
 def result_to(path: Path, progress: Progress, lab: str, lessons: Sequence[Lesson]) -> None:

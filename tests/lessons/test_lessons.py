@@ -41,15 +41,19 @@ def test_a_missing_translation_is_english(tmp_path: Path) -> None:
     assert [lesson.language for lesson in library.load("fr", tmp_path)] == ["en", "en"]
 
 
+# Checks, preparations and solutions are the same in all languages, as lint sees to: what takes minutes, because
+# machines boot or processes have to become old enough to be judged, is played in one of them.
 @pytest.mark.alone
-@pytest.mark.timeout(400)
-@pytest.mark.parametrize("language", ["en", "es"])
-def test_every_step_is_unsolved_before_and_solved_by_its_solution(language: str) -> None:
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(("language", "left_out"), [("en", ()), ("es", ("03", "04", "05", "09", "10"))])
+def test_every_step_is_unsolved_before_and_solved_by_its_solution(language: str, left_out: tuple[str, ...]) -> None:
+    lessons = [one for one in library.load(language, LESSONS) if f"{one.number:02}" not in left_out]
     environment = {**os.environ, "OMLAB_NAME": f"p{os.getpid()}", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [sys.executable, "-m", "omtools.commands.omsh", "--play", "all", "--lang", language],
+        [sys.executable, "-m", "omtools.commands.omsh", "--play", "all", "--lang", language,
+         "--lesson", ",".join(str(one.number) for one in lessons)],
         env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "needs namespaces" not in done.stdout
-    assert done.stdout.count(" ok ") == sum(len(lesson.steps) for lesson in library.load(language, LESSONS))
+    assert "is left out" not in done.stdout
+    assert done.stdout.count(" ok ") == sum(len(lesson.steps) for lesson in lessons)

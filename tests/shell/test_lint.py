@@ -74,7 +74,7 @@ def test_translations(tmp_path: Path) -> None:
         ("echo x > two\n", "", "two: the solutions differ"),
         ("Goal: the goal of one.", "```setup mCii\ntrue\n```\n\nGoal: one.", "one: the preparation differs"),
         ("Intro.", "```file mCii ~/x\n```", "it prepares something else"),
-        ('"sample"', '"other"', "id or node differ"),
+        ('"sample"', '"other"', "id, node or needs differ"),
     ):
         written(tmp_path, es_01_a=text("one", "two").replace(old, new))
         assert any(complaint in line for line in said(tmp_path)), (complaint, said(tmp_path))

@@ -9,15 +9,17 @@ from pathlib import Path
 
 import pytest
 
+from omtools.errors import MetalProgramMissing
 from omtools.lab.lab import Lab
 from omtools.shell import events
+from omtools.shell.bench import Bench, LabBench
 from omtools.shell.checks import evaluate
 from omtools.shell.lesson import CheckSpec, LessonFile, Preparation, Script
 from omtools.shell.node_shell import on_lab_node
 from omtools.shell.parse import parse
 from omtools.shell.progress import Store
 from omtools.shell.screen import Screen
-from omtools.shell.workshop import Bench, Workshop
+from omtools.shell.workshop import Workshop
 
 from . import samples
 
@@ -25,13 +27,13 @@ PROGRAM = "import os\nwhile True:\n    for _ in range(200000): pass\n    os.kill
 
 
 @pytest.fixture
-def bench(lab: Lab) -> Iterator[Bench]:
-    made = Bench(lab, threading.Event())
+def bench(lab: Lab) -> Iterator[LabBench]:
+    made = LabBench(lab, threading.Event())
     yield made
     made.close()
 
 
-def await_(bench: Bench, name: str, **arguments: str) -> dict[str, str | float]:
+def await_(bench: LabBench, name: str, **arguments: str) -> dict[str, str | float]:
     """Wait until a check is so, and return its figures."""
     found = None
     for _ in range(600):
@@ -42,7 +44,7 @@ def await_(bench: Bench, name: str, **arguments: str) -> dict[str, str | float]:
     raise AssertionError(found)
 
 
-def test_the_journey_of_a_process_is_seen(lab: Lab, bench: Bench) -> None:
+def test_the_journey_of_a_process_is_seen(lab: Lab, bench: LabBench) -> None:
     bench.prepare(Preparation((LessonFile("mCii", "~/prog.py", PROGRAM),), (Script("mCii", "mkdir -p sub; test -s prog.py"),)))
     shell = on_lab_node(lab, "mCii")
     try:
@@ -66,7 +68,7 @@ def test_the_journey_of_a_process_is_seen(lab: Lab, bench: Bench) -> None:
         shell.close()
 
 
-def test_nodes_switches_and_cables(lab: Lab, bench: Bench) -> None:
+def test_nodes_switches_and_cables(lab: Lab, bench: LabBench) -> None:
     shell = on_lab_node(lab, "metrakilate")
     try:
         await_(bench, "reaches", node="mCii", other="metrakilate")
@@ -89,6 +91,14 @@ class Desk:
 
     node = "mCii"
 
+    def __init__(self, lab: Lab) -> None:
+        self._lab = lab
+
+    def bench(self, tell: threading.Event, *, metal: bool) -> Bench:
+        if metal:
+            raise MetalProgramMissing(what="qemu", purpose="it emulates them", package="qemu")
+        return LabBench(self._lab, tell)
+
     def go(self, node: str) -> None:
         self.node = node
 
@@ -98,7 +108,7 @@ class Desk:
     def confirm(self, question: str) -> bool:
         return bool(question)
 
-    def rebuild_lab(self) -> Lab:
+    def rebuild_lab(self) -> None:
         raise AssertionError
 
     def leave(self) -> None:
@@ -108,7 +118,7 @@ class Desk:
 def test_a_solved_step_is_noticed_by_itself(lab: Lab, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     lesson = samples.lesson("one", "two")
     store = Store("lab", tmp_path)
-    workshop = Workshop(lab, [lesson], store, Desk(), Screen(colour=False))
+    workshop = Workshop([lesson], store, Desk(lab), Screen(colour=False))
     try:
         workshop.handle(events.Begin())
         (lab.node("mCii").files.home / "one").write_text("xxx")
@@ -127,9 +137,24 @@ def test_a_solved_step_is_noticed_by_itself(lab: Lab, tmp_path: Path, capfd: pyt
 def test_a_failing_preparation_is_told(lab: Lab, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     broken = samples.text("one").replace("Goal:", "```setup mCii\necho no luck; false\n```\n\nGoal:")
     lesson = parse(Path("01-sample.md"), broken, "en")
-    workshop = Workshop(lab, [lesson], Store("lab", tmp_path), Desk(), Screen(colour=False))
+    workshop = Workshop([lesson], Store("lab", tmp_path), Desk(lab), Screen(colour=False))
     try:
         workshop.handle(events.Begin())
     finally:
         workshop.close()
     assert "The step could not be prepared: There is no shell on mCii: no luck (1)" in capfd.readouterr().out
+
+
+def test_without_an_emulator_a_lesson_about_machines_says_what_is_missing(
+    lab: Lab, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    text = samples.text("one").replace("minutes", 'needs = "metal"\nminutes')
+    workshop = Workshop([parse(Path("03-sample.md"), text, "en")], Store("lab", tmp_path), Desk(lab), Screen(colour=False))
+    try:
+        workshop.handle(events.Begin())
+        assert not workshop.bench.metal
+    finally:
+        workshop.close()
+    shown = " ".join(capfd.readouterr().out.split())
+    assert "qemu" in shown
+    assert "cannot be switched on or booted" in shown

@@ -148,7 +148,10 @@ def _packages(place: Path, force: bool, report: Report) -> list[Package]:
     path = place / "packages.json"
     if not force:
         with contextlib.suppress(FileNotFoundError, msgspec.MsgspecError):
-            return msgspec.json.decode(path.read_bytes(), type=Pins).packages
+            pinned = msgspec.json.decode(path.read_bytes(), type=Pins).packages
+            # an older version of ours may have wanted fewer
+            if {*PROGRAMS, *SERVER_PROGRAMS} <= {one.name for one in pinned}:
+                return pinned
     report(_("looking for the packages of the kernel and of the programs"))
     packages, fetched = Apt(place / "packages").obtain(KERNEL, [*PROGRAMS, *SERVER_PROGRAMS])
     report(_("{count} packages fetched, {mb:.1f} MB").format(

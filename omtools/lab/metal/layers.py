@@ -29,7 +29,7 @@ from omtools.lab.metal.modules import Module, dependency_file, module_name, reso
 from omtools.lab.metal.packages import Contents
 
 KERNEL = "linux-image-cloud-amd64"  # small, and quickly unpacked (LZ4); has all that the engine needs
-PROGRAMS = ("busybox-static", "dropbear-bin", "procps")
+PROGRAMS = ("busybox-static", "bash", "dropbear-bin", "procps")  # bash: the shell that omsh speaks to
 SERVER_PROGRAMS = ("dnsmasq-base",)
 WANTED_MODULES = (
     "virtio_pci", "virtio_net", "virtio_rng", "virtio_console", "fuse", "overlay", "tun", "veth", "bridge",
@@ -37,6 +37,7 @@ WANTED_MODULES = (
 )  # fmt: skip
 ROOTFS = Path(__file__).with_name("rootfs")
 _TAKEN = {
+    "bash": ("usr/bin/bash",),
     "dropbear-bin": ("usr/sbin/dropbear", "usr/bin/dbclient", "usr/bin/dropbearkey"),
     "procps": ("usr/bin/ps", "usr/bin/pgrep", "usr/bin/top", "usr/bin/free", "usr/bin/uptime"),
     "dnsmasq-base": ("usr/sbin/dnsmasq",),
@@ -129,7 +130,7 @@ def system_layer(contents: Contents, packages: Sequence[str]) -> Layer:
         found += [cpio.link(place, f"usr/{place}") for place in _MERGED]
         found += [cpio.character_device("dev/console", 5, 1), cpio.character_device("dev/null", 1, 3, 0o666)]
         found += _busybox(contents)
-        found += _programs(contents, ("dropbear-bin", "procps"))
+        found += _programs(contents, ("bash", "dropbear-bin", "procps"))
         found += kernel_modules(contents)
         found += [cpio.link("usr/bin/ssh", "dbclient"), cpio.link("etc/mtab", "/proc/self/mounts")]
         return found + rootfs_entries("both")

@@ -184,10 +184,12 @@ class Apt:
     def _run(self, program: str, *arguments: str, check: bool = True) -> str:
         # The sandbox user of apt cannot write into a directory of ours, and says so at every download.
         command = [program, "-o", "APT::Sandbox::User=root", *self._options, *arguments]
-        self.directory.mkdir(parents=True, exist_ok=True)
+        # Of what lies where it is run, apt-get names no address: it would have nothing to download.
+        place = self.directory / "empty" if "--print-uris" in arguments else self.directory
+        place.mkdir(parents=True, exist_ok=True)
         try:
             done = subprocess.run(
-                command, cwd=self.directory, capture_output=True, text=True, check=False, timeout=_PATIENCE,
+                command, cwd=place, capture_output=True, text=True, check=False, timeout=_PATIENCE,
                 stdin=subprocess.DEVNULL, env=_environment(),
             )  # fmt: skip
         except subprocess.TimeoutExpired:

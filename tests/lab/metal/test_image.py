@@ -144,7 +144,7 @@ def test_what_fails_leaves_nothing_half_done(tmp_path: Path) -> None:
 
 def test_packages_are_pinned_until_somebody_wants_newer_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    names = ("linux-image-6.1.0", "busybox-static", "dropbear-bin", "procps", "dnsmasq-base")
+    names = ("linux-image-6.1.0", "busybox-static", "bash", "dropbear-bin", "procps", "dnsmasq-base")
 
     def obtain(_apt: object, _kernel: str, _programs: object) -> tuple[list[Package], list[Package]]:
         asked.append(1)
@@ -156,6 +156,9 @@ def test_packages_are_pinned_until_somebody_wants_newer_ones(tmp_path: Path, mon
     assert len(asked) == 1
     image._packages(tmp_path, True, lambda _line: None)
     assert len(asked) == 2
+    (tmp_path / "packages.json").write_text((tmp_path / "packages.json").read_text().replace("bash", "dash"))
+    assert image._packages(tmp_path, False, lambda _line: None) == first
+    assert len(asked) == 3
     (tmp_path / "packages.json").write_text("{")
     assert image._packages(tmp_path, False, lambda _line: None) == first
 
@@ -163,7 +166,7 @@ def test_packages_are_pinned_until_somebody_wants_newer_ones(tmp_path: Path, mon
 def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     only = [Package("procps", "p.deb", 1, "0")]
     monkeypatch.setattr("omtools.lab.metal.image.Apt.obtain", lambda *_all: (only, []))
-    with pytest.raises(MetalImageFailed, match="busybox-static, dnsmasq-base, dropbear-bin"):
+    with pytest.raises(MetalImageFailed, match="bash, busybox-static, dnsmasq-base, dropbear-bin"):
         image._packages(tmp_path, False, lambda _line: None)
     assert not list(tmp_path.glob("packages.json"))
 
