@@ -339,6 +339,8 @@ class State:
             while len(self.decisions) > _DECISIONS:
                 del self.decisions[next(iter(self.decisions))]
             return True
+        if not isinstance(event, api.ProcessChanged):
+            return True  # the list of what happened
         key = key_of(event.process)
         before = self.infos.get(key)
         if before is None and event.process.where != event.process.home == self.own and not event.gone:

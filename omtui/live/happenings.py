@@ -63,6 +63,10 @@ def sentence_of(event: api.Event, state: State) -> tuple[str, Role]:
         return _("{node}: {words}").format(node=state.name_of(event.node), words=words), "locked"
     if isinstance(event, api.Decided):
         return _decided(event, state), "dim"
+    if isinstance(event, api.MapChanged):
+        return _("The map of the cluster has changed: {n} nodes").format(n=event.nodes), "dim"
+    if isinstance(event, api.Clearing):
+        return _("{done} of {total} processes are sent home").format(done=event.done, total=event.total), "dim"
     info = event.process
     template = _PHASES.get(info.phase, "{process}: {phase}")
     said = _(template).format(
