@@ -63,6 +63,12 @@ def test_any_output_survives(lines: list[str]) -> None:
     assert len(insert_column(lines, {1: 2})) == len(lines)
 
 
+def test_ten_thousand_processes() -> None:
+    lines = [PLAIN[0], *(f"{pid:>7} pts/0    00:00:00 job" for pid in range(1, 10_001)), ""]
+    drawn = insert_column(lines, dict.fromkeys(range(1, 10_001, 2), 2))
+    assert [line.split()[2] for line in drawn[1:-1]] == ["2", "0"] * 5000
+
+
 def test_a_process_that_is_away(nodes: Nodes, sleeper: int) -> None:
     nodes.run("migrate", str(sleeper), "2")
     done = nodes.run("mps", "-e", "-o", "pid,tty,stat,time,args")

@@ -1,16 +1,24 @@
 from __future__ import annotations
 
+import asyncio
 import configparser
 import json
+import os
 import signal
 import socket
 import subprocess
 import sys
 import tomllib
+from pathlib import Path
 
 import pytest
+from agent.support import Cluster
 
+from omtools.agent import api
+from omtools.cluster.load import BLOCK
+from omtools.commands import openmosix
 from omtools.commands.openmosix import serving_pid
+from omtools.errors import AgentStays, StillAway
 
 from .conftest import FAKE, ROOT, Nodes
 
@@ -129,3 +137,40 @@ def test_systemd_is_told_when_it_serves(nodes: Nodes) -> None:
         finally:
             agent.terminate()
             assert agent.wait(20) == 0
+
+
+async def test_a_process_that_does_not_come_home(short: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("omtools.agent.following._STAGE_PATIENCE", 0.1)
+    monkeypatch.setenv("OPENMOSIX_RUN", str(short / "1" / "run"))
+    cluster = Cluster(short, 2)
+    cluster.engine.owners[4711] = os.getuid()
+    await cluster.start()
+    async with cluster.asking(1) as asker:
+        await asker.ask(api.Migrate(4711, "2"))
+        cluster.engine.deaf = True
+        with pytest.raises(StillAway, match=r"\(4711\)"):
+            await asyncio.to_thread(openmosix.stop, leave=False)
+        assert not (await asker.ask(api.NodeInfo())).status & BLOCK  # as it was
+    cluster.engine.deaf = False
+    await cluster.end()
+
+
+def test_an_agent_that_does_not_end(short: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENMOSIX_RUN", str(short))
+    monkeypatch.setattr(openmosix, "_END_PATIENCE", 0.2)
+    code = (
+        "import signal, socket, sys\n"
+        "for number in (signal.SIGTERM, signal.SIGUSR1): signal.signal(number, signal.SIG_IGN)\n"
+        "server = socket.socket(socket.AF_UNIX); server.bind(sys.argv[1]); server.listen(8)\n"
+        "print('ready', flush=True); signal.pause()"
+    )
+    stubborn = subprocess.Popen([sys.executable, "-c", code, str(short / "agent.sock")], stdout=subprocess.PIPE)
+    try:
+        assert stubborn.stdout is not None
+        assert stubborn.stdout.readline() == b"ready\n"
+        for told in (lambda: openmosix.stop(leave=True), lambda: openmosix._renew(stubborn.pid)):
+            with pytest.raises(AgentStays, match=str(stubborn.pid)):
+                told()
+    finally:
+        stubborn.kill()
+        stubborn.communicate()
