@@ -25,11 +25,13 @@ if TYPE_CHECKING:
 FILES, COMMANDS = ":files", ":commands"
 Candidate = tuple[str, str]  # the word, what it is
 
-# Those that read their command line with argparse; their modules have their names.
+# Those that read their command line with argparse, and the modules of those whose module has another name.
 PARSED = (
-    "lessons", "migrate", "mosctl", "moslimit", "omagentd", "omcheck", "omdiscd", "omkey", "omlab", "omsh",
-    "omsim", "openmosix", "setpe", "showmap", "tune",
+    "lessons", "migrate", "mosctl", "moslimit", "mosmon", "omagentd", "omcheck", "omdiscd", "omkey", "omlab",
+    "omsh", "omsim", "omtui", "openmosix", "setpe", "showmap", "tune",
 )  # fmt: skip
+_HIDDEN = "==SUPPRESS=="  # argparse.SUPPRESS, without argparse
+_MODULES = {"mosmon": "omtui.mosmon.main", "omtui": "omtui.main"}
 # Those that pass it on: their own options, and those of them that take a node or something else.
 _MOSRUN: dict[str, str] = {
     "-h": N_("here, at home"), "-N": N_("on that node"), "-j": N_("on a random node of a list"),
@@ -82,7 +84,7 @@ def candidates(words: list[str]) -> list[Candidate]:
 
 
 def _parsed(name: str, prior: list[str], current: str) -> list[Candidate]:
-    parser = parser_of(import_module(f"omtools.commands.{name}").main)
+    parser = parser_of(import_module(_MODULES.get(name, f"omtools.commands.{name}")).main)
     if parser is None:
         return []
     wanting: argparse.Action | None = None  # an option whose value is next
@@ -103,7 +105,8 @@ def _parsed(name: str, prior: list[str], current: str) -> list[Candidate]:
     if wanting is not None:
         return list(_values(wanting))
     if current.startswith("-"):
-        return [(option, _help(action)) for option, action in parser._option_string_actions.items()]
+        actions = parser._option_string_actions.items()
+        return [(option, _help(action)) for option, action in actions if action.help != _HIDDEN]
     action = _positional(parser, place)
     return list(_values(action)) if action is not None else []
 
