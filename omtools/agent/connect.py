@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from omtools.agent import api
 from omtools.agent.asking import UnixAsking, open_unix
 from omtools.agent.cluster import Cluster
-from omtools.agent.paths import agent_socket, config_dir
+from omtools.agent.paths import agent_socket, config_dir, run_dir
 
 if TYPE_CHECKING:
     from omtools.agent.peers import Link
@@ -72,13 +72,15 @@ async def _over_ssh(word: str, user: str, name: str) -> Link:
     # asyncssh is five times as much to import as all the rest.
     import getpass  # noqa: PLC0415
 
-    from omtools.agent.config import read_map, read_settings  # noqa: PLC0415
+    from omtools.agent.config import discovered, has_map, read_map, read_settings  # noqa: PLC0415
     from omtools.agent.keys import KNOWN_HOSTS  # noqa: PLC0415
     from omtools.agent.peers import connect as connect_peer  # noqa: PLC0415
 
     directory = config_dir()
-    found = read_map(directory).find(word)
     settings = read_settings(directory / "openmosix.config")
+    listed = has_map(directory) and not settings.discover
+    known = read_map(directory) if listed else discovered(directory, run_dir(), settings)[0]
+    found = known.find(word)
     own = Path.home() / ".ssh"
     return await connect_peer(
         found,

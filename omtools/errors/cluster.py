@@ -100,7 +100,7 @@ class UnknownNode(OmError):
 
     exit_status = 20
     template = N_("There is no node {node} in this cluster.")
-    remedy = N_("`mosctl status` shows this node, the map lists the others.")
+    remedy = N_("`mosctl nodes` lists those there are.")
 
 
 class NodeDown(OmError):

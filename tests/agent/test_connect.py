@@ -9,14 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import asyncssh
+import msgspec
 import pytest
 
 import omtools
 from omtools.agent import api
 from omtools.agent.client import talk
+from omtools.cluster.discovery import Known
+from omtools.commands._cluster import known_cluster
 from omtools.errors import AgentVersion, NoAgent, NoSuchProcess, UnknownNode
 
 from .support import Cluster
+from .test_cluster_key import authority, join
 
 PID = 4711
 
@@ -98,6 +102,36 @@ async def test_over_ssh_from_anywhere(pair: Cluster, tmp_path: Path, monkeypatch
     async with omtools.connect("metrakilate") as cluster:
         assert cluster.number == 2
         assert (await cluster.node()).name == "metrakilate"
+
+
+async def test_over_ssh_where_nodes_find_each_other(
+    short: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No map, no list of hosts: whom omdiscd has found, and the cluster's key."""
+    cluster = Cluster(short, 2)
+    key = authority()
+    for number in (1, 2):
+        join(cluster, number, key)
+    (cluster.config(1) / "openmosix.map").unlink()
+    (cluster.config(1) / "openmosix.config").write_text(f"LISTEN={cluster.addresses[1]}\nAGENTPORT={cluster.port}\n")
+    cluster.run(1).mkdir(parents=True)
+    known = Known(2, "metrakilate", cluster.addresses[2])
+    (cluster.run(1) / "discovered.json").write_bytes(msgspec.json.encode([known]))
+    ssh = tmp_path / ".ssh"
+    ssh.mkdir(mode=0o700)
+    own = asyncssh.generate_private_key("ssh-ed25519")
+    own.write_private_key(str(ssh / "id_ed25519"))
+    (cluster.config(2) / "authorized_keys").write_bytes(own.export_public_key())
+    (cluster.config(2) / "authorized_keys").chmod(0o600)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("OPENMOSIX_CONFIG", str(cluster.config(1)))
+    monkeypatch.setenv("OPENMOSIX_RUN", str(cluster.run(1)))
+    await cluster.start(2)
+    async with omtools.connect("metrakilate") as there:
+        assert there.number == 2
+    nodes = known_cluster("test")  # no agent runs on node 1
+    assert (nodes.own, [node.name for node in nodes.nodes]) == (1, ["mCii", "metrakilate"])
+    await cluster.end()
 
 
 def test_nobody_there(short: Path) -> None:
