@@ -9,6 +9,7 @@ import time
 from types import TracebackType
 
 _SILENT = 0.4  # seconds; what is done by then needs no line
+_SECOND = 1.0
 _CLEAR = "\r\x1b[K"  # to the line's begin; erase to its end (ECMA-48 EL)
 
 
@@ -74,7 +75,7 @@ class Waiting:
 
     def _run(self) -> None:
         shown = False
-        while not self._over.wait(1.0):
+        while not self._over.wait(_SECOND):
             _draw(f"{self._what} ({time.monotonic() - self._begun:.0f} s)")
             shown = True
         if shown:
