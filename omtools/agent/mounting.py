@@ -17,7 +17,6 @@ import msgspec
 
 from omtools.agent import api
 from omtools.agent.client import Client
-from omtools.agent.selecting import Selections
 from omtools.errors import (
     CannotMount,
     CannotUnmount,
@@ -30,6 +29,7 @@ from omtools.errors import (
 from omtools.linux.fuse.mount import MountOptions, mount
 from omtools.linux.fuse.session import Session
 from omtools.linux.fuse.turns import Turns
+from omtools.linux.proc import process_of
 from omtools.omfs.client import RemoteFiles
 from omtools.omfs.cluster_files import ClusterFiles
 from omtools.omfs.exports import parse_exports
@@ -101,7 +101,6 @@ class Facts:
         self._where: dict[int, int] = {}
         self._home: dict[int, int] = {}
         self._magic: dict[int, int] = {}
-        self._selections = Selections()
 
     def follow(self) -> None:
         """Listen to the agent for ever; if it is restarted, to its successor."""
@@ -140,18 +139,22 @@ class Facts:
         return self.home(pid)
 
     def selected(self, pid: int) -> int | None:
-        """See `ProcessFacts`: selected here, or by `selected` of hpc(5)."""
-        if node := self._selections.selected(pid):
-            return node
+        """See `ProcessFacts`: a setting like the others, which hpc(5) has too; it is seldom asked for."""
         try:
             with Client(self._agent, "omfs", _PATIENCE) as client:
-                return client.call(api.GetProcess(pid), api.ProcessSettings).selected or None
+                found = client.call(api.GetProcess(process_of(pid)), api.ProcessSettings)
         except OmError:
             return None
+        return found.selected or None
 
     def select(self, pid: int, node: int | None) -> None:
-        """See `ProcessFacts`."""
-        self._selections.select(pid, node)
+        """See `ProcessFacts`: it is always for itself that a process does."""
+        wish = api.SetProcess(process_of(pid), api.ProcessSettings(selected=node or 0))
+        try:
+            with Client(self._agent, "omfs", _PATIENCE) as client:
+                client.call(wish, api.ProcessSettings)
+        except OmError as error:
+            raise OSError(errno.EIO, str(error)) from error
 
     def magic(self, pid: int) -> int | None:
         """See `ProcessFacts`."""

@@ -184,3 +184,11 @@ def descriptors(pid: int) -> dict[int, str]:
         except OSError:
             continue
     return found
+
+
+def process_of(thread: int) -> int:
+    """The process that a thread belongs to (FUSE tells threads); 0 and who has ended stay what they are."""
+    try:
+        return int(status(thread)["Tgid"]) if thread else 0
+    except (OSError, KeyError, ValueError):
+        return thread

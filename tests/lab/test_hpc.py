@@ -57,7 +57,8 @@ def test_a_process_is_moved_by_echo_and_by_itself(cluster: Omlab) -> None:
     told(cluster, "metrakilate", f"echo 1 > /hpc/remote/{guest}/goto")
     assert told(cluster, "mCii", f"cat /hpc/{pid}/where /hpc/{pid}/cantmove") == "0"
     told(cluster, "mCii", f"echo 1 > /hpc/{pid}/migfilter; echo 2 > /hpc/{pid}/selected")
-    assert told(cluster, "mCii", "echo 2 > /hpc/self/selected; readlink /omfs/selected") == "2"
+    both = "echo 2 > /hpc/self/selected; readlink /omfs/selected; echo mCii > /omfs/select; cat /hpc/self/selected"
+    assert told(cluster, "mCii", both) == "2\n1"
     mover.stdin.close()
     assert mover.wait(20) == 0
     mover.stdout.close()

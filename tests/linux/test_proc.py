@@ -8,6 +8,7 @@ import mmap
 import os
 import struct
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -147,3 +148,14 @@ def test_cpu_time_and_descriptors(tmp_path: Path) -> None:
     with subprocess.Popen(["/bin/sleep", "1000"], stdin=subprocess.DEVNULL) as child:
         assert proc.descriptors(child.pid).get(0) == "/dev/null"
         child.kill()
+
+
+def test_a_thread_belongs_to_a_process() -> None:
+    seen: list[int] = []
+    thread = threading.Thread(target=lambda: seen.append(proc.process_of(threading.get_native_id())))
+    thread.start()
+    thread.join()
+    assert seen == [os.getpid()]
+    assert proc.process_of(os.getpid()) == os.getpid()
+    assert proc.process_of(0) == 0
+    assert proc.process_of(4_194_304) == 4_194_304

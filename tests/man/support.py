@@ -64,20 +64,28 @@ class Page:
     @property
     def text(self) -> str:
         """As people read it, more or less: without fonts and macros."""
-        found = re.sub(r"^\.\\\".*\n|\\f[BIR]", "", self.source, flags=re.M)
-        found = re.sub(r"\\(\(..|.)", lambda match: _ESCAPES[match[1]], found)
+        found = _plain(re.sub(r"^\.\\\".*\n", "", self.source, flags=re.M))
         return re.sub(r"^\.(?:S[HS] )?[A-Z]*", "", found, flags=re.M)
+
+    def examples(self) -> list[str]:
+        """What stands in it letter by letter."""
+        return [_plain(block) for block in re.findall(r"^\.EX\n(.*?)^\.EE$", self.source, re.M | re.S)]
 
     def described(self) -> set[str]:
         """The options that it describes, in a section of their own."""
         sections = re.split(r"^\.SH ", self.source, flags=re.M)
         tags = [tag for section in sections if section.startswith(('OPTIONS', '"OPTIONS', "OPCIONES", '"OPCIONES'))
                 for tag in re.findall(r"^\.TP\n(.*)", section, re.M)]  # fmt: skip
-        return options_in(re.sub(r"\\f[BIR]", "", " ".join(tags)).replace("\\-", "-"))
+        return options_in(_plain(" ".join(tags)))
 
     def shape(self) -> list[str]:
         """Its macros in their order: what two languages have in common."""
         return re.findall(r"^\.(?:SH|SS|TP|EX)\b", self.source, re.M)
+
+
+def _plain(source: str) -> str:
+    """Without fonts, and with the letters that escapes stand for."""
+    return re.sub(r"\\(\(..|.)", lambda match: _ESCAPES[match[1]], re.sub(r"\\f[BIR]", "", source))
 
 
 @cache

@@ -13,7 +13,10 @@ from hatchling.builders.wheel import WheelBuilder
 
 from omtools.agent import config
 from omtools.agent.hpc.tree import DIRECTORIES, FILES
+from omtools.cluster.map import parse_map, parse_names
+from omtools.cluster.simulator import scenario
 from omtools.errors import OmError
+from omtools.omfs.exports import parse_exports
 
 from .support import LANGUAGES, ROOT, SCRIPTS, Page, help_of, options_in, page_of, pages
 
@@ -94,6 +97,20 @@ def test_every_file_of_the_tree_is_described(language: str) -> None:
     text = pages(language)["hpc.5"].text
     names = {name for files in FILES.values() for name in files} | set(DIRECTORIES)
     assert [name for name in sorted(names) if not re.search(rf"(?<![\w-]){name}(?![\w-])", text)] == []
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_examples_of_file_formats_are_right(language: str, tmp_path: Path) -> None:
+    found = {name: page.examples() for name, page in pages(language).items() if page.section == 5}
+    cluster, names_of_nodes, _error = found["openmosix.map.5"]
+    known = parse_map(cluster, "map", parse_names(names_of_nodes, "names"))
+    assert len(known) == 6
+    assert known.number(2).name in names_of_nodes
+    assert len(parse_exports(found["openmosix.exports.5"][0]).entries) == 3
+    (tmp_path / "openmosix.config").write_text(found["openmosix.config.5"][0])
+    settings = config.read_settings(tmp_path / "openmosix.config")
+    assert (settings.number, settings.speed) == (2, 15000)
+    assert scenario.parse(found["omsim.5"][0], "page").jobs[0].forks == 40
 
 
 def need(program: str) -> str:

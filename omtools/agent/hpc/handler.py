@@ -11,7 +11,6 @@ import os
 import stat
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from omtools.agent.hpc.asking import Asking, Who
 from omtools.agent.hpc.tree import NUMBERED, Group, Spot, find, fixed_names, name_of, spot_of
@@ -19,6 +18,7 @@ from omtools.agent.hpc.words import failure
 from omtools.linux.fuse import abi
 from omtools.linux.fuse.abi import Fattr, Fopen, Init
 from omtools.linux.fuse.handler import Buffer, Directory, Handler, Request
+from omtools.linux.proc import process_of
 
 _MAX_WRITE = 32768  # the longest that has a meaning is a mask of 65535 nodes
 _BLOCK = 4096
@@ -217,15 +217,4 @@ def _spot(request: Request) -> Spot:
 
 
 def _who(request: Request) -> Who:
-    return Who(request.uid, _process_of(request.pid))
-
-
-def _process_of(thread: int) -> int:
-    """The process that a thread belongs to: it is threads that ask."""
-    if not thread:
-        return 0
-    try:
-        text = Path(f"/proc/{thread}/status").read_text(errors="replace")
-    except OSError:
-        return thread
-    return int(text.partition("\nTgid:")[2].split()[0])
+    return Who(request.uid, process_of(request.pid))

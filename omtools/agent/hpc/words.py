@@ -10,11 +10,16 @@ from omtools.agent import api
 from omtools.cluster.load import UP
 from omtools.errors import (
     AgentVersion,
+    AlreadyTraced,
     AtHomeAlready,
     BadRequest,
     CannotMigrate,
-    FilesRefused,
+    ForeignArchitecture,
+    HostKeyWrong,
     KernelDiffers,
+    KernelThread,
+    KeyNotAuthorised,
+    MaskForbids,
     MigrationRunning,
     NoAgent,
     NodeDown,
@@ -26,6 +31,7 @@ from omtools.errors import (
     OmError,
     ProcessEnded,
     ProcessorLacks,
+    StaysThere,
     ThereAlready,
     UnknownNode,
     ZombieProcess,
@@ -37,16 +43,19 @@ _MASKED = 4096  # nodes in one mask
 _HEXADECIMAL = re.compile(r"0[xX][0-9a-fA-F]{1,16384}")
 _ERRNOS: tuple[tuple[tuple[type[OmError], ...], int], ...] = (
     ((NoSuchProcess, ProcessEnded, ZombieProcess), errno.ESRCH),
-    ((NotYourProcess, NotAllowed), errno.EPERM),
+    ((NotYourProcess, NotAllowed, MaskForbids), errno.EPERM),
     ((UnknownNode, BadRequest), errno.EINVAL),
     ((NodeDown,), errno.EHOSTDOWN),
-    ((NodeRefuses, FilesRefused), errno.ECONNREFUSED),
+    ((NodeRefuses, HostKeyWrong, KeyNotAuthorised), errno.ECONNREFUSED),
     ((NodeFull,), errno.ENOMEM),
     ((MigrationRunning,), errno.EBUSY),
-    ((CannotMigrate, KernelDiffers, ProcessorLacks), errno.EOPNOTSUPP),
+    (
+        (CannotMigrate, KernelDiffers, ProcessorLacks, AlreadyTraced, KernelThread, ForeignArchitecture),
+        errno.EOPNOTSUPP,
+    ),
     ((NoAgent, AgentVersion), errno.EIO),
 )
-THERE = (AtHomeAlready, ThereAlready)
+THERE = (AtHomeAlready, ThereAlready, StaysThere)
 """Errors of a move that say that there is nothing to do."""
 
 

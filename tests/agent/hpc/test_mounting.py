@@ -136,6 +136,8 @@ def test_bad_input(tree: Tree, sleeper: int) -> None:
     assert tree.refusal("1", "admin/nonsense") == "No such file or directory"
     assert tree.refusal("1", f"{sleeper}/where") == "Permission denied"
     assert tree.refusal("2", "1/goto") == "Operation not supported"
+    assert tree.sh(f"cd {sleeper}; echo 2 > mignodes; echo 1 > migfilter") == ""
+    assert tree.refusal("2", f"{sleeper}/goto") == "Operation not permitted", "its mask forbids it"
     for script in ("mkdir x", "rm admin/block", "rmdir admin", "mv admin x", "chmod 600 admin/block"):
         assert "not permitted" in tree.sh(script), script
     mask = os.open(tree.path / str(sleeper) / "mignodes", os.O_WRONLY)

@@ -9,7 +9,15 @@ from hypothesis import given, strategies as st
 
 from omtools.agent import api
 from omtools.agent.hpc import words
-from omtools.errors import NodeDown, NoSuchProcess, NotYourProcess, OmError, UnknownNode
+from omtools.errors import (
+    KernelThread,
+    MaskForbids,
+    NodeDown,
+    NoSuchProcess,
+    NotYourProcess,
+    OmError,
+    UnknownNode,
+)
 
 NUMBERS = st.integers(1, words.MAX_NODE)
 
@@ -74,6 +82,8 @@ def test_news_of_a_node_that_is_not_up_do_not_say_that_it_is() -> None:
     (NotYourProcess(pid=1, user="x", why="y"), errno.EPERM),
     (UnknownNode(node="9"), errno.EINVAL),
     (NodeDown(node="b", address="a", why="w"), errno.EHOSTDOWN),
+    (MaskForbids(pid=1, node="b"), errno.EPERM),
+    (KernelThread(pid=2), errno.EOPNOTSUPP),
     (OmError(detail="anything"), errno.EIO),
 ])  # fmt: skip
 def test_a_refusal_has_an_errno(error: OmError, number: int) -> None:
