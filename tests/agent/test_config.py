@@ -28,6 +28,7 @@ def test_all_keys(tmp_path: Path) -> None:
         OVERHEADS=none
         METRICSPORT=0.0.0.0:9464
         LOGFORMAT=json
+        MEMTOTAL=300
         MYOMID=7          # this node
         export NODESPEED="12000"
         BLOCK='yes'
@@ -44,7 +45,7 @@ def test_all_keys(tmp_path: Path) -> None:
     )
     assert found == Settings(
         7, 12000, True, 4661, "0.0.0.0", "ssh", 64 << 20, 1.5, False, "/mnt/all", False, True, True,
-        {"OVERHEADS": "none"}, True, ("eth0", "eth1"), ("0.0.0.0", 9464), True,
+        {"OVERHEADS": "none"}, True, ("eth0", "eth1"), ("0.0.0.0", 9464), True, 300 << 20,
     )  # fmt: skip
 
 

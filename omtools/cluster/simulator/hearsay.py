@@ -24,9 +24,9 @@ from omtools.cluster.gossip import Gossip, Outgoing, Settings, View
 from omtools.cluster.load import CONFIGURED, UP
 from omtools.cluster.vector import Vector, encode
 
-_NODES = 300  # that play the protocol
+_NODES = 200  # that play the protocol
 _SETTLE = 22  # rounds: by then nobody counts as having just joined
-_SAMPLED = 6  # rounds after these
+_SAMPLED = 4  # rounds after these
 _KEPT = int(MAX_AGE_S) + 2  # vectors of each node: older ones decide nothing
 
 

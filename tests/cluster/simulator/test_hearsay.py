@@ -16,7 +16,7 @@ from omtools.cluster.vector import Vector
 
 
 def scenario(*events: Event) -> Scenario:
-    jobs = Jobs(500, cpu_s=Spread(10, "uniform"), memory_mb=[5, 40], at=[0, 5])
+    jobs = Jobs(300, cpu_s=Spread(10, "uniform"), memory_mb=[5, 40], at=[0, 5])
     return Scenario([Nodes(40, cpus=2), Nodes(20, speed=16000, cpus=2)], [jobs], events=list(events))
 
 
@@ -50,7 +50,7 @@ def test_both_kinds_of_run_come_to_alike_figures() -> None:
     sent, drawn = results
     assert drawn.unfinished == sent.unfinished == 0
     assert drawn.makespan_s == pytest.approx(sent.makespan_s, rel=0.1)
-    assert drawn.age_s == pytest.approx(sent.age_s, abs=1.0)
+    assert sent.age_s - 2 < drawn.age_s < sent.age_s  # of half as many, so they are younger
     assert drawn.migrations == pytest.approx(sent.migrations, rel=0.4)
     assert drawn.gossip_bytes == pytest.approx(sent.gossip_bytes, rel=0.4)
 
