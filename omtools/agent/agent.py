@@ -58,7 +58,7 @@ class Agent:
         self.configuration = configuration
         self.engine: Engine = engine or RealEngine()
         self.keys: Keys = ensure_keys(configuration.directory, configuration.node.name)
-        self.gauge = Gauge(configuration.run, configuration.settings.speed)
+        self.gauge = Gauge(configuration.run, configuration.settings.speed, configuration.settings.memory)
         self.keepers = Keepers(configuration.run, self._on_state, self._on_gone)
         self.peers = Peers(configuration, self.keys)
         self._memo = Memo(configuration.run)

@@ -59,6 +59,8 @@ class Settings:
             mosrun, omsh or a login shell of the cluster (CANDIDATES=marked).
         discover: AUTODISC, whether nodes are found by omdiscd, not read from a map.
         interfaces: AUTODISCIF, on which it looks for them, the first first ("": that of the default route).
+        memory: MEMTOTAL, bytes that this node has at most, whatever the machine has (0: all of it): for nodes
+            that share a machine. What their processes use counts against it.
         metrics: METRICSPORT, where Prometheus finds figures: PORT of 127.0.0.1, or ADDRESS:PORT (0: nowhere).
         json_log: LOGFORMAT=json: the log's lines are JSON objects (LOGFORMAT=text).
         overheads: OVERHEADS, what a move, a call and the links cost: "MILLISECONDS MICROSECONDS MB/S", as
@@ -87,6 +89,7 @@ class Settings:
     json_log: bool = False
     hpc_directory: str = ""
     overheads: Overheads | None = None
+    memory: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -406,6 +409,7 @@ _KEYS: dict[str, tuple[str, Callable[[str], object]]] = {
     "MIGRATE": ("migrate", _yes),
     "CANDIDATES": ("everything", _candidates),
     "AUTODISC": ("discover", _yes),
+    "MEMTOTAL": ("memory", lambda value: _whole(0, 1 << 30)(value) << 20),
     "METRICSPORT": ("metrics", _metrics),
     "LOGFORMAT": ("json_log", _log_format),
     "AUTODISCIF": ("interfaces", lambda value: tuple(word for word in value.split(",") if word)),

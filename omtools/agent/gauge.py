@@ -34,7 +34,9 @@ class Gauge:
         cpus: processors that processes here may use.
     """
 
-    def __init__(self, run: Path, speed: int = 0) -> None:
+    def __init__(self, run: Path, speed: int = 0, limit: int = 0) -> None:
+        """`limit`: bytes of memory that this node has at most; 0: as much as the machine."""
+        self._limit = limit
         self.loads = Loads()
         self.cpus = len(os.sched_getaffinity(0))
         self._run = run
@@ -68,9 +70,13 @@ class Gauge:
     def memory(self) -> Memory:
         """The node's memory now; zeros where /proc does not tell."""
         try:
-            return memory_of_meminfo(_read("/proc/meminfo"))
+            found = memory_of_meminfo(_read("/proc/meminfo"))
         except (OSError, ValueError, IndexError):
             return Memory(0, 0, 0)
+        if not 0 < self._limit < found.total:
+            return found
+        left = max(self._limit - _used_by_processes(), 0)
+        return Memory(self._limit, min(left, found.free), min(left, found.available))
 
     def util(self) -> int:
         """Utilizability in percent; 100 where the kernel does not measure pressure."""
@@ -108,6 +114,19 @@ def _count_running() -> int:
         except OSError:
             continue
     return running
+
+
+def _used_by_processes() -> int:
+    """Bytes resident of all processes seen here, without what they share with files (proc_pid_statm(5))."""
+    used = 0
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                fields = _read(f"/proc/{name}/statm").split()
+            except OSError:
+                continue
+            used += max(int(fields[1]) - int(fields[2]), 0)
+    return used * os.sysconf("SC_PAGE_SIZE")
 
 
 def _cached_speed(cache: Path) -> int:

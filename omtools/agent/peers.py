@@ -7,7 +7,6 @@ the others.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,6 +24,7 @@ from omtools.i18n import _
 # AES-GCM first: it is several times as fast as the others on any processor of the last fifteen years.
 ENCRYPTION = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "chacha20-poly1305@openssh.com")
 KEEPALIVE = 15  # seconds; four unanswered ones end a connection
+GOODBYE = 2.0  # seconds
 WINDOW = 16 << 20  # of the receiving side; the only bound on what may be under way
 PACKET = 1 << 18
 
@@ -84,10 +84,15 @@ class Link:
         return self.session.over or self.connection.is_closed()
 
     async def close(self) -> None:
-        """Hang up."""
+        """Hang up; on a peer that takes nothing any more, without its leave."""
         self.connection.close()
-        with contextlib.suppress(OSError, asyncssh.Error):
-            await self.connection.wait_closed()
+        try:
+            async with asyncio.timeout(GOODBYE):
+                await self.connection.wait_closed()
+        except TimeoutError:
+            self.connection.abort()
+        except (OSError, asyncssh.Error):
+            pass
 
 
 async def connect(

@@ -19,7 +19,7 @@ from omtools.agent import api, keys, log, sftp
 from omtools.agent.callers import Caller
 from omtools.agent.conversation import Conversation, Dispatcher
 from omtools.agent.paths import SOCKET
-from omtools.agent.peers import ENCRYPTION, KEEPALIVE, PACKET, WINDOW
+from omtools.agent.peers import ENCRYPTION, GOODBYE, KEEPALIVE, PACKET, WINDOW
 from omtools.agent.sftp import FindWay, SftpSession
 from omtools.errors import AgentRunning, BadConfiguration
 
@@ -355,4 +355,6 @@ class SshServer:
         self._acceptor.close()
         for connection in list(self._connections):
             connection.close()
-        await self._acceptor.wait_closed()
+        with contextlib.suppress(TimeoutError):  # somebody takes nothing any more
+            async with asyncio.timeout(GOODBYE):
+                await self._acceptor.wait_closed()

@@ -50,6 +50,7 @@ import msgspec
 from omtools.cluster.constraints import MAX_AGE_S, Mover, Process, Reason, may_enter, may_leave
 from omtools.cluster.costs import Avoided, Costs, Promises
 from omtools.cluster.gossip import View
+from omtools.cluster.load import STANDARD_SPEED
 from omtools.cluster.vector import MB, PER_TASK, Vector
 from omtools.cluster.weighing import (
     Candidate,
@@ -181,6 +182,7 @@ class _Balancer:
         self.left_s = self.policy.budget_s - snapshot.leaving / max(snapshot.costs.bytes_per_s, 1.0)
         self.bests: dict[int, float] = {}  # tenths of a task -> no candidate gives such a process more
         self.known: dict[int, tuple[View, float, int]] = {}  # view, runnable tasks, promised bytes
+        self.offers: list[tuple[int, int, float]] = []  # the same nodes' speed, processors, runnable tasks
         self.ranked: list[int] = []  # numbers, the best first
         self.candidates: dict[int, Candidate] = {}
 
@@ -229,7 +231,7 @@ class _Balancer:
         promised_to = promises.nodes if promises is not None else frozenset()
         avoided = self.s.avoided.now(now) if self.s.avoided is not None else frozenset()
         own, pressure, draw = self.own.number, self.policy.pressure, self.random.random
-        doubt, known, ranked = self.policy.doubt, self.known, []
+        doubt, known, offers, ranked = self.policy.doubt, self.known, self.offers, []
         for view in self.s.views:
             vector, age = view
             number = vector.number
@@ -241,6 +243,7 @@ class _Balancer:
                 extra, size = promises.on(now, number, age)
                 runnable += extra
             known[number] = (view, runnable, size)
+            offers.append((speed, cpus, runnable))
             rate = speed if runnable + 1 <= cpus else speed * cpus / (runnable + 1)
             # Rates within a twentieth are alike; what is alike is in random order.
             ranked.append((rate * (1 + 0.05 * draw()), number))
@@ -293,9 +296,9 @@ class _Balancer:
         if best is None:
             weight = tenths / 10 or _LEAST_WEIGHT
             best = max(
-                rate(runnable + weight, view.vector.speed, view.vector.cpus)
-                for view, runnable, _size in self.known.values()
-            )
+                speed if runnable + weight <= cpus else speed * cpus / (runnable + weight)
+                for speed, cpus, runnable in self.offers
+            ) / STANDARD_SPEED
             self.bests[tenths] = best
         return stay <= self.policy.margin * weighed.work * (1 / best + weighed.wait)
 

@@ -35,6 +35,7 @@ def test_all_keys(tmp_path: Path) -> None:
         METRICSPORT=0.0.0.0:9464
         LOGFORMAT=json
         MFSCOSTS=none
+        MEMTOTAL=300
         MYOMID=7          # this node
         export NODESPEED="12000"
         BLOCK='yes'
@@ -53,7 +54,7 @@ def test_all_keys(tmp_path: Path) -> None:
     assert found == Settings(
         7, 12000, True, 4661, "0.0.0.0", "ssh", 64 << 20, 1.5, False, "/mnt/all", False, True, True,
         {"MFSCOSTS": "none"}, True, ("eth0", "eth1"), ("0.0.0.0", 9464), True,
-        hpc_directory="/mnt/hpc",
+        hpc_directory="/mnt/hpc", memory=300 << 20,
     )  # fmt: skip
 
 

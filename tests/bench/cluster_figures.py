@@ -22,7 +22,6 @@ from omtools.cluster.balance import Snapshot, balance
 from omtools.cluster.constraints import Process
 from omtools.cluster.gossip import Gossip, Outgoing, Settings, View
 from omtools.cluster.load import BLOCK, CONFIGURED, UP, normalised
-from omtools.cluster.simulator.brains import table_limit
 from omtools.cluster.simulator.scenario import Jobs, Nodes, Scenario, Spread
 from omtools.cluster.simulator.simulate import simulate
 from omtools.cluster.vector import MB, Vector, encode, hundredths
@@ -40,7 +39,7 @@ class Bulletin:
 
     def __init__(self, count: int) -> None:
         random = Random(count)
-        settings = Settings(limit=table_limit(count))
+        settings = Settings(limit=65535 if count <= 2000 else 256)  # tables of all would fill any memory
         self.peers = list(range(1, count + 1))
         self.nodes = {number: Gossip(number, 1, Random(random.random()), settings) for number in self.peers}
         self.now = 0.0

@@ -8,9 +8,10 @@ from random import Random
 from omtools.cluster.balance import Proposal, Snapshot, admit, balance
 from omtools.cluster.constraints import MAX_AGE_S, NO_IO, Process
 from omtools.cluster.costs import Avoided, Costs, Promises
-from omtools.cluster.gossip import Gossip, Outgoing, Settings
+from omtools.cluster.gossip import Gossip, Outgoing, Settings, View
 from omtools.cluster.load import BLOCK, CONFIGURED, STAY, UP, Loads, normalised
 from omtools.cluster.marks import Marks
+from omtools.cluster.simulator.hearsay import Hearsay
 from omtools.cluster.simulator.machine import MB, Job, Machine
 from omtools.cluster.simulator.world import World
 from omtools.cluster.usher import Outcome, Plight, pressed, usher
@@ -18,7 +19,8 @@ from omtools.cluster.vector import UntrueError, Vector, hundredths
 from omtools.cluster.weighing import Policy
 
 LOOKED_AT = 64  # freshest vectors per decision
-_MANY = 2000  # nodes from which on tables are bounded: n tables of n entries fill any memory
+LOOKED_AT_OF_MANY = 32  # the same where gossip is drawn: as good nodes are found, in half the time
+MANY = 2000  # with more nodes than that gossip is drawn, not sent (`hearsay`)
 
 
 class Brain:
@@ -33,8 +35,11 @@ class Brain:
         switches: status bits that somebody set.
     """
 
-    def __init__(self, machine: Machine, world: World, settings: Settings) -> None:
+    def __init__(
+        self, machine: Machine, world: World, settings: Settings, hearsay: Hearsay | None = None
+    ) -> None:
         self.machine = machine
+        self.hearsay = hearsay
         self.world = world
         self.random = Random(world.random.getrandbits(32))
         self.gossip = Gossip(machine.number, 1, self.random, settings)
@@ -66,7 +71,10 @@ class Brain:
                 machine.changed(self.world.now)
                 self.world.expect(machine)
         self.loads = self.loads.after(normalised(machine.runnable, machine.speed, machine.cpus))
-        self.gossip.measure(self._vector())
+        if self.hearsay is not None:
+            self.hearsay.note(self.world.now, self._vector())
+        else:
+            self.gossip.measure(self._vector())
 
     def _vector(self) -> Vector:
         machine, loads = self.machine, self.loads
@@ -91,7 +99,6 @@ class Brain:
 
     def tick(self, peers: Sequence[int]) -> list[Outgoing]:
         """This second's messages."""
-        self.promises.sweep(self.now)
         return self.gossip.tick(self.now, peers)
 
     def receive(self, sender: int, outgoing: Outgoing) -> Outgoing | None:
@@ -108,7 +115,8 @@ class Brain:
         machine = self.machine
         if not machine.jobs or not machine.up or machine.hanging:
             return
-        views = self.gossip.freshest(self.now, LOOKED_AT, MAX_AGE_S)
+        self.promises.sweep(self.now)
+        views = self.views()
         machine.advance(self.world.now)
         own = self.honest()
         if pressed(own, marks):
@@ -124,6 +132,13 @@ class Brain:
                             self.leaving, policy)  # fmt: skip
         for proposal in balance(snapshot, self.random).proposals:
             self._offer(proposal, brains)
+
+    def views(self) -> list[View]:
+        """What it knows of others."""
+        if self.hearsay is None:
+            return self.gossip.freshest(self.now, LOOKED_AT, MAX_AGE_S)
+        reach = self.world.reach if self.world.groups else None
+        return self.hearsay.views(self.machine.number, self.world.now, reach)
 
     def honest(self) -> Vector:
         """Its vector as it is now, not as it tells others."""
@@ -191,11 +206,6 @@ class Brain:
                 self.avoided.failed(self.now, target)
 
         self.world.move(job, target, arrived)
-
-
-def table_limit(nodes: int) -> int:
-    """How many vectors each node of the simulation keeps."""
-    return 65535 if nodes <= _MANY else 256
 
 
 SWITCHES = {"block": BLOCK, "stay": STAY}

@@ -10,7 +10,8 @@ import msgspec
 from omtools.cluster.gossip import Outgoing, Settings
 from omtools.cluster.marks import Marks
 from omtools.cluster.simulator.bounds import fair_share, greedy, lower_bound
-from omtools.cluster.simulator.brains import SWITCHES, Brain, table_limit
+from omtools.cluster.simulator.brains import LOOKED_AT_OF_MANY, MANY, SWITCHES, Brain
+from omtools.cluster.simulator.hearsay import Hearsay
 from omtools.cluster.simulator.scenario import Event, Scenario
 from omtools.cluster.simulator.world import World
 from omtools.cluster.vector import encode
@@ -120,16 +121,23 @@ class Simulation:
         balanced: bool = True,
         policy: Policy | None = None,
         settings: Settings | None = None,
+        drawn: bool | None = None,
     ) -> None:
+        """`drawn`: whether gossip is drawn, not sent (`hearsay`); None: with very many nodes."""
         self.world = World(scenario, seed)
         self.balanced = balanced
         self.policy = policy or Policy()
         self.marks = Marks()
         self.seconds: list[Second] = []
         machines = self.world.machines
-        chosen = settings or Settings(limit=table_limit(len(machines)))
-        self.brains = {number: Brain(machine, self.world, chosen) for number, machine in machines.items()}
+        chosen = settings or Settings()
         self._random = Random(self.world.random.getrandbits(32))
+        self.hearsay: Hearsay | None = None
+        if balanced and (len(machines) > MANY if drawn is None else drawn):
+            self.hearsay = Hearsay(list(machines), chosen, self._random, LOOKED_AT_OF_MANY)
+        self.brains = {
+            number: Brain(machine, self.world, chosen, self.hearsay) for number, machine in machines.items()
+        }
         self._phases = [(self._random.random() * SECOND, brain) for brain in self.brains.values()]
         self._sent_bytes = 0
         self._sent_rounds = 0
@@ -148,16 +156,17 @@ class Simulation:
     def _second(self) -> None:
         world = self.world
         living = [brain for brain in self.brains.values() if brain.machine.up]
+        self._record(living)
         for brain in living:
             if not brain.machine.hanging:
                 brain.measure()
         if self.balanced:
-            self._gossip(living)
+            if self.hearsay is None:
+                self._gossip(living)
             for phase, brain in self._phases:
                 if brain.machine.jobs:
                     decide = partial(brain.decide, self.policy, self.marks, self.brains)
                     world.at(world.now + phase, decide)
-        self._record(living)
         world.at(world.now + SECOND, self._second)
 
     def _gossip(self, living: list[Brain]) -> None:
@@ -242,9 +251,14 @@ class Simulation:
         ages = [
             view.age
             for brain in self._random.sample(living, min(_SAMPLED // 5, len(living)))
-            for view in brain.gossip.freshest(brain.now, 64, 10.0)
+            for view in brain.views()
         ]
         return sum(ages) / len(ages) if ages else 0.0
+
+    def _gossip_bytes(self) -> float:
+        if self.hearsay is not None:
+            return self.hearsay.bytes_per_s
+        return self._sent_bytes / max(self._sent_rounds, 1)
 
     def _result(self) -> Result:
         world, tally = self.world, self.world.tally
@@ -275,7 +289,7 @@ class Simulation:
             moved_mb=tally.moved_bytes / (1 << 20),
             frozen_s=tally.frozen_s,
             starved=self._starved,
-            gossip_bytes=self._sent_bytes / max(self._sent_rounds, 1),
+            gossip_bytes=self._gossip_bytes(),
             age_s=sum(second.age_s for second in self.seconds) / count,
             asked_s=sum(task.work for task in world.tasks),
             delivered_s=sum(machine.delivered for machine in world.machines.values()),

@@ -1,0 +1,81 @@
+"""Agents among faulty ones: floods, refusals at the last moment, many that join at once."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from omtools.agent import api
+from omtools.cluster.load import Loads
+from omtools.cluster.vector import Kind, Message, Untrue, encode
+from omtools.errors import BadRequest
+
+from .support import Cluster
+
+BURN = "while True: pass"
+
+
+async def test_a_peer_that_floods_is_not_listened_to_and_others_are(three: Cluster) -> None:
+    first, second, third = (three.agents[number] for number in (1, 2, 3))
+    link = await second.peers.link(second.configuration.map.number(1))
+    calls = [link.session.call(api.News(encode(Message(2, Kind.NEWS))), api.Heard) for _one in range(200)]
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    refused = [result for result in results if isinstance(result, BadRequest)]
+    assert len(refused) > 150
+    assert first.knowing.gossip.refused[Untrue.FLOOD] >= len(refused)
+    other = await third.peers.link(third.configuration.map.number(1))
+    assert isinstance(await other.session.call(api.News(encode(Message(3, Kind.NEWS))), api.Heard), api.Heard)
+    async with three.asking(1) as asker:
+        assert (await asker.ask(api.NodeInfo())).number == 1
+
+
+@pytest.mark.parametrize("refusal", ["busy", "launch"])
+async def test_a_target_that_refuses_at_the_last_moment(
+    pair: Cluster, refusal: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair.engine.real = True
+    second = pair.agents[2]
+    if refusal == "busy":
+        monkeypatch.setattr(second.guests, "_judge", lambda *_given: "it has work enough")
+    else:
+        pair.engine.launch_error = BadRequest(why="no more processes")
+    second.gauge.stop()
+    second.gauge.loads = Loads()  # both share this machine: the second one says that it is idle
+    busy = [subprocess.Popen([sys.executable, "-c", BURN]) for _one in range(2 + (os.cpu_count() or 1))]
+    try:
+        async with pair.asking(1) as watcher, pair.asking(1) as asker:
+            await watcher.ask(api.Subscribe())
+            for process in busy:
+                await asker.ask(api.Lock(process.pid, False))
+            async with asyncio.timeout(60):
+                failed = await watcher.event(
+                    lambda event: isinstance(event, api.Decided) and event.what == "failed"
+                )
+            assert failed.target == 2
+            assert failed.reason
+            assert failed.pid in [process.pid for process in busy]
+            assert all(process.poll() is None for process in busy)
+            listed = await asker.ask(api.Processes(all=True))
+            assert listed.processes == []
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+
+
+@pytest.mark.alone
+async def test_many_that_join_at_once_know_each_other(short: Path) -> None:
+    cluster = Cluster(short, 50, "CONNECTTIMEOUT=60\n")
+    await cluster.start()
+    gossips = [agent.knowing.gossip for agent in cluster.agents.values()]
+    async with asyncio.timeout(110):
+        while any(len(gossip.nodes(time.monotonic())) < 49 for gossip in gossips):
+            await asyncio.sleep(0.5)
+    assert all(sum(gossip.refused.values()) == 0 for gossip in gossips)
+    await cluster.end()

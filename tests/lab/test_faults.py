@@ -1,0 +1,151 @@
+"""A cluster in trouble, in a real lab: nodes hang, wires break, memory runs out."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from lab.labs import Omlab, until
+from omtools.cluster.marks import Marks
+
+EATER = """
+import sys, time
+block = bytearray(int(sys.argv[1]) << 20)
+for at in range(0, len(block), 4096): block[at] = at % 251
+print("ready", flush=True)
+sys.stdin.readline()
+print(sum(block[at] for at in range(0, len(block), 4096)), flush=True)
+"""
+WIRE = """
+import fcntl, socket, struct, sys
+# netdevice(7): SIOCGIFFLAGS 0x8913, SIOCSIFFLAGS 0x8914, IFF_UP 1
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+    name = b"eth0".ljust(16, b"\\0")
+    flags = struct.unpack_from("H", fcntl.ioctl(s.fileno(), 0x8913, name + bytes(24)), 16)[0]
+    flags = flags | 1 if sys.argv[1] == "up" else flags & ~1
+    fcntl.ioctl(s.fileno(), 0x8914, name + struct.pack("H22x", flags))
+"""
+
+
+def command(name: str, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", f"omtools.commands.{name}", *arguments]
+
+
+@pytest.fixture
+def lab(my_omlab: Omlab) -> Iterator[Omlab]:
+    """Two nodes with real agents."""
+    del my_omlab.environment["OMLAB_AGENT"]
+    my_omlab.ok("up")
+    yield my_omlab
+    my_omlab.ok("down")
+
+
+class Watcher:
+    """The events of a node, from now on."""
+
+    def __init__(self, lab: Omlab, node: str) -> None:
+        self._process = lab.popen("exec", node, "--", *command("mosctl", "events"), stdout=subprocess.PIPE)
+
+    def until(self, what: str) -> dict[str, Any]:
+        """The next decision of that kind."""
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            event: dict[str, Any] = json.loads(line)
+            if event["type"] == "decided" and event["what"] == what:
+                return event
+        raise AssertionError("it ended")
+
+    def close(self) -> None:
+        self._process.terminate()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        self._process.wait(20)
+
+
+def state(lab: Omlab, node: str, number: int) -> str:
+    """What a node thinks of another, by gossip."""
+    code = (
+        "from omtools.agent import api; from omtools.agent.client import Client\n"
+        f"print({{n.number: n.state for n in Client().call(api.Views(), api.NodeViews).nodes}}[{number}])"
+    )
+    return lab.ok("exec", node, "--", sys.executable, "-W", "ignore", "-c", code).strip()
+
+
+def relieved(lab: Omlab) -> bool:
+    """Whether something left node 1, and it has memory enough."""
+    report = json.loads(lab.ok("exec", "mCii", "--", *command("mosctl", "status", "--json")))["report"]
+    return bool(report["away"]) and report["mem_available"] > Marks().low_bytes(report["mem_total"])
+
+
+def test_a_node_that_hangs_and_goes_on(lab: Omlab) -> None:
+    agent = lab.status()["nodes"][1]["agent_pid"]
+    until(lambda: state(lab, "mCii", 2) == "up", "not up", 60)
+    os.kill(agent, signal.SIGSTOP)
+    try:
+        until(lambda: state(lab, "mCii", 2) in ("does not answer", "down"), "nobody notices", 90)
+        sleeper = lab.popen("exec", "mCii", "--", "sh", "-c", "echo $$; exec sleep 60", stdout=subprocess.PIPE)
+        assert sleeper.stdout is not None
+        pid = sleeper.stdout.readline().strip()
+        done = lab("exec", "mCii", "--", *command("migrate", pid, "2"))
+        assert (done.returncode, done.stderr.count("\n")) == (21, 1), done.stderr
+        lab.ok("exec", "mCii", "--", "kill", pid)  # it is there, and ends as it should
+        sleeper.wait(20)
+        sleeper.stdout.close()
+    finally:
+        os.kill(agent, signal.SIGCONT)
+    until(lambda: state(lab, "mCii", 2) == "up", "it goes on and is not believed", 90)
+
+
+def test_a_wire_that_breaks_and_heals(lab: Omlab) -> None:
+    until(lambda: state(lab, "mCii", 2) == "up", "not up", 60)
+    lab.ok("exec", "metrakilate", "--", sys.executable, "-c", WIRE, "down")
+    until(lambda: state(lab, "mCii", 2) in ("does not answer", "down"), "nobody notices", 90)
+    lab.ok("exec", "metrakilate", "--", sys.executable, "-c", WIRE, "up")
+    for node, other in (("mCii", 2), ("metrakilate", 1)):
+        until(lambda node=node, other=other: state(lab, node, other) == "up", f"{node} sees nobody", 110)  # type: ignore[misc]
+
+
+@pytest.mark.alone
+def test_a_node_short_of_memory_is_relieved(lab: Omlab) -> None:
+    configuration = f"{lab.directory}/mCii/etc/openmosix.config"
+    with open(configuration, "a", encoding="ascii") as file:
+        file.write("MEMTOTAL=400\n")
+    os.kill(lab.status()["nodes"][0]["agent_pid"], signal.SIGKILL)
+    lab.ok("up")
+    until(lambda: state(lab, "mCii", 2) == "up", "not up", 60)
+    watcher = Watcher(lab, "mCii")
+    eaters = [
+        lab.popen("exec", "mCii", "--", *command("mosrun", "-l", sys.executable, "-c", EATER, str(size)),
+                  stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        for size in (60, 250)
+    ]  # fmt: skip
+    try:
+        event = watcher.until("usher")
+        assert event["target"] == 2
+        assert event["figures"]["bytes"] > 50 << 20
+        until(lambda: relieved(lab), "nothing left", 60)
+        sums = []
+        for eater in eaters:
+            assert eater.stdin is not None
+            assert eater.stdout is not None
+            eater.stdin.write("\n")
+            eater.stdin.flush()
+            assert eater.stdout.readline() == "ready\n"
+            sums.append(int(eater.stdout.readline()))
+        assert sums == [sum(at % 251 for at in range(0, size << 20, 4096)) for size in (60, 250)]
+        assert [eater.wait(30) for eater in eaters] == [0, 0]
+    finally:
+        watcher.close()
+        for eater in eaters:
+            eater.kill()
+            eater.wait(20)
+            for pipe in (eater.stdin, eater.stdout):
+                if pipe is not None:
+                    pipe.close()
