@@ -20,6 +20,7 @@ from omtools.migration.orders import Credentials, Endpoint
 from omtools.omfs.operations import Buffer
 
 _SECONDS = 5.0  # for shaking hands
+_DIAL_SECONDS = 2.0  # somebody waits for a file: a node that is farther away is down
 _PIECE = 1 << 18  # is encrypted at once: the other side begins while the next is worked on
 _RECORD = 1 << 14  # no record of TLS is longer: RFC 8446, 5.1
 _TIMEVAL = struct.Struct("ll")  # struct timeval of bits/types/struct_timeval.h
@@ -153,9 +154,10 @@ class Secured:
 
 
 def connect(endpoint: Endpoint, credentials: Credentials, wait: Wait | None = None) -> Secured:
-    """Reach the server that listens there; raises LinkBroken."""
+    """Reach the server that listens there; raises LinkBroken (from TimeoutError if nobody answers)."""
     try:
-        return Secured(dial(endpoint), context_of(credentials, server=False), server=False, wait=wait)
+        raw = dial(endpoint, _DIAL_SECONDS)
+        return Secured(raw, context_of(credentials, server=False), server=False, wait=wait)
     except OSError as error:
         raise LinkBroken(str(error)) from error
 
