@@ -71,7 +71,9 @@ class Ways:
         if way is not None:
             try:
                 return connect(way.endpoint, way.credentials, wait)
-            except LinkBroken:
+            except LinkBroken as error:
+                if isinstance(error.__cause__, TimeoutError):  # a server that ended would be refused at once
+                    raise OSError(errno.EHOSTDOWN, os.strerror(errno.EHOSTDOWN)) from error
                 self._known.pop((node, uid), None)
         way = self._ask(node, uid)
         made = connect(way.endpoint, way.credentials, wait)

@@ -73,11 +73,11 @@ def connect(endpoint: Endpoint, credentials: Credentials) -> Link:
     return Link(secured)
 
 
-def dial(endpoint: Endpoint) -> socket.socket:
+def dial(endpoint: Endpoint, seconds: float = _CONNECT_SECONDS) -> socket.socket:
     """A connection to there, not secured yet; raises OSError."""
     if endpoint.tunnel:
         return _connect_unix(endpoint.tunnel)
-    return socket.create_connection((endpoint.address, endpoint.port), timeout=_CONNECT_SECONDS)
+    return socket.create_connection((endpoint.address, endpoint.port), timeout=seconds)
 
 
 def _connect_unix(path: str) -> socket.socket:

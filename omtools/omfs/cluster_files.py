@@ -41,6 +41,9 @@ class ClusterFiles(ClusterNames):
 
     def open(self, caller: Caller, node: int, flags: int) -> int:
         """See `Files`."""
+        if (at := self._theirs(node)) is not None:
+            file = at[0].files.open(caller, at[1], flags)
+            return self._handles.enroll(at[0], file, self._handles.place(node))
         top = self._handles.place(node)
         if top.name is not None and top.name.kind is Kind.SELECT:
             return self._handles.enroll(None, caller.pid, top)

@@ -93,6 +93,15 @@ class ClusterNames:
                     member.files.forget([(before, 1)])
         return node, attributes
 
+    def _theirs(self, number: int) -> tuple[Member, int] | None:
+        """`_at` for what is frequent: whose a node is and its handle there; None where `_at` has to say."""
+        place = self._handles.place(number)
+        member = place.member
+        if member is None or place.path is not None:
+            return None
+        self._check(member)
+        return member, place.theirs
+
     @contextlib.contextmanager
     def _at(self, caller: Caller, number: int, creating: bool = False) -> Iterator[tuple[Member, int, Place]]:
         """The member that serves a node and the node's handle there; EROFS at the top itself."""
@@ -149,6 +158,8 @@ class ClusterNames:
 
     def lookup(self, caller: Caller, parent: int, name: bytes) -> Entry:
         """See `Files`."""
+        if (at := self._theirs(parent)) is not None:
+            return self._handles.adopt(at[0], at[0].files.lookup(caller, at[1], name))
         if parent == ROOT:
             found = self._tree().find(name)
             if found is None:
@@ -172,6 +183,8 @@ class ClusterNames:
                 place = self._handles.place(node)
                 told = opened.files.getattr(caller, place.theirs or ROOT, number)
                 return self._handles.attributes(opened, told)
+        if (at := self._theirs(node)) is not None:
+            return self._handles.attributes(at[0], at[0].files.getattr(caller, at[1]))
         place = self._handles.place(node)
         if node == ROOT:
             return self._top_attributes(_DIRECTORY, ROOT)
@@ -231,6 +244,9 @@ class ClusterNames:
 
     def unlink(self, caller: Caller, parent: int, name: bytes) -> None:
         """See `Files`."""
+        if (at := self._theirs(parent)) is not None:
+            at[0].files.unlink(caller, at[1], name)
+            return
         with self._at(caller, parent) as (member, theirs, _place):
             member.files.unlink(caller, theirs, name)
 

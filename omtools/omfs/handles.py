@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import hashlib
 import itertools
 import threading
@@ -50,6 +51,9 @@ class Place:
     path: tuple[bytes, ...] | None = None
     count: int = 0
     key: object = None
+
+
+_inode = functools.lru_cache(1 << 16)(cluster_inode)
 
 
 def inode_of_names(*names: bytes) -> int:
@@ -100,8 +104,8 @@ class Handles:
     @staticmethod
     def attributes(member: Member, attributes: Attributes) -> Attributes:
         """With an inode number that no other node's file has."""
-        ino = cluster_inode(member.node, attributes.dev, attributes.ino)
-        return attributes._replace(ino=ino, dev=0)
+        mode, ino, device, *rest = attributes
+        return Attributes(mode, _inode(member.node, device, ino), 0, *rest)
 
     def forget(self, batch: list[tuple[int, int]]) -> dict[Member, list[tuple[int, int]]]:
         """Give back lookups; returns what each member is to be told."""

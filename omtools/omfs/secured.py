@@ -20,7 +20,9 @@ from omtools.migration.orders import Credentials, Endpoint
 from omtools.omfs.operations import Buffer
 
 _SECONDS = 5.0  # for shaking hands
+_DIAL_SECONDS = 2.0  # somebody waits for a file: a node that is farther away is down
 _PIECE = 1 << 18  # is encrypted at once: the other side begins while the next is worked on
+_RECORD = 1 << 14  # no record of TLS is longer: RFC 8446, 5.1
 _TIMEVAL = struct.Struct("ll")  # struct timeval of bits/types/struct_timeval.h
 
 Wait = Callable[[int, float | None], bool]
@@ -49,6 +51,8 @@ class Secured:
         self._seconds: float | None = None
         self._arrived, self._leaving = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._buffer = memoryview(bytearray(_PIECE))
+        self._plain = memoryview(bytearray(_RECORD))  # of it, what lies between the next two is to be had
+        self._begin = self._end = 0
         self._tls = context.wrap_bio(self._arrived, self._leaving, server_side=server)
         try:
             tune(raw)
@@ -93,14 +97,24 @@ class Secured:
 
     def recv_into(self, buffer: memoryview, nbytes: int = 0, flags: int = 0, /) -> int:  # noqa: ARG002 - a socket's
         """Receive some bytes; 0: the end. TimeoutError, OSError."""
-        while True:
+        wanted = nbytes or len(buffer)
+        # A record is always decrypted as a whole, so that TLS itself never holds any of it back.
+        while self._begin == self._end:
+            if not self._arrived.pending and not self._receive():
+                return 0
             try:
-                return cast(int, self._tls.read(nbytes or len(buffer), buffer))
+                if wanted >= _RECORD:
+                    return cast(int, self._tls.read(wanted, buffer))
+                self._begin, self._end = 0, cast(int, self._tls.read(_RECORD, self._plain))
             except ssl.SSLWantReadError:
                 if not self._receive():
                     return 0
             except ssl.SSLZeroReturnError:
                 return 0
+        count = min(wanted, self._end - self._begin)
+        buffer[:count] = self._plain[self._begin : self._begin + count]
+        self._begin += count
+        return count
 
     def _receive(self) -> int:
         """Get what has come, or comes next; 0: the end."""
@@ -115,7 +129,7 @@ class Secured:
 
     def pending(self) -> int:
         """Bytes that stand ready, of which poll knows nothing."""
-        return self._tls.pending() + self._arrived.pending
+        return self._end - self._begin + self._arrived.pending
 
     def settimeout(self, value: float | None, /) -> None:
         """How long sending and receiving may take, in seconds; None: for ever."""
@@ -140,9 +154,10 @@ class Secured:
 
 
 def connect(endpoint: Endpoint, credentials: Credentials, wait: Wait | None = None) -> Secured:
-    """Reach the server that listens there; raises LinkBroken."""
+    """Reach the server that listens there; raises LinkBroken (from TimeoutError if nobody answers)."""
     try:
-        return Secured(dial(endpoint), context_of(credentials, server=False), server=False, wait=wait)
+        raw = dial(endpoint, _DIAL_SECONDS)
+        return Secured(raw, context_of(credentials, server=False), server=False, wait=wait)
     except OSError as error:
         raise LinkBroken(str(error)) from error
 

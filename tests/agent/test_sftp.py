@@ -109,6 +109,27 @@ async def test_what_is_refused_is_said_and_nothing_is_left(client: Client) -> No
     assert "ermission denied" in said
 
 
+async def test_who_is_inside_has_nothing_any_more_when_files_are_kept(client: Client) -> None:
+    (client.top / "files/one").write_text("first")
+    async with (
+        asyncssh.connect(
+            client.cluster.addresses[2], client.cluster.port, username=ME, client_keys=[str(client.key)],
+            known_hosts=None, config=[],
+        ) as connection,
+        connection.start_sftp_client() as sftp,
+        client.cluster.asking(2) as asker,
+    ):  # fmt: skip
+        file = await sftp.open(f"{client.top}/files/one", encoding="utf-8")
+        assert await file.read() == "first"
+        await asker.ask(api.Switch("mfs", False))
+        with pytest.raises(asyncssh.SFTPError):
+            await file.read(5, 0)
+        with pytest.raises(asyncssh.SFTPError):
+            await sftp.listdir("/")
+        assert connection.get_extra_info("username") == ME  # the connection itself goes on
+        await asker.ask(api.Switch("mfs", True))
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="root can act as somebody else")
 async def test_a_root_agent_serves_each_with_that_users_rights(client: Client) -> None:
     files = client.top / "files"

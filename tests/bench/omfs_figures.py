@@ -307,6 +307,8 @@ def own(nodes: Node, program: str, rounds: int) -> Table:
     return Table(
         "A node's own files below /omfs", f"{machine()}\n\nOn tmpfs: there is no disk that would hide the way.",
         ["work", "below /omfs", "plain", "ratio", *HEAD], rows,
+        "Data go through the kernel alone (FUSE_PASSTHROUGH); its way to the file below costs 0.1 to 0.2 us a call, "
+        "which shows with 4 KiB from memory and with nothing that is larger or comes from a disk.",
     )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ one of them leads when it is needed:
 * one that is about to do what may take long has another lead first (`Turns.step_aside`);
 * one that is held up without having said so is noticed after some milliseconds, if somebody waits.
 
+Where many ask at the same time, some more read beside the leader: then none is woken for nothing.
 So nobody who waits for a dead node, a slow disk or another's lock keeps the rest waiting. (The pattern is
 known as leader/followers: Schmidt et al., Pattern-Oriented Software Architecture 2, 2000.) FORGET and
 RELEASE, for which nobody waits, are put off for a moment: till there is nothing else to do.
@@ -37,6 +38,8 @@ Log = Callable[[str, BaseException], object]
 LIMIT = 64
 """So many threads at most."""
 _KEPT = 6  # that stand by; more of them end
+_HELPERS = 3  # that read beside the leader in a crowd
+_CROWD, _MOST = 16, 64  # requests that came while another was served, less those that did not
 _TICK_SECONDS = 0.004
 _CALM_TICKS = 50  # without any request: the watch sleeps until the next
 _ROOM = 4096  # where in a buffer the data of a READ goes: behind any request but a WRITE
@@ -62,11 +65,14 @@ class _Worker:
         ident: of the thread, as threading has it.
         busy: it has a request in hand.
         served: how many it had.
+        view, room: of its buffer: all of it, and where the data of a READ go.
         requests: polls the device.
         answers: too, and `polled`, the last descriptor that an answer was awaited from.
     """
 
-    __slots__ = ("answers", "baton", "buffer", "busy", "ident", "polled", "requests", "served")
+    __slots__ = (
+        "answers", "baton", "buffer", "busy", "ident", "polled", "requests", "room", "served", "view",
+    )  # fmt: skip
 
     def __init__(self, device: int) -> None:
         self.baton = threading.Lock()
@@ -75,6 +81,8 @@ class _Worker:
         self.busy = False
         self.served = 0
         self.buffer = bytearray(BUFFER)
+        self.view = memoryview(self.buffer)
+        self.room = self.view[_ROOM:]
         self.requests = select.poll()
         self.requests.register(device, select.POLLIN)
         self.answers = select.poll()
@@ -105,6 +113,8 @@ class Turns:
         self._workers: set[_Worker] = set()
         self._standing: list[_Worker] = []
         self._leader: _Worker | None = None
+        self._helpers = 0
+        self._crowd = 0
         self._over = False
         self._lock = threading.Lock()
         self._dozing = False
@@ -151,7 +161,7 @@ class Turns:
             lead is not made to wait here).
         """
         worker = self._leader
-        if worker is None or worker.ident != threading.get_ident():
+        if worker is None or worker.ident != threading.get_ident() or self._helpers:
             return True
         poll = worker.answers
         if worker.polled != number:
@@ -210,7 +220,7 @@ class Turns:
         worker.ident = threading.get_ident()
         worker.baton.acquire()
         try:
-            while self._lead(worker) and self._stand_by(worker):
+            while self._lead(worker) and self._help(worker) and self._stand_by(worker):
                 worker.baton.acquire()
         except Exception as error:  # a thread that ends in silence would be missed
             self._log("a serving thread failed", error)
@@ -231,37 +241,61 @@ class Turns:
 
     def _lead(self, worker: _Worker) -> bool:
         """Serve as long as it leads; False when there is nothing more to come."""
-        buffers, view, device = [worker.buffer], memoryview(worker.buffer), self._device
-        room = view[_ROOM:]
-        unpack, readv, size = abi.HEADER_IN.unpack_from, os.readv, abi.HEADER_IN.size
         while self._leader is worker and not self._over:
             if (self._forgets or self._releases) and not worker.requests.poll(0):
                 self._do(self._forgets)
                 self._do(self._releases)
-            self._for_requests.poll(worker.requests, None)
-            try:
-                length = readv(device, buffers)
-            except OSError as error:
-                if error.errno in _TAKEN_BACK:
-                    continue
-                if error.errno not in _OVER:
-                    self._log("the device cannot be read", error)
+            if self._crowd <= _CROWD:
+                self._for_requests.poll(worker.requests, None)
+            if not self._next(worker):
                 return False
-            if length < size:
-                return False
-            worker.busy = True
-            worker.served += 1
-            if self._dozing:
-                self._wake.set()
-            _length, opcode, unique, node, uid, gid, pid, _ext, _pad = unpack(view)
-            request = Request(opcode, unique, node, uid, gid, pid, view[size:length], room)
-            if opcode in _NOBODY_WAITS:
-                self._put_off(request)
-            else:
-                self._make_way(worker, request)
-                self._serve(request)
-            worker.busy = False
         return not self._over
+
+    def _help(self, worker: _Worker) -> bool:
+        """Read beside the leader as long as there is a crowd; False when there is nothing more to come."""
+        while self._crowd > _CROWD and not self._over:
+            with self._lock:
+                if self._helpers >= _HELPERS:
+                    return True
+                self._helpers += 1
+            if not self._next(worker, helps=True):
+                return False
+        return not self._over
+
+    def _next(self, worker: _Worker, helps: bool = False) -> bool:
+        """Read one request and serve it; False when there is nothing more to come."""
+        try:
+            length = os.readv(self._device, [worker.buffer])
+        except OSError as error:
+            if error.errno in _TAKEN_BACK:
+                return True
+            if error.errno not in _OVER:
+                self._log("the device cannot be read", error)
+            return False
+        finally:
+            if helps:
+                with self._lock:
+                    self._helpers -= 1
+        size = abi.HEADER_IN.size
+        if length < size:
+            return False
+        if any(one.busy for one in list(self._workers)):
+            self._crowd = min(self._crowd + 1, _MOST)
+        elif self._crowd:
+            self._crowd -= 1
+        worker.busy = True
+        worker.served += 1
+        if self._dozing:
+            self._wake.set()
+        _length, opcode, unique, node, uid, gid, pid, _ext, _pad = abi.HEADER_IN.unpack_from(worker.view)
+        request = Request(opcode, unique, node, uid, gid, pid, worker.view[size:length], worker.room)
+        if opcode in _NOBODY_WAITS:
+            self._put_off(request)
+        else:
+            self._make_way(worker, request)
+            self._serve(request)
+        worker.busy = False
+        return True
 
     def _put_off(self, request: Request) -> None:
         """Do it later."""
