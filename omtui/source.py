@@ -25,6 +25,7 @@ from omtui.model import State
 
 _R = TypeVar("_R")
 _LIMIT = 1 << 26  # of one answer: 65,535 nodes need some 20 MB
+_SHARE = 100.0  # times what the list of processes costs passes before it is asked for again
 _PATIENCE = 10.0  # seconds, for what an agent answers at once or not at all
 _decoder = msgspec.json.Decoder(api.FromAgent)
 
@@ -188,6 +189,7 @@ class Source:
         self._machine: Machine = machine or ThisMachine()
         self._link: AgentLink | None = None
         self._events = False
+        self._processes_due = 0.0
         self._nudged = asyncio.Event()
         self._listeners: list[Callable[[], None]] = []
 
@@ -200,7 +202,8 @@ class Source:
         self._listeners.remove(changed)
 
     def nudge(self) -> None:
-        """Take the next picture now."""
+        """Take the next picture now, of everything."""
+        self._processes_due = 0.0
         self._nudged.set()
 
     async def run(self) -> None:
@@ -223,15 +226,26 @@ class Source:
             self.state.hear_views(await link.ask(api.Views(), api.NodeViews, _PATIENCE))
             if self.want_report:
                 self.state.report = await link.ask(api.NodeInfo(), api.NodeReport, _PATIENCE)
-            if self.want_processes:
-                listing = await link.ask(api.Processes(all=True), api.ProcessList, _PATIENCE)
-                self.state.hear_processes(listing, self._machine.processes(), time.time())
+            if self.want_processes and time.monotonic() >= self._processes_due:
+                await self._ask_processes(link)
             self.state.trouble = ""
         except OmError as error:
             self.state.trouble = str(error)
             if isinstance(error, NoAgent | BadRequest | AgentVersion):
                 await self._hang_up()
         self._tell()
+
+    async def _ask_processes(self, link: AgentLink) -> None:
+        """All processes anew.
+
+        Changes come as events between two such pictures, so with very many processes they may be far between:
+        no more than a hundredth of a processor is spent on them.
+        """
+        begun = time.process_time()
+        local = await asyncio.to_thread(self._machine.processes)
+        listing = await link.ask(api.Processes(all=True), api.ProcessList, _PATIENCE)
+        self.state.hear_processes(listing, local, time.time())
+        self._processes_due = time.monotonic() + _SHARE * (time.process_time() - begun)
 
     async def _connected(self) -> AgentLink:
         if self._link is None:

@@ -337,7 +337,7 @@ class World:
 
     def local(self) -> list[LocalProcess]:
         """What /proc of node 1 would show."""
-        return [process.seen() for process in self.processes.values()]
+        return [process.seen() for process in list(self.processes.values())]  # seen from another thread
 
     # ------------------------------------------------------------------------------- what is done
 
