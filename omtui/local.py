@@ -58,9 +58,6 @@ class Machine(Protocol):
             OmError: it cannot be set.
         """
 
-    def cantmove(self, pid: int) -> str:
-        """Why a process that is at home here could not migrate now, "" if nothing is in the way."""
-
 
 class ThisMachine:
     """The machine on which this program runs."""
@@ -97,18 +94,6 @@ class ThisMachine:
             os.setpriority(os.PRIO_PROCESS, pid, nice)
         except OSError as error:
             raise _refused(pid, error) from None
-
-    def cantmove(self, pid: int) -> str:
-        """By /proc alone: the process is not touched."""
-        from omtools.image.survey import survey  # noqa: PLC0415 - only where somebody asks
-
-        try:
-            survey(pid)
-        except OmError as error:
-            return str(error.fields.get("reason", "")) or str(error)
-        except (OSError, ValueError, KeyError):  # another user's, or it ended meanwhile
-            return _("its owner alone can see that")
-        return ""
 
 
 def _refused(pid: int, error: OSError) -> OmError:

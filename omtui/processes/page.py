@@ -13,6 +13,7 @@ from textual.content import Content
 from textual.widget import Widget
 from textual.widgets import Static
 
+from omtools.errors import OmError
 from omtools.i18n import N_, _
 from omtui import actions
 from omtui.actions import Action
@@ -153,7 +154,10 @@ class ProcessesPage(Page):
         """Why it cannot migrate: asked for where the cursor rests, because the answer costs some reading."""
         await asyncio.sleep(_PATIENCE)
         while True:
-            self._why = {pid: await asyncio.to_thread(self.omtui.feed.cantmove, pid)}
+            try:
+                self._why = {pid: await self.omtui.feed.cantmove(pid)}
+            except OmError as error:  # it ended, or the agent did
+                self._why = {pid: str(error)}
             self._draw_about()
             await asyncio.sleep(_AGAIN)
 

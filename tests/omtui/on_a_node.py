@@ -76,6 +76,9 @@ async def cluster(pilot: Pilot[int], app: Omtui, pid: int) -> None:
     await until(pilot, lambda: not app.feed.state.nodes[1].view.status & BLOCK)
     await pilot.press("colon", *"mosctl setspeed 4321", "enter")
     await until(pilot, lambda: app.feed.state.nodes[1].view.speed == 4321)
+    await pilot.press("down", "b")
+    await until(pilot, lambda: bool(app.feed.state.nodes[2].view.status & BLOCK))
+    assert app.said.command == "mosctl block --on 2"
     await pilot.press("E", "y")
     await until(pilot, lambda: "0 processes went home" in app.said.sentence)
     await pilot.press("2")

@@ -39,7 +39,7 @@ async def stop(task: asyncio.Task[None]) -> None:
 
 async def test_actions_and_what_comes_of_them(agent: SimulatedAgent) -> None:
     source = source_of(agent)
-    source.want_processes = source.want_report = True
+    source.want_processes, source.want_report = True, ""
     task = await running(source)
     mine = next(process for process in source.state.processes if not process.migrated)
     assert (await source.do(actions.migrate(mine.pid, "2"))).startswith(f"Process {mine.pid} moved from mCii to metrakilate")
@@ -106,7 +106,6 @@ def test_this_machine() -> None:
         assert "\x1b" not in first[child.pid].command
         machine.renice(child.pid, 5)
         assert os.getpriority(os.PRIO_PROCESS, child.pid) == 5
-        assert isinstance(machine.cantmove(child.pid), str)
         machine.signal(child.pid, "KILL")
     finally:
         child.kill()
@@ -116,7 +115,6 @@ def test_this_machine() -> None:
         machine.renice(child.pid, 5)
     with pytest.raises(NoSuchProcess):
         machine.signal(child.pid, "STOP")
-    assert "no process" in machine.cantmove(child.pid)
 
 
 def test_own_keys(tmp_path: Path) -> None:
