@@ -173,7 +173,7 @@ class MigmonPage(Page):
 
     NAME = "migmon"
     LIST_KEYS: ClassVar[tuple[tuple[str, str], ...]] = (
-        (_("mouse"), N_("drag a square to a node to migrate it, double click one to send it home")),
+        (N_("mouse"), N_("drag a square to a node to migrate it, double click one to send it home")),
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("right,l,tab", "process(1)", N_("process"), tooltip=N_("the next process"), id="migmon.next"),

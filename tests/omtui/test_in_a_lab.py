@@ -26,5 +26,5 @@ def test_every_action_on_real_processes(lab: Omlab) -> None:
     # by now the nodes know each other
     text = lab.ok("exec", "mCii", "--", sys.executable, "-m", "omtui.main", "--once")
     assert "1 mCii: UP" in text
-    assert "2 metrakilate: UP" in text
+    assert "2 metrakilate: BLOCK" in text
     assert "LOAD" in lab.ok("exec", "mCii", "--", sys.executable, "-m", "omtui.mosmon.main", "--once")

@@ -7,6 +7,7 @@ from pilots import INTERVAL, application, pictures, piloted, screen_text, until
 from textual.command import CommandPalette
 from textual.pilot import Pilot
 
+from omtools import i18n
 from omtools.agent import api
 from omtui.app import Omtui
 from omtui.cluster.page import ClusterPage
@@ -205,3 +206,24 @@ async def test_q_ends(agent: SimulatedAgent) -> None:
     async with piloted(app) as pilot:
         await pilot.press("q")
     assert app.return_value == 0
+
+
+async def test_in_spanish(agent: SimulatedAgent) -> None:
+    i18n.speak(["es"])
+    try:
+        app = application(agent)
+        async with piloted(app) as pilot:
+            text = screen_text(app)
+            assert "Procesos" in text
+            assert "8 de 8 nodos activos" in text
+            await pilot.press("b")
+            await until(pilot, lambda: app.said.sentence == "block = sí: no aceptar huéspedes.")
+            await pilot.press("E")
+            await until(pilot, lambda: "¿Enviar todos los huéspedes a casa" in screen_text(app))
+            await pilot.press("s")
+            await until(pilot, lambda: "procesos volvieron a casa" in app.said.sentence)
+            await pilot.press("question_mark")
+            assert "Esc cierra esto" in screen_text(app)
+            assert "enviar todos los huéspedes a casa" in screen_text(app)
+    finally:
+        i18n.speak(["en"])
