@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -147,7 +148,7 @@ class ProcessesPage(Page):
             parts.append(about(process, self.state, self._why.get(process.pid)))
             if process.pid != self._looking and not process.migrated:
                 self._looking = process.pid
-                self.run_worker(self._look(process.pid), group="look", exclusive=True, exit_on_error=True)
+                self.run_worker(partial(self._look, process.pid), group="look", exclusive=True, exit_on_error=True)
         self._put("#about", Content("  ".join(parts)))
 
     async def _look(self, pid: int) -> None:
