@@ -104,26 +104,32 @@ def lock(pid: int, locked: bool) -> Action:
     return Action("", api.Lock(pid, False), _("The balancer may move process {pid}.").format(pid=pid))
 
 
-def expel() -> Action:
-    """Send all guests home."""
-    return Action("mosctl expel", api.Expel(), question=_("Send all guests home and accept no more of them?"))
+def _on(node: str) -> str:
+    """Of a command line: which node, if it is not this one."""
+    return f" --on {node}" if node else ""
 
 
-def bring() -> Action:
-    """Call all own processes home."""
-    return Action(
-        "mosctl bring", api.Bring(), question=_("Call all processes of this node home and keep them here?")
-    )
+def expel(node: str = "") -> Action:
+    """Send all guests of a node home."""
+    question = _("Send all guests home and accept no more of them?")
+    return Action(f"mosctl expel{_on(node)}", api.Expel(node), question=question)
 
 
-def set_speed(speed: int) -> Action:
-    """Tell others another speed."""
+def bring(node: str = "") -> Action:
+    """Call all processes of a node home."""
+    question = _("Call all processes of this node home and keep them here?")
+    return Action(f"mosctl bring{_on(node)}", api.Bring(node), question=question)
+
+
+def set_speed(speed: int, node: str = "") -> Action:
+    """Tell others another speed of a node."""
     said = (
         _("Other nodes are told a speed of {speed}.")
         if speed
         else _("Other nodes are told the measured speed.")
     )
-    return Action(f"mosctl setspeed {speed}", api.SetSpeed(speed), said.format(speed=speed))
+    request = api.SetSpeed(speed, node)
+    return Action(f"mosctl setspeed {speed}{_on(node)}", request, said.format(speed=speed))
 
 
 def signal(pid: int, name: SignalName) -> Action:
@@ -139,12 +145,13 @@ def renice(pid: int, nice: int) -> Action:
     return Action(f"renice -n {nice} -p {pid}", Renice(pid, nice), said)
 
 
-def switch(row: Switch, on: bool) -> Action:
-    """Set a switch of this node."""
+def switch(row: Switch, on: bool, node: str = "") -> Action:
+    """Set a switch of a node."""
     verb = row.name if on else f"no{row.name}"
     state = _("on") if on else _("off")
     said = _("{name} is {state}: {what}.").format(name=row.name, state=state, what=_(row.what))
-    return Action(f"mosctl {verb}", api.Switch(row.name, on), said)  # type: ignore[arg-type]  # of the API's own names
+    request = api.Switch(row.name, on, node)  # type: ignore[arg-type]  # of the API's own names
+    return Action(f"mosctl {verb}{_on(node)}", request, said)
 
 
 def moved_sentence(moved: api.Moved, source: str, target: str) -> str:

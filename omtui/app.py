@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import ClassVar, NamedTuple, cast
 
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
-from omtools.agent import api
 from omtools.errors import OmError, ReadOnly
 from omtools.i18n import N_, _
 from omtui.actions import Action
@@ -93,7 +93,6 @@ class Omtui(Host):
         self.filters: dict[str, str] = {}
         self._first_page = page
         self._own_keys = dict(keys or {})
-        self._underway: tuple[Action, int] | None = None
         if theme:
             self.theme = theme
 
@@ -109,8 +108,6 @@ class Omtui(Host):
 
     def hear(self) -> None:
         """There is news."""
-        if self._underway is not None:
-            self._show_progress()
         if self.page is not None and not self.paused:
             self.page.draw_all()
 
@@ -120,7 +117,7 @@ class Omtui(Host):
         if want and not self.feed.want_processes:
             self.feed.nudge()
         self.feed.want_processes = want
-        self.feed.want_report = self.current_mode == "cluster"
+        self.feed.want_report = None
 
     def key_of(self, binding: Binding) -> str:
         """The key for people, the user's own if there is one."""
@@ -140,7 +137,7 @@ class Omtui(Host):
         if not wanted:
             self.say("", _("Nothing is chosen."), True)
             return
-        self.run_worker(self._perform(wanted), group="actions", exit_on_error=True)
+        self.run_worker(partial(self._perform, wanted), group="actions", exit_on_error=True)
 
     async def _perform(self, wanted: Sequence[Action]) -> None:
         command = wanted[0].command if len(wanted) == 1 else "; ".join(one.command for one in wanted)
@@ -160,12 +157,8 @@ class Omtui(Host):
 
     async def _do_all(self, wanted: Sequence[Action]) -> tuple[list[str], list[str]]:
         """All at the same time: a move takes its time, and another need not wait for it."""
-        if isinstance(wanted[0].request, api.Expel | api.Bring):
-            self._underway = (wanted[0], self._left_to_move(wanted[0]))
-        try:
-            done = await asyncio.gather(*(self.feed.do(one) for one in wanted), return_exceptions=True)
-        finally:
-            self._underway = None
+        doing = (self.feed.do(one, partial(self._show_progress, one)) for one in wanted)
+        done = await asyncio.gather(*doing, return_exceptions=True)
         sentences, failures = [], []
         for result in done:
             if isinstance(result, OmError):
@@ -176,17 +169,8 @@ class Omtui(Host):
                 sentences.append(result)
         return sentences, failures
 
-    def _left_to_move(self, action: Action) -> int:
-        node = self.feed.state.nodes.get(self.feed.state.own)
-        if node is None:
-            return 0
-        return node.view.guests if isinstance(action.request, api.Expel) else node.view.away
-
-    def _show_progress(self) -> None:
-        if self._underway is not None:
-            action, total = self._underway
-            gone = max(0, total - self._left_to_move(action))
-            self.say(action.command, _("{gone} of {total} are at home …").format(gone=gone, total=total))
+    def _show_progress(self, action: Action, done: int, total: int) -> None:
+        self.say(action.command, _("{done} of {total} are at home …").format(done=done, total=total))
 
     def obey(self, line: str) -> None:
         """Do what was typed."""
@@ -217,7 +201,7 @@ class Omtui(Host):
 
     def look_at(self, word: str) -> None:
         """Show all that is known of a node."""
-        self.run_worker(self._look_at(word), group="looks", exit_on_error=True)
+        self.run_worker(partial(self._look_at, word), group="looks", exit_on_error=True)
 
     async def _look_at(self, word: str) -> None:
         try:

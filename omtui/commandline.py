@@ -61,7 +61,7 @@ SYNTAX: tuple[tuple[str, str], ...] = (
     ("unlock PID", N_("the balancer may move the process")),
     ("kill -STOP|-CONT|-TERM|-KILL PID", N_("stop, continue or end a process")),
     ("renice -n NICE -p PID", N_("give a process another priority")),
-    ("mosctl SWITCH", N_("set a switch of this node: block, noblock, stay, nostay …")),
+    ("mosctl SWITCH [--on NODE]", N_("set a switch of a node: block, noblock, stay, nostay …")),
     ("mosctl expel", N_("send all guests home and accept no more")),
     ("mosctl bring", N_("call all own processes home and keep them")),
     ("mosctl setspeed SPEED", N_("tell other nodes this speed; 0: the measured one")),
@@ -162,16 +162,21 @@ def _theme(words: list[str]) -> Order:
 
 
 def _mosctl(words: list[str]) -> Order:
+    node = ""
+    if "--on" in words[:-1]:
+        where = words.index("--on")
+        node = words[where + 1]
+        words = words[:where] + words[where + 2 :]
     verb = words[0] if words else ""
     for row in actions.known_switches():
         if verb in (row.name, f"no{row.name}") and len(words) == 1:
-            return actions.switch(row, verb == row.name)
+            return actions.switch(row, verb == row.name, node)
     if verb == "setspeed" and len(words) == 2:
-        return actions.set_speed(_number(words[1], "mosctl"))
-    if verb in ("status", "whois") and len(words) <= 2:
+        return actions.set_speed(_number(words[1], "mosctl"), node)
+    if verb in ("status", "whois") and len(words) <= 2 and not node:
         return Look(words[1] if len(words) == 2 else "")
     if verb in ("expel", "bring") and len(words) == 1:
-        return actions.expel() if verb == "expel" else actions.bring()
+        return actions.expel(node) if verb == "expel" else actions.bring(node)
     raise UsageError(detail=_("mosctl has no such verb here: “{verb}”.").format(verb=" ".join(words)))
 
 

@@ -9,6 +9,8 @@ from omtools.agent import api
 from omtui.actions import Action
 from omtui.model import State
 
+Progress = Callable[[int, int], None]  # how many processes of how many have been sent home
+
 
 class Feed(Protocol):
     """Keeps a `State` up to date and says so; `omtui.source.Source` is the one of a running cluster.
@@ -16,12 +18,12 @@ class Feed(Protocol):
     Attributes:
         state: what the screens show; the same object for as long as the feed lives.
         want_processes: a screen shows processes; a feed may leave them out otherwise.
-        want_report: a screen shows what only the node's own report has.
+        want_report: the node whose own report a screen shows, "" for the one that is asked; None: none.
     """
 
     state: State
     want_processes: bool
-    want_report: bool
+    want_report: str | None
 
     def listen(self, changed: Callable[[], None]) -> None:
         """Be told whenever the state has changed."""
@@ -42,11 +44,19 @@ class Feed(Protocol):
             OmError: it cannot be asked.
         """
 
-    def cantmove(self, pid: int) -> str:
-        """Why a process could not migrate now, "" if nothing is in the way."""
+    async def cantmove(self, pid: int) -> str:
+        """Why a process could not migrate now, "" if nothing is in the way.
 
-    async def do(self, action: Action) -> str:
+        Raises:
+            OmError: nobody can tell.
+        """
+
+    async def do(self, action: Action, progress: Progress | None = None) -> str:
         """Do something; returns the sentence that tells what came of it.
+
+        Args:
+            action: what.
+            progress: is told how far expelling or bringing is.
 
         Raises:
             OmError: it could not be done; a recording always says so.

@@ -11,9 +11,13 @@ from typing import NamedTuple, Protocol
 
 from omtools.errors import NoSuchProcess, OmError
 from omtools.i18n import _
+from omtools.linux.proc import PF_KTHREAD
 from omtui.actions import SignalName
 
 _PIECE = 4096  # of a command line; nobody reads more on a screen
+_SPARE = 1000  # processes that have ended are forgotten when there are so many
+# proc(5): fields of /proc/PID/stat, counted from the state, which is the third
+_PPID, _FLAGS, _STARTTIME, _STARTCODE = 1, 6, 19, 23
 
 
 class LocalProcess(NamedTuple):
@@ -54,16 +58,28 @@ class Machine(Protocol):
             OmError: it cannot be set.
         """
 
-    def cantmove(self, pid: int) -> str:
-        """Why a process that is at home here could not migrate now, "" if nothing is in the way."""
-
 
 class ThisMachine:
     """The machine on which this program runs."""
 
+    def __init__(self) -> None:
+        self._known: dict[int, _Known] = {}
+
     def processes(self) -> list[LocalProcess]:
         """All that /proc shows, except kernel threads."""
-        return local_processes()
+        found = []
+        for name in os.listdir("/proc"):
+            if name.isdigit():
+                try:
+                    process = _look(int(name), self._known)
+                except (OSError, ValueError, IndexError):  # it has ended meanwhile
+                    continue
+                if process is not None:
+                    found.append(process)
+        if len(self._known) > 2 * len(found) + _SPARE:
+            here = {process.pid for process in found}
+            self._known = {pid: known for pid, known in self._known.items() if pid in here}
+        return found
 
     def signal(self, pid: int, name: SignalName) -> None:
         """As kill(2). Raises OmError."""
@@ -79,18 +95,6 @@ class ThisMachine:
         except OSError as error:
             raise _refused(pid, error) from None
 
-    def cantmove(self, pid: int) -> str:
-        """By /proc alone: the process is not touched."""
-        from omtools.image.survey import survey  # noqa: PLC0415 - only where somebody asks
-
-        try:
-            survey(pid)
-        except OmError as error:
-            return str(error.fields.get("reason", "")) or str(error)
-        except (OSError, ValueError, KeyError):  # another user's, or it ended meanwhile
-            return _("its owner alone can see that")
-        return ""
-
 
 def _refused(pid: int, error: OSError) -> OmError:
     if isinstance(error, ProcessLookupError):
@@ -98,33 +102,33 @@ def _refused(pid: int, error: OSError) -> OmError:
     return OmError(detail=_("Process {pid}: {why}.").format(pid=pid, why=error.strerror or str(error)))
 
 
-def local_processes() -> list[LocalProcess]:
-    """All that can be seen now, except kernel threads."""
-    found = []
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            try:
-                process = _look(int(name))
-            except (OSError, ValueError, IndexError):  # it has ended meanwhile
-                continue
-            if process is not None:
-                found.append(process)
-    return found
+class _Known(NamedTuple):
+    """A process that was seen before; what tells whether it is still the same program."""
+
+    identity: tuple[bytes, bytes, bytes]
+    command: str
 
 
-def _look(pid: int) -> LocalProcess | None:
+def _look(pid: int, known: dict[int, _Known]) -> LocalProcess | None:
     with open(f"/proc/{pid}/stat", "rb") as file:
         uid = os.fstat(file.fileno()).st_uid
         line = file.read()
-    name = line[line.index(b"(") + 1 : line.rindex(b")")].decode(errors="replace")
+    name = line[line.index(b"(") + 1 : line.rindex(b")")]
     rest = line[line.rindex(b")") + 2 :].split()
-    ppid = int(rest[1])
-    if pid == 2 or ppid == 2:  # kthreadd and its children
+    if int(rest[_FLAGS]) & PF_KTHREAD:
         return None
+    identity = (rest[_STARTTIME], rest[_STARTCODE], name)
+    seen = known.get(pid)
+    if seen is None or seen.identity != identity:
+        seen = known[pid] = _Known(identity, _command(pid, name))
+    return LocalProcess(pid, int(rest[_PPID]), uid, rest[0].decode(), seen.command)
+
+
+def _command(pid: int, name: bytes) -> str:
     with open(f"/proc/{pid}/cmdline", "rb") as file:
         words = file.read(_PIECE)
     command = words.rstrip(b"\0").replace(b"\0", b" ").decode(errors="replace")
-    return LocalProcess(pid, ppid, uid, rest[0].decode(), printable(command) or f"[{printable(name)}]")
+    return printable(command) or f"[{printable(name.decode(errors='replace'))}]"
 
 
 def printable(text: str) -> str:

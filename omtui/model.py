@@ -241,14 +241,16 @@ PROCESS_KEYS = ("pid", "node", "marks", "state", "moves", "rate", "bytes", "froz
 def sorted_processes(found: Iterable[Process], key: str = "pid", backwards: bool = False) -> list[Process]:
     """Processes in order of one of `PROCESS_KEYS`; equal ones by pid."""
     by_pid = sorted(found, key=lambda process: process.pid)
+    if key == "pid":
+        return by_pid[::-1] if backwards else by_pid
     return sorted(by_pid, key=lambda process: getattr(process, key), reverse=backwards)
 
 
-def matching_processes(found: Iterable[Process], wanted: str) -> list[Process]:
-    """Those whose command, pid, node or reason has the text in it."""
+def matching_processes(found: list[Process], wanted: str) -> list[Process]:
+    """Those whose command, pid, node or reason has the text in it; the same list if no text is wanted."""
     text = wanted.strip().lower()
     if not text:
-        return list(found)
+        return found
     return [
         process
         for process in found
@@ -268,6 +270,7 @@ class State:
         nodes: by number.
         report: that node's own account, with what views do not have.
         infos: what the agent tells of processes, by role and local pid.
+        local: what /proc tells of them, by pid.
         processes: all, by pid.
         decisions: the balancer's and the usher's latest, by pid, 0 for those about the node.
         paces: how many calls each process that is away has had done at home.
@@ -281,7 +284,7 @@ class State:
     nodes: dict[int, Node] = field(default_factory=dict)
     report: api.NodeReport | None = None
     infos: dict[tuple[str, int], api.ProcessInfo] = field(default_factory=dict)
-    local: list[LocalProcess] = field(default_factory=list)
+    local: dict[int, LocalProcess] = field(default_factory=dict)
     processes: list[Process] = field(default_factory=list)
     decisions: dict[int, api.Decided] = field(default_factory=dict)
     paces: dict[Key, Pace] = field(default_factory=dict)
@@ -289,6 +292,7 @@ class State:
     moves: deque[Move] = field(default_factory=lambda: deque(maxlen=_MOVES))
     trouble: str = ""
     heard: int = 0
+    _changed: dict[int, Process | None] = field(default_factory=dict)
 
     def hear_views(self, views: api.NodeViews) -> None:
         """A new picture of all nodes; those it does not have are gone."""
@@ -313,9 +317,10 @@ class State:
         for key, info in infos.items():
             self._notice_move(self.infos.get(key), info, now)
         self.infos = infos
-        self.local = local
+        self.local = {process.pid: process for process in local}
         self.paces = paces_after(self.paces, infos.values(), now)
         self.processes = merged(listing.processes, local, self.own, self.paces)
+        self._changed.clear()
 
     def _notice_move(self, before: api.ProcessInfo | None, info: api.ProcessInfo, now: float) -> None:
         """Of a process that was not known before it is not known where it was."""
@@ -348,13 +353,27 @@ class State:
             self.moves.append(move_from_home(event.process, now))
         self._notice_move(before, event.process, now)
         if event.gone:
+            self._changed[event.process.local_pid] = self._without_agent(event.process.local_pid)
             return self.infos.pop(key, None) is not None
         self.infos[key] = event.process
+        seen, pace = self.local.get(event.process.local_pid), self.paces.get(key)
+        self._changed[event.process.local_pid] = process_of(
+            event.process, self.own, seen, pace.rate if pace else 0.0
+        )
         return True
 
+    def _without_agent(self, pid: int) -> Process | None:
+        """A process of which the agent tells nothing any more; None: it is not of this machine."""
+        seen = self.local.get(pid)
+        return Process(pid, seen.ppid, seen.uid, seen.state, seen.command, self.own) if seen else None
+
     def settle(self) -> None:
-        """Put the list of processes together again, after events."""
-        self.processes = merged(self.infos.values(), self.local, self.own, self.paces)
+        """Put what has changed into the list of processes."""
+        if self._changed:
+            found = {process.pid: process for process in self.processes} | self._changed
+            rest = [process for process in found.values() if process is not None]
+            self.processes = sorted(rest, key=lambda process: process.pid)
+            self._changed.clear()
 
     def name_of(self, number: int) -> str:
         """A node's name, or its number if nobody told it yet."""

@@ -173,7 +173,8 @@ class Page(Screen[None]):
 
     def _keys_line(self) -> Content:
         parts = []
-        for key, binding, where in self.shown_bindings():
+        # The key that tells all others comes first: on a narrow terminal the last ones are cut off.
+        for key, binding, where in sorted(self.shown_bindings(), key=lambda found: found[1].id != "app.help"):
             if binding.show:
                 parts.append(
                     clickable(
@@ -184,7 +185,7 @@ class Page(Screen[None]):
 
     def help_text(self) -> str:
         """All keys of this screen, and all that can be typed."""
-        rows = [(key, _(what)) for key, what in self.LIST_KEYS]
+        rows = [(_(key), _(what)) for key, what in self.LIST_KEYS]
         rows += [
             (key, _(binding.tooltip or binding.description)) for key, binding, _w in self.shown_bindings()
         ]

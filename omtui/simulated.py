@@ -138,9 +138,16 @@ class SimulatedAgent:
         except OmError as error:
             writer.write(api.line_of(api.Failure(message.id, error.to_wire())))
             return
+        self._progress(message.id, result, writer)
         writer.write(api.line_of(api.Answer(message.id, result)))
         for event in events:
             self.tell(event)
+
+    def _progress(self, number: int, result: api.Result, writer: asyncio.StreamWriter) -> None:
+        """How far it is, told to who asked, before the answer."""
+        if isinstance(result, api.Cleared):
+            for done in range(result.moved + 1):
+                writer.write(api.line_of(api.Notice(number, api.Clearing(done, result.moved))))
 
     def _answer(self, request: api.Request) -> tuple[api.Result, list[api.Event]]:
         world = self.world
@@ -150,14 +157,14 @@ class SimulatedAgent:
             case api.Migrate(pid, to):
                 result, event = world.migrate(pid, to)
                 events = [event]
-            case api.Expel() | api.Bring():
-                result, events = world.clear(isinstance(request, api.Expel))
+            case api.Expel(node) | api.Bring(node):
+                result, events = world.clear(isinstance(request, api.Expel), node)
             case api.Lock(pid, locked):
                 events = [world.lock(pid, locked)]
-            case api.Switch(name, on):
-                events = [world.switch(name, on)]
-            case api.SetSpeed(speed):
-                world.set_speed(speed)
+            case api.Switch(name, on, node):
+                events = world.switch(name, on, node)
+            case api.SetSpeed(speed, node):
+                world.set_speed(speed, node)
             case api.Subscribe():
                 pass
             case _:
@@ -171,6 +178,8 @@ class SimulatedAgent:
                 found: api.Result = world.views()
             case api.Processes():
                 found = world.listing()
+            case api.Inspect(pid):
+                found = world.inspected(pid)
             case api.NodeInfo(word):
                 found = world.report(word)
             case api.Whois(word):
@@ -204,10 +213,6 @@ class SimulatedMachine:
     def renice(self, pid: int, nice: int) -> None:
         """Set a nice value. Raises OmError."""
         self._agent.world.renice(pid, nice)
-
-    def cantmove(self, pid: int) -> str:
-        """Why it could not migrate, "" if it could."""
-        return self._agent.world.cantmove(pid)
 
 
 async def _serve(options: argparse.Namespace) -> None:

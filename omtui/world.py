@@ -48,6 +48,7 @@ _COMMANDS = (
     "gcc -O2 main.c",
 )
 _FIRST_PID = 1000
+_MOST_AWAY = 2000  # and guests: each has a keeper, and the agent tells of all of them in one line
 _SWITCHES = {"block": BLOCK, "stay": STAY, "lstay": LSTAY, "quiet": QUIET}
 _STAYS_DEAD = 8  # seconds a simulated node is away, at least
 
@@ -64,6 +65,7 @@ class SimulatedNode:
     load: float
     used: float
     status: int = CONFIGURED | UP
+    dfsa: bool = True
     dead_for: int = 0
     age: float = 0.0
 
@@ -143,8 +145,6 @@ class World:
     def __post_init__(self) -> None:
         """Make the nodes, then the processes."""
         self._chance = Random(self.seed)
-        self.mfs = True
-        self.dfsa = True
         for number in range(1, self.size + 1):
             self.nodes[number] = self._node(number)
         for index in range(self.count):
@@ -171,6 +171,9 @@ class World:
         guest = others and chance.random() < 0.1
         home = chance.randint(2, self.size) if guest else OWN
         away = others and not guest and chance.random() < 0.5
+        if pid >= _FIRST_PID + 2 * _MOST_AWAY:
+            guest = away = False
+        home = home if guest else OWN
         process = SimulatedProcess(
             pid=pid,
             local_pid=pid,
@@ -274,7 +277,7 @@ class World:
             address=address_of(node.number),
             state="up" if up else "down",
             age=node.age,
-            status=self._status(node) if up else CONFIGURED,
+            status=node.status if up else CONFIGURED,
             load=node.load if up else 0.0,
             speed=node.speed,
             cpus=node.cpus,
@@ -285,9 +288,6 @@ class World:
             guests=guests if up else 0,
             away=away,
         )
-
-    def _status(self, node: SimulatedNode) -> int:
-        return node.status | (NOMFS if node.number == OWN and not self.mfs else 0)
 
     def node(self, word: str) -> SimulatedNode:
         """A node by number, name or address; "" is node 1.
@@ -321,7 +321,7 @@ class World:
             util=view.util,
             guests=guests.guests,
             away=guests.away,
-            dfsa=self.dfsa,
+            dfsa=node.dfsa,
             release="6.18.0-simulated",
             version="simulated",
             error=None if view.status & UP else self._down(node).to_wire(),
@@ -337,7 +337,7 @@ class World:
 
     def local(self) -> list[LocalProcess]:
         """What /proc of node 1 would show."""
-        return [process.seen() for process in self.processes.values()]
+        return [process.seen() for process in list(self.processes.values())]  # seen from another thread
 
     # ------------------------------------------------------------------------------- what is done
 
@@ -402,32 +402,35 @@ class World:
         process.listed = True
         return api.ProcessChanged(process.info())
 
-    def switch(self, name: str, on: bool) -> api.Event:
-        """Set a switch of node 1."""
-        node = self.nodes[OWN]
+    def switch(self, name: str, on: bool, word: str = "") -> list[api.Event]:
+        """Set a switch of a node; its own node tells its subscribers."""
+        node = self.node(word)
         if name == "mfs":
-            self.mfs = on
+            node.status = node.status & ~NOMFS if on else node.status | NOMFS
         elif name == "dfsa":
-            self.dfsa = on
+            node.dfsa = on
         else:
             bit = _SWITCHES[name]
             node.status = node.status | bit if on else node.status & ~bit
-        return api.SwitchChanged(OWN, self._status(node))
+        return [api.SwitchChanged(OWN, node.status)] if node.number == OWN else []
 
-    def clear(self, guests: bool) -> tuple[api.Cleared, list[api.Event]]:
-        """Expel all guests, or bring all own processes home."""
-        bit = BLOCK if guests else LSTAY
-        self.nodes[OWN].status |= bit
+    def clear(self, guests: bool, word: str = "") -> tuple[api.Cleared, list[api.Event]]:
+        """Expel all guests of a node, or bring all its own processes home; of those that node 1 knows."""
+        node = self.node(word)
+        node.status |= BLOCK if guests else LSTAY
+        here = node.number
         found = [
-            p for p in self.processes.values() if (p.home != OWN if guests else p.home == OWN != p.where)
+            p
+            for p in self.processes.values()
+            if (p.where == here != p.home if guests else p.home == here != p.where)
         ]
-        events: list[api.Event] = [api.SwitchChanged(OWN, self._status(self.nodes[OWN]))]
+        events: list[api.Event] = [api.SwitchChanged(OWN, node.status)] if here == OWN else []
         events += [self.migrate(process.pid, "home")[1] for process in found]
         return api.Cleared(len(found)), events
 
-    def set_speed(self, speed: int) -> None:
-        """Have node 1 tell another speed; 0: the measured one."""
-        self.nodes[OWN].speed = speed or STANDARD_SPEED
+    def set_speed(self, speed: int, word: str = "") -> None:
+        """Have a node tell another speed; 0: the measured one."""
+        self.node(word).speed = speed or STANDARD_SPEED
 
     def signal(self, pid: int, name: str) -> api.Event | None:
         """Send STOP, CONT, TERM or KILL to a process.
@@ -450,10 +453,16 @@ class World:
         """
         self.process(pid).nice = nice
 
-    def cantmove(self, pid: int) -> str:
-        """Every seventh process has something that ties it to its home."""
-        process = self.processes.get(pid)
-        return _("it has 3 threads") if process is not None and pid % 7 == 0 and process.home == OWN else ""
+    def inspected(self, pid: int) -> api.Inspected:
+        """Answer to `api.Inspect`: every seventh process has something that ties it to its home.
+
+        Raises:
+            NoSuchProcess: there is none.
+        """
+        process = self.process(pid)
+        tied = pid % 7 == 0 and process.home == process.where == OWN
+        cannot = _("it has 3 threads") if tied else ""
+        return api.Inspected(pid, 1000, process.home, process.where, process.moves, cannot)
 
 
 def address_of(number: int) -> str:

@@ -104,7 +104,11 @@ def nothing_left_behind() -> Iterator[None]:
 
 
 def pytest_configure() -> None:
-    """As root, what this process mounts is seen by nobody else, so tests that mount may run side by side."""
+    """Programs speak English to tests, whatever the tester speaks.
+
+    As root, what this process mounts is seen by nobody else, so tests that mount may run side by side.
+    """
+    os.environ["LANGUAGE"] = "en"
     if os.geteuid() == 0:
         with contextlib.suppress(OSError):  # root of a container may not
             namespaces.unshare(namespaces.Clone.NEWNS)

@@ -1,4 +1,4 @@
-"""The cluster on the screen: a row per node, the switches of this node, expel, bring, speed."""
+"""The cluster on the screen: a row per node; switches, expel, bring and speed of the one under the cursor."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from omtools.i18n import N_, _
 from omtui import actions
 from omtui.cells import speed_at, two_digits
 from omtui.clickable import clickable
-from omtui.cluster.rows import COLUMNS, cell_of, sort_key_of, sums_line, switches_lines
+from omtui.cluster.rows import COLUMNS, cell_of, sort_key_of, sums_line, switches_of
 from omtui.dialogs import AskText
 from omtui.model import NODE_KEYS, Node, matching_nodes, sorted_nodes
 from omtui.page import Page
@@ -81,17 +81,33 @@ class ClusterPage(Page):
         """The rows."""
         return self.sheet
 
+    @property
+    def word(self) -> str:
+        """The node under the cursor, for requests; "" is the one whose agent is asked."""
+        node = self.sheet.current
+        return "" if node is None or node.view.number == self.state.own else str(node.view.number)
+
     def draw_body(self) -> None:
         """Rows and what stands around them."""
         self._put("#sums", Content(text_of(sums_line(self.state))))
         sheet = self.sheet
         found = matching_nodes(self.state.nodes.values(), self.wanted)
         sheet.show(sorted_nodes(found, sheet.sort_key or "number", sheet.backwards))
+        self.omtui.feed.want_report = self.word
+        self._put("#switches", self._switches())
+
+    def on_sheet_moved(self, _event: Sheet.Moved) -> None:
+        """The switches are another node's."""
+        self.omtui.feed.want_report = self.word
+        self.omtui.feed.nudge()
         self._put("#switches", self._switches())
 
     def _switches(self) -> Content:
-        parts: list[Content] = [Content(f"{self.state.name_of(self.state.own)}: ")]
-        for _key, name, _what, on in switches_lines(self.state):
+        node = self.sheet.current
+        if node is None:
+            return Content("")
+        parts: list[Content] = [Content(f"{node.view.name}: ")]
+        for name, on in switches_of(node, self.state.report):
             binding = next(b for b in self.BINDINGS if isinstance(b, Binding) and b.id == f"cluster.{name}")
             key = (self.omtui.key_of(binding), "bold")
             state = (f" {_('on')} ", "reverse") if on else (f" {_('off')} ", "")
@@ -101,35 +117,38 @@ class ClusterPage(Page):
     # -------------------------------------------------------------------------------------- keys
 
     def action_switch(self, name: str) -> None:
-        """Set one of this node's switches the other way."""
+        """Set one of the node's switches the other way."""
+        node = self.sheet.current
+        if node is None:
+            return
+        on = dict(switches_of(node, self.state.report))
         for row in actions.known_switches():
             if row.name == name:
-                node = self.state.nodes.get(self.state.own)
-                on = row.is_on(node.view.status if node else 0, self.state.report)
-                self.omtui.perform([actions.switch(row, not on)])
+                self.omtui.perform([actions.switch(row, not on[name], self.word)])
 
     def action_clear(self, what: str) -> None:
         """Expel or bring."""
-        self.omtui.perform([actions.expel() if what == "expel" else actions.bring()])
+        make = actions.expel if what == "expel" else actions.bring
+        self.omtui.perform([make(self.word)])
 
     def action_faster(self, steps: int) -> None:
-        """Move the slider of this node by a tenth."""
-        node = self.state.nodes.get(self.state.own)
+        """Move the slider of the node by a tenth."""
+        node = self.sheet.current
         if node is not None:
             speed = max(1, node.view.speed)
             self._set_speed(max(two_digits(speed * _STEP**steps), 1) if speed > 10 else speed + steps)
 
     def _set_speed(self, speed: int) -> None:
-        self.omtui.perform([actions.set_speed(max(1, min(10_000_000, speed)))])
+        self.omtui.perform([actions.set_speed(max(1, min(10_000_000, speed)), self.word)])
 
     def action_speed(self) -> None:
         """Ask for a speed."""
 
         def answered(text: str | None) -> None:
             if text:
-                self.omtui.obey(f"mosctl setspeed {text}")
+                self.omtui.obey(f"mosctl setspeed {text}" + (f" --on {word}" if word else ""))
 
-        node = self.state.nodes.get(self.state.own)
+        node, word = self.sheet.current, self.word
         given = str(node.view.speed) if node is not None else ""
         self.app.push_screen(
             AskText(_("Speed that other nodes are told (10000 is standard, 0 measured):"), given), answered
@@ -147,14 +166,8 @@ class ClusterPage(Page):
 
     def on_sheet_cell_clicked(self, event: Sheet.CellClicked) -> None:
         """The slider follows the mouse."""
-        node = self.sheet.current
-        if event.key != "slider" or node is None:
-            return
-        if node.view.number != self.state.own:
-            said = _("A node's speed is set at that node: run omtui there, on {node}.")
-            self.omtui.say("", said.format(node=node.view.name), True)
-            return
-        self._set_speed(speed_at(event.place, event.width))
+        if event.key == "slider":
+            self._set_speed(speed_at(event.place, event.width))
 
     def on_sheet_head_clicked(self, event: Sheet.HeadClicked) -> None:
         """Sort by it, or the other way round."""

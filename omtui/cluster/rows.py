@@ -114,11 +114,11 @@ def sums_line(state: State) -> Line:
     return (Span(said, "title"),)
 
 
-def switches_lines(state: State) -> list[tuple[str, str, str, bool]]:
-    """Key, name, meaning and position of each switch of the own node."""
-    node = state.nodes.get(state.own)
-    status = node.view.status if node else 0
-    return [(row.key, row.name, _(row.what), row.is_on(status, state.report)) for row in known_switches()]
+def switches_of(node: Node, report: api.NodeReport | None) -> list[tuple[str, bool]]:
+    """Name and position of each switch of a node; its own report, if there is one, knows better."""
+    own = report if report is not None and report.number == node.view.number else None
+    status = own.status if own is not None and own.error is None else node.view.status
+    return [(row.name, row.is_on(status, own)) for row in known_switches()]
 
 
 def details(report: api.NodeReport, node: Node | None) -> str:

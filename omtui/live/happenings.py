@@ -66,8 +66,9 @@ def sentence_of(event: api.Event, state: State) -> tuple[str, Role]:
     if isinstance(event, api.MapChanged):
         return _("The map of the cluster has changed: {n} nodes").format(n=event.nodes), "dim"
     if isinstance(event, api.Clearing):
-        told = _("{done} of {total} processes are sent home")
-        return told.format(done=event.done, total=event.total), "dim"
+        return _("{done} of {total} processes are sent home").format(
+            done=event.done, total=event.total
+        ), "dim"
     info = event.process
     template = _PHASES.get(info.phase, "{process}: {phase}")
     said = _(template).format(

@@ -19,7 +19,7 @@ from textual.widgets import Static
 from omtools.i18n import N_, _
 from omtui import actions
 from omtui.migmon.circle import around, chosen_nodes, most_that_fit
-from omtui.migmon.scene import Look, Scene, draw_scene, in_order, under_way
+from omtui.migmon.scene import Look, Scene, by_node, draw_scene, in_order, under_way
 from omtui.model import Process, State, matching_processes
 from omtui.page import Page
 from omtui.paint import Canvas
@@ -34,7 +34,8 @@ class Circle(Canvas):
     Attributes:
         look: what is chosen.
         scene: what is drawn.
-        processes: those that are on it.
+        processes: those that may be on it.
+        groups: the same by the node that executes them.
     """
 
     class Chosen(Message):
@@ -53,6 +54,8 @@ class Circle(Canvas):
         self.look = Look()
         self.scene = Scene()
         self.processes: list[Process] = []
+        self.groups: dict[int, list[Process]] = {}
+        self._numbers: list[int] = []
         self.turned = 0
         self._state = State()
         self._held = 0
@@ -61,19 +64,23 @@ class Circle(Canvas):
     def show(self, state: State, processes: list[Process]) -> None:
         """Show these."""
         self._state = state
-        self.processes = processes
+        if processes is not self.processes:
+            self.processes = processes
+            self.groups = by_node(processes, state.own)
+        width, height = self.size
+        room = most_that_fit(width, height)
+        self._numbers = chosen_nodes(state.nodes.values(), processes, state.own, room, self.turned)
         self.draw_again()
 
     def draw_again(self) -> None:
         """Draw; only lines that have changed go to the terminal."""
         width, height = self.size
         state, before = self._state, self.scene.lines
-        room = most_that_fit(width, height)
-        numbers = chosen_nodes(state.nodes.values(), self.processes, state.own, room, self.turned)
-        places = around(numbers, width, height)
+        known = [number for number in self._numbers if number in state.nodes]
+        places = around(known, width, height)
         moving = under_way(state.moves, time.time())
         self.scene = draw_scene(
-            places, state.nodes, self.processes, state.own, (width, height), self.look, moving
+            places, state.nodes, self.groups, state.own, (width, height), self.look, moving
         )
         for y, line in enumerate(self.scene.lines):
             if y >= len(before) or before[y] != line:
@@ -91,7 +98,7 @@ class Circle(Canvas):
 
     def on_resize(self, _event: Resize) -> None:
         """Another size, another circle."""
-        self.draw_again()
+        self.show(self._state, self.processes)
 
     @property
     def current(self) -> Process | None:
@@ -107,7 +114,7 @@ class Circle(Canvas):
 
     def step_process(self, steps: int) -> None:
         """To the next process."""
-        found = [one.pid for one in in_order(self.processes, self._state.own, self.scene.places)]
+        found = [one.pid for one in in_order(self.groups, self.scene.places)]
         if found:
             index = found.index(self.look.process) + steps if self.look.process in found else 0
             self.choose(self.look._replace(process=found[index % len(found)]))
@@ -166,7 +173,7 @@ class MigmonPage(Page):
 
     NAME = "migmon"
     LIST_KEYS: ClassVar[tuple[tuple[str, str], ...]] = (
-        (_("mouse"), N_("drag a square to a node to migrate it, double click one to send it home")),
+        (N_("mouse"), N_("drag a square to a node to migrate it, double click one to send it home")),
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("right,l,tab", "process(1)", N_("process"), tooltip=N_("the next process"), id="migmon.next"),
@@ -259,4 +266,4 @@ class MigmonPage(Page):
     def action_turn(self, steps: int) -> None:
         """Other nodes, where not all fit."""
         self.circle.turned += steps
-        self.circle.draw_again()
+        self.draw_body()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -12,7 +13,7 @@ from omtui.cells import bar, size_of
 from omtui.migmon.circle import BOX_HEIGHT, BOX_WIDTH, Place
 from omtui.model import Node, Process
 from omtui.moving import Move
-from omtui.spans import Line, Role, Span, joined
+from omtui.spans import Line, Role, Span
 
 LASTS = 1.5  # seconds that a move is drawn
 _SQUARE, _LOCKED, _DOT = "■", "▣", "·"
@@ -63,16 +64,28 @@ class _Cells:
 
     def __init__(self, width: int, height: int) -> None:
         self.width, self.height = width, height
-        self._rows: list[list[Span]] = [[Span(" ")] * width for _row in range(height)]
+        self._letters = [[" "] * width for _row in range(height)]
+        self._roles: list[list[Role]] = [["plain"] * width for _row in range(height)]
 
     def put(self, x: int, y: int, text: str, role: Role) -> None:
         if 0 <= y < self.height:
-            for offset, letter in enumerate(text):
-                if 0 <= x + offset < self.width:
-                    self._rows[y][x + offset] = Span(letter, role)
+            letters, roles = self._letters[y], self._roles[y]
+            for column, letter in enumerate(text, x):
+                if 0 <= column < self.width:
+                    letters[column] = letter
+                    roles[column] = role
 
     def lines(self) -> list[Line]:
-        return [tuple(joined(row)) for row in self._rows]
+        return [_line(letters, roles) for letters, roles in zip(self._letters, self._roles, strict=True)]
+
+
+def _line(letters: list[str], roles: list[Role]) -> Line:
+    spans, start = [], 0
+    for role, group in itertools.groupby(roles):
+        end = start + len(list(group))
+        spans.append(Span("".join(letters[start:end]), role))
+        start = end
+    return tuple(spans)
 
 
 def by_node(processes: Iterable[Process], own: int) -> dict[int, list[Process]]:
@@ -84,9 +97,8 @@ def by_node(processes: Iterable[Process], own: int) -> dict[int, list[Process]]:
     return found
 
 
-def in_order(processes: Iterable[Process], own: int, places: Sequence[Place]) -> list[Process]:
+def in_order(groups: Mapping[int, Sequence[Process]], places: Sequence[Place]) -> list[Process]:
     """The processes that have a square, node by node: how the keys go through them."""
-    groups = by_node(processes, own)
     return [process for place in places for process in groups.get(place.number, [])[:SQUARES]]
 
 
@@ -101,7 +113,7 @@ def cells_between(start: tuple[int, int], end: tuple[int, int]) -> Iterator[tupl
 def draw_scene(  # noqa: PLR0917 - all of them are what is drawn
     places: Sequence[Place],
     nodes: Mapping[int, Node],
-    processes: Sequence[Process],
+    groups: Mapping[int, Sequence[Process]],
     own: int,
     size: tuple[int, int],
     look: Look,
@@ -112,7 +124,7 @@ def draw_scene(  # noqa: PLR0917 - all of them are what is drawn
     Args:
         places: of the nodes.
         nodes: by number.
-        processes: those that this node knows.
+        groups: processes that this node knows, by the node that executes them.
         own: number of this node.
         size: columns and lines.
         look: what is chosen.
@@ -121,8 +133,7 @@ def draw_scene(  # noqa: PLR0917 - all of them are what is drawn
     cells = _Cells(*size)
     scene = Scene(places=list(places))
     where = {place.number: place for place in places}
-    groups = by_node(processes, own)
-    _draw_lines(cells, where, processes, own, look)
+    _draw_lines(cells, where, groups, look)
     for place in places:
         _draw_node(cells, place, nodes[place.number], own, look)
         _draw_squares(cells, scene, place, groups.get(place.number, []), look)
@@ -135,17 +146,18 @@ def draw_scene(  # noqa: PLR0917 - all of them are what is drawn
 
 
 def _draw_lines(
-    cells: _Cells, where: Mapping[int, Place], processes: Iterable[Process], own: int, look: Look
+    cells: _Cells, where: Mapping[int, Place], groups: Mapping[int, Sequence[Process]], look: Look
 ) -> None:
     """From each process that is away to its home; that of the chosen one is drawn last, over the others."""
     ends: dict[tuple[int, int], Role] = {}
-    for process in processes:
-        if not process.migrated:
-            continue
-        pair = (process.home, own) if process.guest else (own, process.node)
-        if pair[0] in where and pair[1] in where:
-            chosen = process.pid == look.process
-            ends[pair] = "key" if chosen or ends.get(pair) == "key" else "line"
+    for at, processes in groups.items():
+        for process in processes:
+            if not process.migrated:
+                break  # those that are away, and guests, come first
+            if process.home in where and at in where:
+                pair = (process.home, at)
+                chosen = process.pid == look.process or ends.get(pair) == "key"
+                ends[pair] = "key" if chosen else "line"
     for (home, at), role in sorted(ends.items(), key=lambda item: item[1] == "key"):
         for x, y in cells_between(where[home].centre, where[at].centre):
             cells.put(x, y, _DOT, role)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -13,6 +14,7 @@ from textual.content import Content
 from textual.widget import Widget
 from textual.widgets import Static
 
+from omtools.errors import OmError
 from omtools.i18n import N_, _
 from omtui import actions
 from omtui.actions import Action
@@ -146,14 +148,17 @@ class ProcessesPage(Page):
             parts.append(about(process, self.state, self._why.get(process.pid)))
             if process.pid != self._looking and not process.migrated:
                 self._looking = process.pid
-                self.run_worker(self._look(process.pid), group="look", exclusive=True, exit_on_error=True)
+                self.run_worker(partial(self._look, process.pid), group="look", exclusive=True, exit_on_error=True)
         self._put("#about", Content("  ".join(parts)))
 
     async def _look(self, pid: int) -> None:
         """Why it cannot migrate: asked for where the cursor rests, because the answer costs some reading."""
         await asyncio.sleep(_PATIENCE)
         while True:
-            self._why = {pid: await asyncio.to_thread(self.omtui.feed.cantmove, pid)}
+            try:
+                self._why = {pid: await self.omtui.feed.cantmove(pid)}
+            except OmError as error:  # it ended, or the agent did
+                self._why = {pid: str(error)}
             self._draw_about()
             await asyncio.sleep(_AGAIN)
 

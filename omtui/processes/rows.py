@@ -21,7 +21,7 @@ COLUMNS = (
     Column("rate", N_("CALLS/S"), 7, right=True, rank=4),
     Column("bytes", N_("MOVED"), 5, right=True, rank=6),
     Column("frozen_ms", N_("MS"), 5, right=True, rank=5),
-    Column("reason", N_("STAYS BECAUSE"), 24, rank=8),
+    Column("reason", N_("STAYS BECAUSE"), 30, rank=8),
     Column("command", N_("COMMAND"), 0),
 )
 KINDS = ("all", "away", "guests")

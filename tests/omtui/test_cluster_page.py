@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pilots import application, pictures, piloted, screen_text, until
 
-from omtools.cluster.load import BLOCK, LSTAY, QUIET, STAY
+from omtools.cluster.load import BLOCK, LSTAY, NOMFS, QUIET, STAY
 from omtui.app import Omtui
 from omtui.cluster.page import ClusterPage
 from omtui.dialogs import Ask, AskText, Show
@@ -50,8 +50,9 @@ async def test_mfs_and_dfsa_stand_in_the_report(agent: SimulatedAgent) -> None:
     async with piloted(app) as pilot:
         await until(pilot, lambda: app.feed.state.report is not None)
         assert "mfs on" in screen_text(app)
+        node = agent.world.nodes[1]
         await pilot.press("f", "d")
-        await until(pilot, lambda: not agent.world.mfs and not agent.world.dfsa)
+        await until(pilot, lambda: bool(node.status & NOMFS) and not node.dfsa)
         await until(pilot, lambda: "mfs off" in screen_text(app) and "dfsa off" in screen_text(app))
 
 
@@ -90,8 +91,9 @@ async def test_the_speed_by_keys_by_number_and_by_mouse(agent: SimulatedAgent) -
             left += width + 1
         await pilot.click("Sheet", offset=(left + 10, 1))
         await until(pilot, lambda: agent.world.nodes[1].speed == 1_000_000)
-        await pilot.click("Sheet", offset=(left + 10, 3))
-        await until(pilot, lambda: "is set at that node" in app.said.sentence)
+        await pilot.click("Sheet", offset=(left, 3))
+        await until(pilot, lambda: agent.world.nodes[3].speed == 100)
+        assert app.said.command == "mosctl setspeed 100 --on 3"
 
 
 async def test_details_of_a_node_and_of_one_that_is_down(agent: SimulatedAgent) -> None:
@@ -124,3 +126,17 @@ async def test_sorting_and_filtering(agent: SimulatedAgent) -> None:
         assert [node.view.name for node in sheet.rows] == ["palenque"]
         await pilot.press("escape")
         assert len(sheet.rows) == 8
+
+
+async def test_another_node_s_switches(agent: SimulatedAgent) -> None:
+    app = application(agent)
+    async with piloted(app) as pilot:
+        await pilot.press("down", "down", "b")
+        await until(pilot, lambda: bool(agent.world.nodes[3].status & BLOCK))
+        assert app.said.command == "mosctl block --on 3"
+        assert not agent.world.nodes[1].status & BLOCK
+        await until(pilot, lambda: "ixchel: b block on" in screen_text(app))
+        await pilot.press("E", "y")
+        await until(pilot, lambda: "went home" in app.said.sentence)
+        assert app.said.command == "mosctl expel --on 3"
+        assert not [p for p in agent.world.processes.values() if p.where == 3]

@@ -14,7 +14,7 @@ async def test_events_come_as_sentences(agent: SimulatedAgent) -> None:
     async with piloted(app) as pilot:
         process = next(p for p in agent.world.processes.values() if p.home == p.where == 1)
         agent.tell(agent.world.migrate(process.pid, "3")[1])
-        agent.tell(agent.world.switch("block", True))
+        agent.tell(agent.world.switch("block", True)[0])
         agent.tell(api.Decided(process.pid, "stay", 2, "it would gain nothing"))
         await until(pilot, lambda: f"Process {process.pid} runs on ixchel" in screen_text(app))
         await until(pilot, lambda: "mCii: CONF UP BLOCK" in screen_text(app))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 from pilots import INTERVAL, application, pictures, piloted, screen_text, until
 from textual.command import CommandPalette
+from textual.pilot import Pilot
 
+from omtools import i18n
 from omtools.agent import api
 from omtui.app import Omtui
 from omtui.cluster.page import ClusterPage
@@ -21,6 +23,14 @@ from omtui.processes.page import ProcessesPage
 from omtui.sheet import Sheet
 from omtui.simulated import SimulatedAgent, SimulatedMachine
 from omtui.source import Source
+
+
+async def typed(pilot: Pilot[int], app: Omtui, line: str) -> None:
+    """Type the last letter and enter; the others are there already."""
+    await pilot.press("colon")
+    assert app.page is not None
+    app.page.open_prompt(":", line[:-1])
+    await pilot.press(line[-1], "enter")
 
 
 @pytest.mark.parametrize("page", [ClusterPage, ProcessesPage, MigmonPage, LivePage])
@@ -66,17 +76,17 @@ async def test_pages_by_digits_and_by_mouse(agent: SimulatedAgent) -> None:
 async def test_the_line_behind_the_colon(agent: SimulatedAgent) -> None:
     app = application(agent)
     async with piloted(app) as pilot:
-        await pilot.press("colon", *"mosctl block", "enter")
+        await typed(pilot, app, "mosctl block")
         await until(pilot, lambda: app.said.command == "mosctl block" and app.said.sentence.startswith("block"))
-        await pilot.press("colon", *"migrat 1 2", "enter")
+        await typed(pilot, app, "migrat 1 2")
         assert "Did you mean `migrate`?" in app.said.sentence
         assert app.said.bad
-        await pilot.press("colon", *"live", "enter")
+        await typed(pilot, app, "live")
         assert app.current_mode == "live"
-        await pilot.press("colon", *"mosctl status 3", "enter")
+        await typed(pilot, app, "mosctl status 3")
         await until(pilot, lambda: isinstance(app.screen, Show))
         await pilot.press("escape", "colon", "escape")
-        await pilot.press("colon", *"mosctl status nobody", "enter")
+        await typed(pilot, app, "mosctl status nobody")
         await until(pilot, lambda: "There is no node nobody" in app.said.sentence)
 
 
@@ -176,7 +186,8 @@ async def test_themes(agent: SimulatedAgent, theme: str) -> None:
     app = Omtui(source, theme=theme)
     async with piloted(app) as pilot:
         assert app.theme == theme
-        await pilot.press("2", "colon", *"theme dark", "enter")
+        await pilot.press("2")
+        await typed(pilot, app, "theme dark")
         assert app.theme == "textual-dark"
 
 
@@ -195,3 +206,24 @@ async def test_q_ends(agent: SimulatedAgent) -> None:
     async with piloted(app) as pilot:
         await pilot.press("q")
     assert app.return_value == 0
+
+
+async def test_in_spanish(agent: SimulatedAgent) -> None:
+    i18n.speak(["es"])
+    try:
+        app = application(agent)
+        async with piloted(app) as pilot:
+            text = screen_text(app)
+            assert "Procesos" in text
+            assert "8 de 8 nodos activos" in text
+            await pilot.press("b")
+            await until(pilot, lambda: app.said.sentence == "block = sí: no aceptar huéspedes.")
+            await pilot.press("E")
+            await until(pilot, lambda: "¿Enviar todos los huéspedes a casa" in screen_text(app))
+            await pilot.press("s")
+            await until(pilot, lambda: "procesos volvieron a casa" in app.said.sentence)
+            await pilot.press("question_mark")
+            assert "Esc cierra esto" in screen_text(app)
+            assert "enviar todos los huéspedes a casa" in screen_text(app)
+    finally:
+        i18n.speak(["en"])

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from omtools.agent import api
+from omtui.live.happenings import freezing_lines, happenings, sentence_of
+from omtui.model import State
+from omtui.moving import Move
+from omtui.spans import text_of
+from omtui.world import World
+
+
+def state() -> State:
+    found = State()
+    found.hear_views(World(3).views())
+    return found
+
+
+def info(phase: str, where: int = 2, reason: str = "") -> api.ProcessInfo:
+    return api.ProcessInfo(7, 7, 0, "deputy", "m", 1, where, phase, bytes=5 << 20, frozen_ms=12.0, reason=reason)
+
+
+def test_phases_as_sentences() -> None:
+    said = [sentence_of(api.ProcessChanged(info(phase)), state())[0] for phase in ("linking", "away", "home", "failed")]
+    assert said == [
+        "Process 7 is being linked to metrakilate.",
+        "Process 7 runs on metrakilate: 5.0M, frozen 12 ms.",
+        "Process 7 runs at home again: 5.0M, frozen 12 ms.",
+        "Process 7 could not be moved.",
+    ]
+    assert "(it forks)" in sentence_of(api.ProcessChanged(info("coming", reason="it forks")), state())[0]
+    assert sentence_of(api.ProcessChanged(info("dreaming")), state())[0] == "Process 7: dreaming."
+
+
+def test_decisions_about_processes_and_about_the_node() -> None:
+    assert sentence_of(api.Decided(7, "move", 3), state())[0] == "Process 7: move → ixchel"
+    assert sentence_of(api.Decided(0, "no room", 0, "all are full"), state())[0] == "This node: no room (all are full)"
+
+
+def test_they_are_filtered() -> None:
+    found = state()
+    found.hear_event(api.Decided(7, "stay", 0, "one"), 1.0)
+    found.hear_event(api.Decided(8, "stay", 0, "two"), 2.0)
+    assert [row.text for row in happenings(found, "TWO")] == ["Process 8: stay (two)"]
+
+
+def test_freezing_times_by_class() -> None:
+    moves = [Move(1.0, 1, 1, 2, 0, ms) for ms in (0.0, 5.0, 5.0, 15.0, 900.0)]
+    lines = [text_of(line) for line in freezing_lines(moves, 30)]
+    assert lines[0] == "frozen while moving, 4 moves seen"
+    assert [line.split()[3 if "ms" in line else 0] for line in lines[1:]] == ["2", "1", "0", "0", "0", "0", "1"]

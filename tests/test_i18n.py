@@ -1,0 +1,82 @@
+"""omtools.i18n: catalogues are complete, and their fields are those of the English."""
+
+from __future__ import annotations
+
+import ast
+import os
+import string
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from omtools import i18n
+
+ROOT = Path(__file__).parents[1]
+PARTS = {"omtui": "omtui", "errors": "omtools/errors"}
+LANGUAGES = sorted(path.name for path in i18n.CATALOGUES.iterdir())
+
+
+def messages(folder: str) -> set[str]:
+    """Everything in _() and N_() in the files of a folder."""
+    found = set()
+    for path in (ROOT / folder).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Name)
+                and node.func.id in ("_", "N_")
+                and isinstance(node.args[0], ast.Constant)
+            ):
+                found.add(str(node.args[0].value))
+    return found
+
+
+def fields(text: str) -> list[tuple[str | None, str | None]]:
+    return sorted((name, spec) for _text, name, spec, _conv in string.Formatter().parse(text) if name)
+
+
+def catalogue(language: str, part: str) -> dict[str, str]:
+    import tomllib
+
+    return tomllib.loads((i18n.CATALOGUES / language / f"{part}.toml").read_text())
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_everything_on_screens_is_translated(language: str) -> None:
+    assert messages("omtui") - catalogue(language, "omtui").keys() == set()
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("part", PARTS)
+def test_nothing_is_translated_that_nobody_says(language: str, part: str) -> None:
+    assert catalogue(language, part).keys() - messages(PARTS[part]) == set()
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("part", PARTS)
+def test_translations_have_the_same_fields(language: str, part: str) -> None:
+    for english, own in catalogue(language, part).items():
+        assert fields(english) == fields(own), own
+        assert english.endswith(".") == own.endswith("."), own
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({"LANG": "es_ES.UTF-8"}, "No existe el proceso 7. `mps` muestra los suyos."),
+        ({"LANG": "en_GB.UTF-8", "LANGUAGE": "es_MX:en"}, "No existe el proceso 7. `mps` muestra los suyos."),
+        ({"LANG": "es_ES", "LC_ALL": "C.UTF-8"}, "There is no process 7. `mps` lists yours."),
+        ({"LANG": "eo:es"}, "No existe el proceso 7. `mps` muestra los suyos."),
+        ({"LANG": "en:es"}, "There is no process 7. `mps` lists yours."),
+        ({"LANG": "../es"}, "There is no process 7. `mps` lists yours."),
+        ({}, "There is no process 7. `mps` lists yours."),
+    ],
+)
+def test_the_environment_chooses(environment: dict[str, str], said: str) -> None:
+    kept = {k: v for k, v in os.environ.items() if k not in ("LANGUAGE", "LANG") and not k.startswith("LC_")}
+    code = "from omtools.errors import NoSuchProcess; print(NoSuchProcess(pid=7))"
+    env = {**kept, **environment, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == said
