@@ -47,7 +47,10 @@ class Gauge:
 
     def set_speed(self, speed: int) -> None:
         """Tell others this speed from now on; 0: the configured or measured one."""
+        before = self.speed
         self.speed = speed or self._configured or _cached_speed(self._run / "speed")
+        # Else what ran before would count for as many tasks more as the node became faster, for many seconds.
+        self.loads = self.loads.rescaled(before / self.speed)
 
     def start(self) -> None:
         """Sample once a second from now on."""

@@ -60,6 +60,10 @@ class Loads:
         upper = load if load >= self.upper else (7 * self.upper + load) / 8
         return Loads(load, mean, upper)
 
+    def rescaled(self, factor: float) -> Loads:
+        """The same tasks when the node's speed has changed: `factor` is the old speed over the new one."""
+        return Loads(self.now * factor, self.mean * factor, self.upper * factor)
+
 
 def normalised(runnable: float, speed: int, cpus: int) -> float:
     """The load that so many runnable tasks make on a node of that speed and so many processors."""

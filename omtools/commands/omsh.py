@@ -120,7 +120,7 @@ def _workshop(given: argparse.Namespace, lessons: list[Lesson]) -> int:
         session.run(line_editor=_has_editor(given))
     finally:
         session.close()
-    if started:
+    if started or grounds.machines_up:
         screen.say(_("The lab is still up; `omlab down` takes it down."))
     return 0
 

@@ -15,13 +15,19 @@ WORKSHOP_WORDS = (
 TOOLS: dict[str, tuple[str, ...]] = {
     "migrate": ("home", "--json"),
     "mosctl": ("status", "whois", "isup", "getload", "getspeed", "getmem", "getfree", "getutil", "block",
-               "noblock", "--json"),
+               "noblock", "mfs", "nomfs", "dfsa", "nodfsa", "stay", "nostay", "lstay", "nolstay", "quiet",
+               "noquiet", "expel", "bring", "events", "setspeed", "--json"),
     "mosrun": ("-h", "-N", "-j", "-F", "-l", "-L", "-k", "-z"),
     "mps": ("--json", "--guests", "-o", "-p", "-e", "-f", "aux"),
     "omcheck": ("--json",),
-    "cable": ("pull", "plug", "show"),
+    "cable": ("pull", "plug", "show", "in", "out"),
+    "power": ("on", "off", "reset"),
+    "console": ("--watch",),
+    "events": ("--follow", "--json"),
+    "omkey": ("create", "join", "show", "list", "accept", "refuse", "forget", "sign", "retire"),
+    "openmosix": ("start", "stop", "restart", "status"),
 }  # fmt: skip
-_TAKE_NODES = {"migrate", "mosctl", "mosrun", "on"}
+_TAKE_NODES = {"migrate", "mosctl", "mosrun", "on", "power", "cable", "console"}
 _TAKE_PIDS = {"migrate", "kill", "mps", "ps", "strace"}
 _WORD = re.compile(r"(?:[^\s'\"\\|&;()<>]|\\.)*\Z")
 

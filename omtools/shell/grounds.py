@@ -78,8 +78,7 @@ class Grounds:
         if self._machines is not None:
             self.take_down(self._machines)
 
-    def close(self) -> None:
-        """Let go; labs that are up stay so."""
-        if self._machines is not None:
-            self._machines.close()
-            self._machines = None
+    @property
+    def machines_up(self) -> bool:
+        """Whether the machines were started, or found, and not taken down."""
+        return self._machines is not None

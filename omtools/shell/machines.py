@@ -14,7 +14,7 @@ from typing import Any
 
 import asyncssh
 
-from omtools.errors import LabNotUp, MetalMachineOff, NodeShellError, OmError
+from omtools.errors import LabNotUp, LoginFailed, MetalMachineOff, NodeShellError, OmError
 from omtools.i18n import _
 from omtools.lab.metal import plan
 from omtools.lab.metal.lab import MetalLab
@@ -93,6 +93,9 @@ class MetalCluster(SshCluster):
                 return super().shell(node, size)
             except MetalMachineOff:
                 raise NodeShellError(node=node, why=_("it is switched off")) from None
+            except LoginFailed as error:
+                why = _("it does not let us in ({why}); `console {node}` shows how far it is")
+                raise NodeShellError(node=node, why=why.format(node=node, why=error.fields["why"])) from None
         variables = {"OMLAB_NAME": self.lab.state.name, TOOLS: str(self._tools)}
         return NodeShell(HERE, lambda command, window: EnteredTerminal("", command, variables, window), size)
 

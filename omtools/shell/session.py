@@ -267,9 +267,16 @@ class Session:
             if command:
                 self._execute(node, command)
             else:
-                self.go(node)
-                if self.workshop:
-                    self.workshop.test(asked=False)
+                self._change_to(node)
+
+    def _change_to(self, node: str) -> None:
+        try:
+            self.go(node)
+        except OmError as error:
+            self._screen.say(str(error))
+            return
+        if self.workshop:
+            self.workshop.test(asked=False)
 
     def _execute(self, node: str, command: str) -> None:
         workshop = self.workshop
@@ -284,10 +291,11 @@ class Session:
             shell = self._shell(node)
             line = self._cluster.substitute(node, command)
             ran = relay(shell, line, self._screen, hears, awake)
-        except NodeShellError as error:
+        except OmError as error:
             if node not in self._shells:
                 self._screen.say(str(error))
-            self._lost(node)
+            if node in self._shells or node == self._start:
+                self._lost(node)
             return
         if workshop is not None:
             workshop.ran(ran)

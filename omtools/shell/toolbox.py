@@ -11,12 +11,14 @@ import os
 import socket
 import struct
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 from omtools.i18n import _
 from omtools.lab.lab import Lab
 from omtools.lab.settings import PACKAGE_HOME
 
+_SCREENS = {"omtui": "omtui.main", "mosmon": "omtui.mosmon.main"}  # a package above this one
 _NOT_THERE = {"__init__", "omlab", "omsh", "lessons"}  # they are of this side of a node
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1  # linux/sockios.h, linux/if.h
 _IFREQ = "16sh14x"  # struct ifreq of linux/if.h: name, flags, the rest of its union
@@ -31,11 +33,13 @@ sys.exit(main())
 """
 
 
-def tools() -> list[str]:
-    """The userland tools that this package has."""
+def tools() -> dict[str, str]:
+    """The userland tools that this package has, each with the module that is it."""
     found = (PACKAGE_HOME / "omtools" / "commands").glob("*.py")
-    names = (path.stem for path in found if "\ndef main(" in path.read_text(encoding="utf-8"))
-    return sorted(name for name in names if not name.startswith("_") and name not in _NOT_THERE)
+    names = {path.stem for path in found if "\ndef main(" in path.read_text(encoding="utf-8")}
+    own = {name: f"omtools.commands.{name}" for name in names - _NOT_THERE if not name.startswith("_")}
+    screens = {name: module for name, module in _SCREENS.items() if find_spec(module.partition(".")[0])}
+    return own | screens
 
 
 def tool_directory(lab: Lab) -> Path:
@@ -48,7 +52,7 @@ def furnish(lab: Lab) -> None:
     place = tool_directory(lab)
     place.mkdir(mode=0o700, exist_ok=True)
     beside = Path(sys.executable).parent
-    modules = {name: f"omtools.commands.{name}" for name in tools() if not (beside / name).exists()}
+    modules = {name: module for name, module in tools().items() if not (beside / name).exists()}
     for name, module in {**modules, "cable": "omtools.shell.toolbox"}.items():
         path = place / name
         if not path.exists():

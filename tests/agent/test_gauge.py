@@ -10,6 +10,7 @@ import pytest
 
 from omtools.agent import gauge, log
 from omtools.agent.gauge import Gauge
+from omtools.cluster.load import Loads
 from omtools.errors import BadConfiguration
 
 
@@ -110,3 +111,12 @@ def test_one_event_is_one_line(tmp_path: Path) -> None:
 def test_a_log_that_cannot_be(tmp_path: Path) -> None:
     with pytest.raises(BadConfiguration, match="nowhere"):
         log.set_up(1, tmp_path / "nowhere/log")
+
+
+def test_another_speed_does_not_make_other_tasks_of_what_runs(tmp_path: Path) -> None:
+    one = Gauge(tmp_path, 10000)
+    one.loads = Loads(200.0, 150.0, 400.0)
+    one.set_speed(40000)
+    assert (one.loads.now, one.loads.mean, one.loads.upper) == (50.0, 37.5, 100.0)
+    one.set_speed(0)
+    assert one.loads.upper == 400.0

@@ -82,3 +82,16 @@ async def test_those_who_wait_for_a_silent_node_share_one_failure(short: Path) -
             failures = await asyncio.gather(*calls, return_exceptions=True)
     assert all(isinstance(failure, NodeDown) for failure in failures)
     await cluster.end()
+
+
+async def test_a_peer_that_takes_nothing_any_more_is_not_waited_for(
+    pair: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It went without a word: what is still to be sent to it stays unsent for ever."""
+    peers, node = pair.agents[1].peers, pair.agents[1].configuration.map.number(2)
+    link = await peers.link(node)
+    monkeypatch.setattr("omtools.agent.peers.GOODBYE", 0.05)
+    monkeypatch.setattr(link.connection, "close", lambda: None)
+    await link.close()
+    async with asyncio.timeout(10):
+        await link.connection.wait_closed()

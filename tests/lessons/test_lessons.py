@@ -45,7 +45,7 @@ def test_a_missing_translation_is_english(tmp_path: Path) -> None:
 # machines boot or processes have to become old enough to be judged, is played in one of them.
 @pytest.mark.alone
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(("language", "left_out"), [("en", ()), ("es", ("03", "04", "05", "09", "10"))])
+@pytest.mark.parametrize(("language", "left_out"), [("en", ()), ("es", ("03", "04", "05", "06", "09", "10", "11", "12", "13", "14"))])
 def test_every_step_is_unsolved_before_and_solved_by_its_solution(language: str, left_out: tuple[str, ...]) -> None:
     lessons = [one for one in library.load(language, LESSONS) if f"{one.number:02}" not in left_out]
     environment = {**os.environ, "OMLAB_NAME": f"p{os.getpid()}", "PYTHONPATH": str(ROOT)}

@@ -145,6 +145,49 @@ def test_a_closed_window_is_gone_on_from(tmp_path: Path) -> None:
         again.close()
 
 
+def test_ctrl_c_ends_nothing_but_what_is_being_typed_or_asked(learner: Learner, tmp_path: Path) -> None:
+    learner.expect("0.1 $")
+    learner.type("hostna\x03")
+    learner.expect("0.1 $")
+    learner.type(":reset\r")
+    learner.expect("[y/N]")
+    learner.type("\x03")
+    learner.expect("0.1 $")
+    learner.type('echo be""gun; sleep 1000 | cat\r')
+    learner.expect("begun")
+    learner.type("\x03")
+    learner.expect("0.1 $")
+    learner.type("hostname\r")
+    learner.expect("Solved", "0.1 $")
+    learner.type(":q\r")
+    assert learner.end() == 0
+    assert (tmp_path / "openmosix" / "workshop").is_dir()
+
+
+def test_two_at_once_on_one_lab_keep_what_both_solve(learner: Learner, tmp_path: Path) -> None:
+    learner.expect("0.1 $")
+    done = omsh(tmp_path, "--plain", "--lang", "en", stdin=":go 0 question\n:2\n")
+    assert "Now you know" in done.stdout
+    learner.type("hostname\r")
+    learner.expect("Solved", "0.1 $")
+    learner.type(":q\r")
+    assert learner.end() == 0
+    assert omsh(tmp_path, "--result", str(tmp_path / "r.json")).returncode == 0
+    assert json.loads((tmp_path / "r.json").read_text())["solved"]["omsh"] == 2
+
+
+@pytest.mark.usefixtures("lab")
+def test_a_lesson_that_is_not_written_well_is_named_before_anything_starts(tmp_path: Path) -> None:
+    (tmp_path / "en").mkdir()
+    good = (ROOT / "lessons" / "en" / "00-omsh.md").read_text()
+    (tmp_path / "en" / "00-omsh.md").write_text(good)
+    (tmp_path / "en" / "01-broken.md").write_text(good.replace('id = "omsh"', 'id = "x"').replace("```solution", "```sol", 1))
+    done = omsh(tmp_path, "--plain", stdin="hostname\n", OMSH_LESSONS=str(tmp_path))
+    assert done.returncode == 53
+    assert re.fullmatch(r"omsh: .*01-broken\.md, line \d+: .*\n", done.stderr), done.stderr
+    assert done.stdout == ""
+
+
 @pytest.mark.usefixtures("lab")
 def test_forty_columns_no_colours_no_unicode_spanish(tmp_path: Path) -> None:
     one = Learner(tmp_path, "--lang", "es", columns=40, NO_COLOR="1", LC_ALL="C")

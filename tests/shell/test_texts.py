@@ -82,7 +82,7 @@ AROUND = Surroundings(
         ("kill 41", ["412"]),
         ("on ", ["mCii", "metrakilate", "mosaic.c", "my\\ file"]),
         ("on metrakilate mo", ["mosctl"]),
-        ("mosctl no", ["noblock"]),
+        ("mosctl nob", ["noblock"]),
         ("cat /etc/hos", ["/etc/host.conf", "/etc/hosts"]),
         ("cat my\\ f", ["my\\ file"]),
         ("cat .h", [".hidden"]),
