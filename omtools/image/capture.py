@@ -73,16 +73,10 @@ def look_before(pid: int) -> Before:
 
 
 def take_image(
-    tracee: Tracee,
-    registers: Registers,
-    mask: int,
-    scratch: Scratch,
-    before: Before,
+    tracee: Tracee, registers: Registers, mask: int, scratch: Scratch, before: Before,
     *,
-    pid: int = 0,
-    resume: Resume | None = None,
-    vdso: Vdso | None = None,
-) -> Image:
+    pid: int = 0, resume: Resume | None = None, vdso: Vdso | None = None,
+) -> Image:  # fmt: skip
     """The image of a stopped process whose registers are borrowed and whose signal mask was `mask`.
 
     `pid` is the process's pid at home, if that is not the tracee's; `resume` is what is left of a timeout,
@@ -96,8 +90,8 @@ def take_image(
     vdso = vdso or _vdso(tracee, registers)
     regions = _regions(pid, scratch, vdso)
     asked = _ask_inside(tracee, registers, scratch, away=home_pid != pid)
-    resume = resume or Resume.rest(registers.call, registers.result, registers.rdx)
-    resume = resume or _resume(tracee, registers, before, now[0])
+    rest = Resume.rest(registers.call, registers.result, registers.rdx)
+    resume = resume or rest or _resume(tracee, registers, before, now[0])
     if resume:
         add_trampolines(regions, scratch)
     return Image(
