@@ -24,8 +24,10 @@ class Child:
     """A child whose raw wait status is looked at."""
 
     def __init__(self, program: Path, case: str, folder: Path) -> None:
+        # A group of its own, whose parent is in its session: an orphaned one is not stopped by SIGTSTP.
         self.popen = subprocess.Popen(
-            [program, case], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=folder, bufsize=0
+            [program, case], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=folder, bufsize=0,
+            process_group=0,
         )
         self.pid = self.popen.pid
 
