@@ -146,7 +146,6 @@ async def test_a_root_agent_serves_each_with_that_users_rights(client: Client) -
     assert status == 0, said
 
 
-@pytest.mark.skipif(not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="/dev/fuse may not be opened")
 async def test_sshfs_mounts_them(client: Client) -> None:
     files, mount = client.top / "files", client.top / "mount"
     mount.mkdir()

@@ -6,6 +6,7 @@ import os
 import queue
 import socket
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -82,7 +83,7 @@ def test_one_thread_does_what_comes_one_after_the_other(mount: Mount) -> None:
     for unique in range(200):
         mount.ask(unique)
         assert mount.next() == unique
-    assert len(set(mount.by.values())) <= 2  # a second one if the machine stood still for a while
+    assert max(Counter(mount.by.values()).values()) > 100  # another one if the machine stood still for a while
 
 
 def test_who_waits_for_an_answer_lets_others_be_served(mount: Mount) -> None:

@@ -24,7 +24,6 @@ from omtools.omfs.secured import Listening
 from omtools.omfs.server import Sessions, serve
 
 CHECKOUT = Path(__file__).parents[2]
-pytestmark = pytest.mark.skipif(not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="/dev/fuse may not be opened")
 
 
 class Quota(Mirror):
