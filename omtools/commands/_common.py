@@ -101,8 +101,17 @@ def parser(name: str, what: str, usage: str | None = None) -> argparse.ArgumentP
                 raise _Caught(self)
             given, rest = self.parse_known_args(args, namespace)
             if rest:
-                self._unknown(rest[0], _all_options(self))
+                known = _all_options(self)
+                if rest[0].partition("=")[0] in known:
+                    self._misplaced(rest[0], getattr(given, "verb", ""))
+                self._unknown(rest[0], known)
             return given
+
+        def _misplaced(self, option: str, verb: str) -> NoReturn:
+            """It is an option, but of another verb."""
+            what = f"{self.prog.split()[0]} {verb}".rstrip()
+            sentence = _("{option} does not go with `{what}`; `{what} --help` shows what does.")
+            raise UsageError(detail=sentence.format(option=option, what=what))
 
         def _unknown(self, word: str, known: Iterable[str]) -> NoReturn:
             from omtools.commands._words import did_you_mean  # noqa: PLC0415

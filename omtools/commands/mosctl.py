@@ -97,8 +97,8 @@ def _options() -> argparse.ArgumentParser:
         said = _(what)
         listed = said.replace("%", "%%")  # argparse formats it
         sub = verbs.add_parser(verb, help=listed, description=said, allow_abbrev=False)
-        if verb != "events":
-            sub.add_argument("--json", action="store_true", help=_("answer as JSON"))
+        as_always = _("as always") if verb == "events" else ""
+        sub.add_argument("--json", action="store_true", help=as_always or _("answer as JSON"))
         sub.add_argument("--debug", action="store_true", help=_("show tracebacks"))
         if takes == _NODE:
             sub.add_argument(

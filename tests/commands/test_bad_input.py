@@ -110,6 +110,11 @@ def test_a_name_that_nobody_has(nodes: Nodes) -> None:
     done = nodes.run("mosctl", "sttus")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert done.stderr.endswith("Did you mean `status`?\n")
+    done = nodes.run("mosctl", "status", "--on", "2")
+    assert done.returncode == 2
+    assert done.stderr == (
+        "mosctl: --on does not go with `mosctl status`; `mosctl status --help` shows what does.\n"
+    )
 
 
 def test_another_node_is_told(nodes: Nodes, sleeper: int) -> None:
