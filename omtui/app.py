@@ -137,7 +137,7 @@ class Omtui(Host):
         if not wanted:
             self.say("", _("Nothing is chosen."), True)
             return
-        self.run_worker(partial(self._perform, wanted), group="actions", exit_on_error=True)
+        self.work(partial(self._perform, wanted), "actions")
 
     async def _perform(self, wanted: Sequence[Action]) -> None:
         command = wanted[0].command if len(wanted) == 1 else "; ".join(one.command for one in wanted)
@@ -201,7 +201,7 @@ class Omtui(Host):
 
     def look_at(self, word: str) -> None:
         """Show all that is known of a node."""
-        self.run_worker(partial(self._look_at, word), group="looks", exit_on_error=True)
+        self.work(partial(self._look_at, word), "looks")
 
     async def _look_at(self, word: str) -> None:
         try:

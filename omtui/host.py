@@ -6,11 +6,12 @@ import asyncio
 import contextlib
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import ClassVar
 
 from textual.app import App
 from textual.binding import Binding, BindingType
+from textual.worker import WorkType
 
 from omtools.errors import NoTerminal
 from omtui.feed import Feed
@@ -55,6 +56,19 @@ class Host(App[int]):
             self._following.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._following
+
+    def work(
+        self, begin: Callable[[], Coroutine[None, None, None]], group: str, *, alone: bool = False
+    ) -> None:
+        """Do something while the screen goes on.
+
+        Args:
+            begin: begins it; nothing is begun that is cancelled at once.
+            group: what it belongs to.
+            alone: whatever of its group is going on is cancelled.
+        """
+        work: WorkType[None] = begin
+        self.run_worker(work, group=group, exclusive=alone, exit_on_error=True)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """A feed runs until it is cancelled; anything else must not look like a quiet cluster."""

@@ -148,7 +148,7 @@ class ProcessesPage(Page):
             parts.append(about(process, self.state, self._why.get(process.pid)))
             if process.pid != self._looking and not process.migrated:
                 self._looking = process.pid
-                self.run_worker(partial(self._look, process.pid), group="look", exclusive=True, exit_on_error=True)
+                self.omtui.work(partial(self._look, process.pid), "look", alone=True)
         self._put("#about", Content("  ".join(parts)))
 
     async def _look(self, pid: int) -> None:
