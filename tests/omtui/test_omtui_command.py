@@ -1,0 +1,81 @@
+"""omtui as a program."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from terminals import PATIENCE, Terminal, environment, simulated_agent
+
+OMTUI = ["-m", "omtui.main"]
+
+
+@pytest.fixture
+def run() -> Iterator[Path]:
+    directory = Path(tempfile.mkdtemp(prefix="om", dir="/tmp"))
+    yield directory
+    shutil.rmtree(directory)
+
+
+def omtui(run: Path, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *OMTUI, *words],
+        env={**environment(run), **more},
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=PATIENCE,
+        check=False,
+    )
+
+
+def test_what_needs_no_terminal(run: Path) -> None:
+    assert "processes.migrate" in omtui(run, "--list-keys").stdout
+    assert omtui(run, "--page", "nonsense").returncode == 2
+    lost = omtui(run)
+    assert (lost.returncode, lost.stdout) == (30, "")
+    assert "No omagentd answers" in lost.stderr
+    assert "Ningún omagentd" in omtui(run, LANGUAGE="es").stderr
+    with simulated_agent(run, "--nodes", "3"):
+        text = omtui(run, "--once").stdout
+        assert "3 of 3 nodes up" in text
+        assert "2 metrakilate: UP, load" in text
+        none = omtui(run)
+        assert none.returncode == 61
+        assert "omtui --once" in none.stderr
+
+
+@pytest.mark.parametrize("how", ["q", "ctrl-c", "SIGTERM"])
+def test_it_leaves_the_terminal_as_it_was(run: Path, how: str) -> None:
+    with Terminal([*OMTUI, "--demo", "--page", "migmon"], environment(run)) as terminal:
+        terminal.wait_for("metrakilate")
+        if how == "SIGTERM":
+            terminal.process.send_signal(signal.SIGTERM)
+        else:
+            terminal.press({"q": "q", "ctrl-c": "\x03"}[how])
+        assert terminal.end() == (128 + signal.SIGTERM if how == "SIGTERM" else 0)
+        assert b"\x1b[?1049l" in terminal.written  # xterm: back to the normal screen
+        assert b"Traceback" not in terminal.written
+        assert terminal.settings() == terminal.before
+
+
+def test_own_keys_that_mean_nothing(run: Path) -> None:
+    (run / "omtui-keys.toml").write_text('"processes.fly" = "m"\n')
+    with Terminal([*OMTUI, "--demo"], environment(run)) as terminal:
+        assert terminal.end() == 60
+        assert "“processes.fly”".encode() in terminal.written
+
+
+def test_without_colours_none_are_written(run: Path) -> None:
+    with Terminal([*OMTUI, "--demo"], {**environment(run), "NO_COLOR": "1"}) as terminal:
+        terminal.wait_for("metrakilate")
+        terminal.press("q")
+        assert terminal.end() == 0
+        colours = [part.split(b"m")[0] for part in terminal.written.split(b"\x1b[38;2;")[1:]]
+        assert all(len(set(colour.split(b";"))) == 1 for colour in colours)  # grey at most
