@@ -98,10 +98,12 @@ def migrate(pid: int, to: str) -> Action:
 
 
 def lock(pid: int, locked: bool) -> Action:
-    """Let the balancer leave a process alone, or not. No command line does that to a running process."""
-    if locked:
-        return Action("", api.Lock(pid, True), _("The balancer leaves process {pid} alone.").format(pid=pid))
-    return Action("", api.Lock(pid, False), _("The balancer may move process {pid}.").format(pid=pid))
+    """Let the balancer leave a process alone, or not."""
+    said = (
+        _("The balancer leaves process {pid} alone.") if locked else _("The balancer may move process {pid}.")
+    )
+    verb = "lock" if locked else "unlock"
+    return Action(f"mosctl {verb} {pid}", api.Lock(pid, locked), said.format(pid=pid))
 
 
 def _on(node: str) -> str:
@@ -130,6 +132,22 @@ def set_speed(speed: int, node: str = "") -> Action:
     )
     request = api.SetSpeed(speed, node)
     return Action(f"mosctl setspeed {speed}{_on(node)}", request, said.format(speed=speed))
+
+
+def set_yardstick(speed: int, node: str = "") -> Action:
+    """Set the processor by which a node shows load and speed."""
+    said = _("The yardstick is a processor of speed {speed}.").format(speed=speed)
+    return Action(f"mosctl setyard {speed}{_on(node)}", api.Tune(node, yardstick=speed), said)
+
+
+def set_decay(interval_s: float, slow: int, fast: int) -> Action:
+    """Set how fast this node forgets what processes did."""
+    said = _("Every {interval:g} s, {slow} of 1000 are kept (slow decay) or {fast} (fast decay).")
+    return Action(
+        f"mosctl setdecay {interval_s:g} {slow} {fast}",
+        api.SetDecay(api.NodeDecay(interval_s, slow, fast)),
+        said.format(interval=interval_s, slow=slow, fast=fast),
+    )
 
 
 def signal(pid: int, name: SignalName) -> Action:

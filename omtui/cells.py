@@ -62,7 +62,9 @@ def size_of(count: float) -> str:
 
 
 def rate_of(per_s: float) -> str:
-    """Something per second in five cells at most."""
+    """Something per second in five cells at most; nothing for what is not known (negative)."""
+    if per_s < 0:
+        return ""
     if per_s >= 10_000:
         return f"{per_s / 1000:.0f}k"
     return f"{per_s:.0f}" if per_s >= 10 or per_s == 0 else f"{per_s:.1f}"

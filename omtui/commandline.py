@@ -65,6 +65,8 @@ SYNTAX: tuple[tuple[str, str], ...] = (
     ("mosctl expel", N_("send all guests home and accept no more")),
     ("mosctl bring", N_("call all own processes home and keep them")),
     ("mosctl setspeed SPEED", N_("tell other nodes this speed; 0: the measured one")),
+    ("mosctl setyard SPEED", N_("the processor by which load and speed are shown")),
+    ("mosctl setdecay SECONDS SLOW FAST", N_("how fast what processes did is forgotten")),
     ("mosctl status NODE", N_("all that is known of a node")),
     ("cluster", N_("a row per node")),
     ("processes", N_("a row per process")),
@@ -171,13 +173,29 @@ def _mosctl(words: list[str]) -> Order:
     for row in actions.known_switches():
         if verb in (row.name, f"no{row.name}") and len(words) == 1:
             return actions.switch(row, verb == row.name, node)
-    if verb == "setspeed" and len(words) == 2:
-        return actions.set_speed(_number(words[1], "mosctl"), node)
+    if verb in ("lock", "unlock") and len(words) == 2:
+        return actions.lock(_number(words[1], verb), verb == "lock")
+    if verb in ("setspeed", "setyard", "setdecay"):
+        return _mosctl_set(verb, words[1:], node)
     if verb in ("status", "whois") and len(words) <= 2 and not node:
         return Look(words[1] if len(words) == 2 else "")
     if verb in ("expel", "bring") and len(words) == 1:
         return actions.expel(node) if verb == "expel" else actions.bring(node)
     raise UsageError(detail=_("mosctl has no such verb here: “{verb}”.").format(verb=" ".join(words)))
+
+
+def _mosctl_set(verb: str, words: list[str], node: str) -> Order:
+    numbers = [_number(word, "mosctl") for word in words]
+    highest = {"setspeed": [10_000_000], "setyard": [10_000_000], "setdecay": [86_400, 1000, 1000]}[verb]
+    lowest = 0 if verb == "setspeed" else 1
+    if len(numbers) != len(highest) or not all(
+        lowest <= number <= most for number, most in zip(numbers, highest, strict=True)
+    ):
+        syntax = next(line for line, _what in SYNTAX if line.startswith(f"mosctl {verb}"))
+        raise UsageError(detail=_("It is written `{syntax}`.").format(syntax=syntax))
+    if verb == "setdecay":
+        return actions.set_decay(*numbers)
+    return (actions.set_speed if verb == "setspeed" else actions.set_yardstick)(numbers[0], node)
 
 
 _PARSERS: dict[str, Callable[[list[str]], Order]] = {
@@ -196,5 +214,11 @@ def suggestions() -> list[str]:
     found = ["migrate ", "lock ", "unlock ", "kill -", "renice -n ", "mosctl expel", "mosctl bring"]
     for row in actions.known_switches():
         found += [f"mosctl {row.name}", f"mosctl no{row.name}"]
-    found += ["mosctl setspeed ", "mosctl status ", *(f"theme {name}" for name in THEMES)]
+    found += [
+        "mosctl setspeed ",
+        "mosctl setyard ",
+        "mosctl setdecay ",
+        "mosctl status ",
+        *(f"theme {name}" for name in THEMES),
+    ]
     return [*found, *PAGES, "pause", "copy", "help", "quit"]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from omtools.agent import api
 from omtools.cluster.load import UP, status_words
 from omtui.local import LocalProcess
-from omtui.moving import Key, Move, Pace, key_of, move_from_home, paces_after
+from omtui.moving import UNKNOWN, Key, Move, Pace, key_of, move_from_home, paces_after
 
 HISTORY = 60  # pictures that are remembered per node, one a second
 
@@ -150,7 +150,7 @@ class Process:
         node: 0 if it runs here, else the number of the node that executes it.
         guest: its home is elsewhere.
         known: the agent has something to tell of it.
-        rate: system calls done at home for it, per second.
+        rate: system calls done at home for it, per second; UNKNOWN if nobody tells.
         depth: in the tree of parents and children, 0 in a flat list.
     """
 
@@ -170,7 +170,7 @@ class Process:
     calls: int = 0
     bytes: int = 0
     frozen_ms: float = 0.0
-    rate: float = 0.0
+    rate: float = UNKNOWN
     depth: int = 0
 
     @property
@@ -186,7 +186,7 @@ class Process:
 
 
 def process_of(
-    info: api.ProcessInfo, own: int, seen: LocalProcess | None = None, rate: float = 0.0
+    info: api.ProcessInfo, own: int, seen: LocalProcess | None = None, rate: float = UNKNOWN
 ) -> Process:
     """What the API and /proc know of a process, as one."""
     return Process(
@@ -232,7 +232,7 @@ def merged(
 
 def _rate(info: api.ProcessInfo, paces: Mapping[Key, Pace] | None) -> float:
     pace = paces.get(key_of(info)) if paces else None
-    return pace.rate if pace else 0.0
+    return pace.rate if pace else UNKNOWN
 
 
 PROCESS_KEYS = ("pid", "node", "marks", "state", "moves", "rate", "bytes", "frozen_ms", "reason", "command")
@@ -358,7 +358,7 @@ class State:
         self.infos[key] = event.process
         seen, pace = self.local.get(event.process.local_pid), self.paces.get(key)
         self._changed[event.process.local_pid] = process_of(
-            event.process, self.own, seen, pace.rate if pace else 0.0
+            event.process, self.own, seen, pace.rate if pace else UNKNOWN
         )
         return True
 

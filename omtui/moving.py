@@ -32,20 +32,26 @@ class Move(NamedTuple):
     frozen_ms: float
 
 
+UNKNOWN = -1.0  # calls per second of which nobody has told
+
+
 @dataclass(slots=True)
 class Pace:
     """Calls that were done at home for one process.
 
     Attributes:
-        calls: all so far.
+        calls: all so far, as far as they were told.
         when: that was so, seconds since the epoch.
-        rate: per second, between the last two pictures.
+        place: where it was then, its moves, its phase.
+        rate: per second, between the last two pictures; UNKNOWN while the agent has not told of a call
+            between two moves (one that tells only when a process moves cannot say how many there are now).
         history: rates, the latest last.
     """
 
     calls: int
     when: float
-    rate: float = 0.0
+    place: tuple[int, int, str]
+    rate: float = UNKNOWN
     history: deque[float] = field(default_factory=lambda: deque(maxlen=_PACES))
 
 
@@ -64,14 +70,15 @@ def paces_after(before: Mapping[Key, Pace], infos: Iterable[api.ProcessInfo], no
     after = {}
     for info in infos:
         key = key_of(info)
+        place = (info.where, info.moves, info.phase)
         pace = before.get(key)
-        if pace is None:
-            pace = Pace(info.calls_forwarded, now)
+        if pace is None or pace.place != place:
+            pace = Pace(info.calls_forwarded, now, place, UNKNOWN if pace is None else min(pace.rate, 0.0))
         elif now > pace.when:
-            # The count begins anew with each time away.
             calls = info.calls_forwarded - pace.calls
-            pace.rate = (calls if calls >= 0 else info.calls_forwarded) / (now - pace.when)
-            pace.history.append(pace.rate)
+            if calls > 0 or pace.rate >= 0:
+                pace.rate = max(0, calls) / (now - pace.when)
+                pace.history.append(pace.rate)
             pace.calls, pace.when = info.calls_forwarded, now
         after[key] = pace
     return after

@@ -56,6 +56,15 @@ def _node_entries(app: Omtui) -> list[Entry]:
             _("Tell others another speed"), "mosctl setspeed SPEED", partial(_type, app, "mosctl setspeed ")
         )
     )
+    for title, given, syntax in (
+        (_("Set the yardstick"), "mosctl setyard ", "mosctl setyard SPEED"),
+        (
+            _("Set how fast what processes did is forgotten"),
+            "mosctl setdecay ",
+            "mosctl setdecay SECONDS SLOW FAST",
+        ),
+    ):
+        found.append(Entry(title, syntax, partial(_type, app, given)))
     for node in app.feed.state.nodes.values():
         title = _("All about node {name}").format(name=node.view.name)
         order = Look(str(node.view.number))
@@ -68,8 +77,12 @@ def _process_entries(app: Omtui) -> list[Entry]:
     if not chosen:
         return [
             Entry(_("Move a process"), "migrate PID NODE", partial(_type, app, "migrate ")),
-            Entry(_("Lock a process: the balancer leaves it alone"), "", partial(_type, app, "lock ")),
-            Entry(_("Unlock a process"), "", partial(_type, app, "unlock ")),
+            Entry(
+                _("Lock a process: the balancer leaves it alone"),
+                "mosctl lock PID",
+                partial(_type, app, "lock "),
+            ),
+            Entry(_("Unlock a process"), "mosctl unlock PID", partial(_type, app, "unlock ")),
             Entry(_("Send a signal to a process"), "kill -STOP PID", partial(_type, app, "kill -")),
             Entry(_("Give a process another priority"), "renice", partial(_type, app, "renice -n ")),
         ]

@@ -165,7 +165,10 @@ class SimulatedAgent:
                 events = world.switch(name, on, node)
             case api.SetSpeed(speed, node):
                 world.set_speed(speed, node)
-            case api.Subscribe():
+            case api.Tune(node):
+                world.node(node)
+                result = api.Tuned(0.05, 0.0001, 1e9, yardstick=request.yardstick or 10000)
+            case api.Subscribe() | api.SetDecay():
                 pass
             case _:
                 result = self._look(request)

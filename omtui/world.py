@@ -202,6 +202,9 @@ class World:
         """Let a second pass; what subscribers are told of."""
         for node in self.nodes.values():
             self._live(node)
+        for process in self.processes.values():
+            if process.where != process.home:
+                process.calls += self._chance.randint(0, 400)
         if self.size > 1 and self._chance.random() * self.deaths < 1:
             self.kill(self._chance.randint(2, self.size))
         return self._moves()

@@ -100,20 +100,16 @@ class LivePage(Page):
         drawing = self.query_one(Drawing)
         drawing.show(freezing_lines(self.state.moves, drawing.size.width))
         events = self.events
+        if events.has_focus:  # whoever looks at an older event is not taken away from it
+            self.follows = events.cursor >= len(events.rows) - 1
         events.show(happenings(self.state, self.wanted))
         if self.follows:
             events.action_move(len(events.rows))
 
-    def on_sheet_moved(self, _event: Sheet.Moved) -> None:
-        """Whoever looks at an older event is not taken away from it."""
-        events = self.events
-        if events.has_focus:
-            self.follows = events.cursor >= len(events.rows) - 1
-
     def action_follow(self) -> None:
         """To the latest event."""
         self.follows = True
-        self.draw_body()
+        self.events.action_move(len(self.events.rows))
 
     def action_home(self) -> None:
         """Call the process home."""

@@ -41,7 +41,7 @@ def test_sizes(count: float, text: str) -> None:
 
 
 def test_rates_and_rounding() -> None:
-    assert [rate_of(x) for x in (0, 0.25, 12.6, 12_600)] == ["0", "0.2", "13", "13k"]
+    assert [rate_of(x) for x in (-1, 0, 0.25, 12.6, 12_600)] == ["", "0", "0.2", "13", "13k"]
     assert [two_digits(x) for x in (7, 26_364, 999)] == [7, 26_000, 1000]
 
 

@@ -78,6 +78,10 @@ async def test_the_line_behind_the_colon(agent: SimulatedAgent) -> None:
     async with piloted(app) as pilot:
         await typed(pilot, app, "mosctl block")
         await until(pilot, lambda: app.said.command == "mosctl block" and app.said.sentence.startswith("block"))
+        await typed(pilot, app, "mosctl setyard 20000")
+        await until(pilot, lambda: app.said.sentence == "The yardstick is a processor of speed 20000.")
+        await typed(pilot, app, "mosctl setdecay 2 900 800")
+        await until(pilot, lambda: "900 of 1000 are kept" in app.said.sentence)
         await typed(pilot, app, "migrat 1 2")
         assert "Did you mean `migrate`?" in app.said.sentence
         assert app.said.bad
@@ -100,6 +104,9 @@ def test_the_palette_has_every_command_of_the_api_that_is_for_people(agent: Simu
         api.SetSpeed: "mosctl setspeed SPEED",
         api.Expel: "mosctl expel",
         api.Bring: "mosctl bring",
+        api.Lock: "mosctl lock PID",
+        api.Tune: "mosctl setyard SPEED",
+        api.SetDecay: "mosctl setdecay SECONDS SLOW FAST",
     }
     assert set(wanted.values()) <= commands
     for name in api.SwitchName.__args__:  # type: ignore[attr-defined]  # a Literal has them

@@ -20,7 +20,7 @@ from omtui.model import (
     sorted_processes,
     totals,
 )
-from omtui.moving import paces_after
+from omtui.moving import UNKNOWN, paces_after
 from omtui.tree import as_tree
 from omtui.world import World
 
@@ -94,13 +94,20 @@ def test_moves_are_noticed_once_from_events_and_pictures() -> None:
 
 
 def test_calls_per_second() -> None:
-    paces = paces_after({}, [info(7, where=2, calls_forwarded=100)], 10.0)
-    paces = paces_after(paces, [info(7, where=2, calls_forwarded=350)], 12.5)
+    def told(calls: int, moves: int = 1) -> list[api.ProcessInfo]:
+        return [info(7, where=2, calls_forwarded=calls, moves=moves)]
+
+    paces = paces_after({}, told(100), 10.0)
+    paces = paces_after(paces, told(100), 11.0)
+    assert paces["deputy", 7].rate == UNKNOWN  # an agent that tells only when a process moves
+    paces = paces_after(paces, told(350), 13.5)
     assert paces["deputy", 7].rate == 100
-    paces = paces_after(paces, [info(7, where=2, calls_forwarded=30)], 13.5)  # it was home meanwhile
-    assert paces["deputy", 7].rate == 30
-    assert list(paces["deputy", 7].history) == [100, 30]
-    assert paces_after(paces, [], 14.0) == {}
+    paces = paces_after(paces, told(350), 14.0)
+    assert paces["deputy", 7].rate == 0
+    assert list(paces["deputy", 7].history) == [100, 0]
+    paces = paces_after(paces, told(9000, moves=2), 15.0)  # all that was not told before comes with a move
+    assert paces["deputy", 7].rate == 0
+    assert paces_after(paces, [], 16.0) == {}
 
 
 def test_a_switch_is_seen_before_the_next_picture() -> None:
