@@ -80,6 +80,7 @@ class Balancing:
         processes = self._candidates.look(now, self._keepers.all(), self._gauge.speed, moving)
         self._promises.sweep(now)
         if not processes:
+            self._outcome = Outcome.CALM  # nobody whom a shortage concerns; the next one is news again
             return
         views = self._knowing.gossip.freshest(now, _VIEWS, MAX_AGE_S)
         own, leaving = self._knowing.gossip.own, sum(self._moving.values())
