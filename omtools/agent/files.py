@@ -285,7 +285,7 @@ class Files:
         with _listening(path) as listener:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", module, str(listener.fileno()), msgspec.json.encode(order).decode(),
-                stdin=asyncio.subprocess.DEVNULL, stderr=None,
+                stdin=asyncio.subprocess.DEVNULL, stderr=log.descriptor(),
                 stdout=asyncio.subprocess.PIPE if speaks else asyncio.subprocess.DEVNULL,
                 pass_fds=[listener.fileno()], cwd="/",
             )  # fmt: skip

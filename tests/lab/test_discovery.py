@@ -48,9 +48,7 @@ class Side:
         return json.loads(self.run(name, *arguments, "--json"))
 
     def serve(self) -> None:
-        # What it starts (the mount of the files) has its standard error, and would hold our pipe.
-        agent = " ".join(self.argv("omagentd", "--daemon", "--log", f"{self.directory}/log")[3:])
-        self.shell(f"{agent} >/dev/null 2>&1")
+        self.run("omagentd", "--daemon", "--log", f"{self.directory}/log")
         self.run("omdiscd")
 
     def create(self, name: str) -> str:
