@@ -266,7 +266,7 @@ class Agent:
             case api.News():
                 return self.knowing.hear(request, caller)
             case api.SetNodes():
-                return self._set_nodes(request, caller)
+                return await self._set_nodes(request, caller)
             case api.SetSpeed():
                 return self._set_speed(request, caller)
             case api.Expel() | api.Bring():
@@ -374,11 +374,12 @@ class Agent:
             version=__version__,
         )
 
-    def _set_nodes(self, request: api.SetNodes, caller: Caller) -> api.Done:
+    async def _set_nodes(self, request: api.SetNodes, caller: Caller) -> api.Done:
         caller.check_master("set_nodes")
         others = [Node(one.number, one.name, one.address, tuple(one.aliases)) for one in request.nodes]
         self.peers.moved(self.configuration.map.replace(others, self.node))
         self.knowing.renew()
+        await self.files.renew()
         log.info("the map changed", nodes=len(self.configuration.map))
         self._publish(api.MapChanged(self.node.number, len(self.configuration.map)))
         return api.Done()

@@ -25,7 +25,18 @@ from omtools.agent.tunnel import Tunnel, reachable
 from omtools.errors import CannotMount, FilesRefused, OmError
 from omtools.i18n import _
 from omtools.migration.orders import Credentials, Endpoint
-from omtools.omfs.orders import Admit, Admitted, Done, End, MountOrder, Question, Reply, ServeOrder, Way
+from omtools.omfs.orders import (
+    Admit,
+    Admitted,
+    Done,
+    End,
+    MountOrder,
+    Question,
+    Renew,
+    Reply,
+    ServeOrder,
+    Way,
+)
 from omtools.omfs.worker import line_of
 
 _START_SECONDS = 20.0
@@ -93,7 +104,18 @@ class Files:
             log.warn("the files of the cluster are not mounted", why=error)
         else:
             self.mounted = self._configuration.mount
+            await self.renew()  # it may be one of an earlier agent, with an earlier map
             log.info("the files of the cluster are mounted", at=self.mounted)
+
+    async def renew(self) -> None:
+        """The map changed: the mount shows the nodes that there are now."""
+        if (worker := self._workers.get(_MOUNT)) is None:
+            return
+        nodes = {node.number: node.name for node in self._configuration.map.nodes.values()}
+        try:
+            await worker.ask(Renew(nodes), _END_SECONDS)
+        except (EOFError, TimeoutError, OSError) as error:
+            log.warn("the mount was not told of nodes", why=error)
 
     async def _mount_hpc(self) -> None:
         target = self._configuration.hpc_mount
@@ -263,7 +285,7 @@ class Files:
         with _listening(path) as listener:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", module, str(listener.fileno()), msgspec.json.encode(order).decode(),
-                stdin=asyncio.subprocess.DEVNULL, stderr=None,
+                stdin=asyncio.subprocess.DEVNULL, stderr=log.descriptor(),
                 stdout=asyncio.subprocess.PIPE if speaks else asyncio.subprocess.DEVNULL,
                 pass_fds=[listener.fileno()], cwd="/",
             )  # fmt: skip

@@ -58,6 +58,14 @@ def set_up(
     logging.getLogger("asyncssh").setLevel(logging.INFO if debug else logging.ERROR)
 
 
+def descriptor() -> int | None:
+    """The log's file, for processes that the agent starts to complain into; None: they have stderr."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.FileHandler) and handler.stream is not None:
+            return handler.stream.fileno()
+    return None
+
+
 @contextlib.contextmanager
 def about(**what: object) -> Iterator[None]:
     """Have these fields on every line that is logged within, also by what is called and by tasks begun."""

@@ -36,7 +36,7 @@ from omtools.omfs.exports import parse_exports
 from omtools.omfs.fuse import FilesHandler
 from omtools.omfs.local import LocalFiles
 from omtools.omfs.operations import Files
-from omtools.omfs.orders import Done, MountOrder, Question, Reply, Way
+from omtools.omfs.orders import Done, MountOrder, Question, Renew, Reply, Way
 from omtools.omfs.secured import connect
 from omtools.omfs.serving import collect_rarely, keep_memory, open_many_files
 from omtools.omfs.stream import Stream
@@ -195,7 +195,10 @@ class Mounting:
         return RemoteFiles(lambda: self.ways.stream(node, uid))
 
     def answer(self, question: Question) -> Reply:
-        """See `Control`: there is nothing to ask but to end."""
+        """See `Control`: nodes were found, or have left the map."""
+        if isinstance(question, Renew):
+            self._tree = ClusterTree(question.nodes)
+            return Done()
         return Done({"error": "BadRequest", "why": type(question).__name__})
 
     def close(self) -> None:

@@ -62,6 +62,12 @@ class MountOrder(msgspec.Struct, frozen=True):
     everybody: bool = False
 
 
+class Renew(msgspec.Struct, tag="renew", frozen=True):
+    """To a mount: these are the nodes now, names by number. Answer: `Done`."""
+
+    nodes: dict[int, str]
+
+
 class End(msgspec.Struct, tag="end", frozen=True):
     """To both: end. Answer: `Done`, when it has ended."""
 
@@ -79,5 +85,5 @@ class Way(msgspec.Struct, frozen=True):
     credentials: Credentials
 
 
-Question = Admit | End
+Question = Admit | Renew | End
 Reply = Admitted | Done

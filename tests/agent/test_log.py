@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,6 +42,16 @@ def test_lines_name_node_pid_and_migration(file: Path) -> None:
         "node=7 three",
         "node=7 four\\x0afive why=a\\x1bb",
     ]
+
+
+def test_what_the_agent_starts_complains_into_the_same_file(file: Path) -> None:
+    log.set_up(7)
+    assert log.descriptor() is None
+    log.set_up(7, file)
+    descriptor = log.descriptor()
+    assert descriptor is not None
+    os.write(descriptor, b"a worker\n")
+    assert file.read_text() == "a worker\n"
 
 
 def test_json(file: Path) -> None:

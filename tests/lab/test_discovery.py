@@ -30,7 +30,8 @@ class Side:
         self.lab = lab
         self.node = node
         self.directory = f"/tmp/{name}"
-        settings = f"AGENTPORT={port}\nAUTODISCIF=eth0\nMFS=no\nMFSDIR=none\nNODESPEED=10000\n"
+        mfs = f"MFSDIR={self.directory}/omfs\n" if name == "a" else "MFS=no\nMFSDIR=none\n"
+        settings = f"AGENTPORT={port}\nAUTODISCIF=eth0\nNODESPEED=10000\n{mfs}"
         self.shell(f"mkdir -p {self.directory}/etc && printf %s '{settings}' > {self.directory}/etc/openmosix.config")
 
     def argv(self, name: str, *arguments: str) -> list[str]:
@@ -93,6 +94,8 @@ def test_join_find_move_return(lab: Omlab) -> None:
     first.sees(both)
     second.sees(both)
     first.up(2)
+    # The mount, made before node 2 was found, shows it.
+    until(lambda: {"2", "metrakilate"} <= set(first.shell(f"ls {first.directory}/omfs").split()), "no files", 60)
     # A second cluster on the same wire, of nodes with the same names and numbers.
     other = Side(lab, "metrakilate", "b", 4702)
     other.create("dos")
