@@ -70,7 +70,8 @@ def test_those_who_wait(place: Path, capsys: pytest.CaptureFixture[str]) -> None
     fails(capsys, 71, "Nobody called uxmal", "accept", "uxmal")
     assert omkey.main(["accept", "metrakilate"]) == 0
     assert capsys.readouterr().out == "metrakilate is node 2 of the cluster.\n"
-    assert omkey.main(["refuse", waiting.all()[1].code]) == 0
+    (code,) = [one.code for one in waiting.all() if one.asked.name == "tikal"]
+    assert omkey.main(["refuse", code]) == 0
     assert capsys.readouterr().out == "tikal is refused.\n"
     rows = told(capsys, "list")
     assert isinstance(rows, list)
