@@ -103,15 +103,9 @@ def parser(name: str, what: str, usage: str | None = None) -> argparse.ArgumentP
             if rest:
                 known = _all_options(self)
                 if rest[0].partition("=")[0] in known:
-                    self._misplaced(rest[0], getattr(given, "verb", ""))
+                    raise _misplaced(rest[0], self.prog.split()[0], getattr(given, "verb", ""))
                 self._unknown(rest[0], known)
             return given
-
-        def _misplaced(self, option: str, verb: str) -> NoReturn:
-            """It is an option, but of another verb."""
-            what = f"{self.prog.split()[0]} {verb}".rstrip()
-            sentence = _("{option} does not go with `{what}`; `{what} --help` shows what does.")
-            raise UsageError(detail=sentence.format(option=option, what=what))
 
         def _unknown(self, word: str, known: Iterable[str]) -> NoReturn:
             from omtools.commands._words import did_you_mean  # noqa: PLC0415
@@ -123,6 +117,13 @@ def parser(name: str, what: str, usage: str | None = None) -> argparse.ArgumentP
     made = Parser(prog=name, description=what, usage=usage, allow_abbrev=False)
     made.add_argument("--debug", action="store_true", help=_("show tracebacks"))
     return made
+
+
+def _misplaced(option: str, name: str, verb: str) -> UsageError:
+    """It is an option of the command, but of another verb."""
+    what = f"{name} {verb}".rstrip()
+    sentence = _("{option} does not go with `{what}`; `{what} --help` shows what does.")
+    return UsageError(detail=sentence.format(option=option, what=what))
 
 
 class _Caught(Exception):
