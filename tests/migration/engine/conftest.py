@@ -15,6 +15,7 @@ async def nest(tmp_path: Path) -> AsyncIterator[Nest]:
     """Two nodes' keepers on this machine."""
     async with make_nest(tmp_path / "run") as made:
         yield made
+        print(made.log()[-6000:])  # shown if the test failed
 
 
 @pytest.fixture(scope="session")
