@@ -92,13 +92,15 @@ class Scratch:
 class Tracee:
     """A seized process: its stops, its registers, and calls made in its name.
 
-    All methods need the thread that seized it. `held` are signals that arrived while calls were injected.
+    All methods need the thread that seized it. `held` are signals that arrived while calls were injected,
+    `end` is how it ended, if one of the methods was told of that.
     """
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self.memory = ProcessMemory(pid)
         self.held: list[int] = []
+        self.end: ptrace.Stop | None = None
         self._masked = False
 
     @classmethod
@@ -113,10 +115,15 @@ class Tracee:
         while True:
             stop = ptrace.wait(self.pid)
             if stop.over:
-                raise ProcessEnded(pid=self.pid)
+                raise self._over(stop)
             if stop.kind is not ptrace.StopKind.SIGNAL:
                 return stop
             ptrace.cont(self.pid, stop.signal)  # its handler's first instruction is as good a place
+
+    def _over(self, stop: ptrace.Stop) -> ProcessEnded:
+        """It ended under our hands, which waitpid tells but once."""
+        self.end = stop
+        return ProcessEnded(pid=self.pid)
 
     @contextmanager
     def borrowed(self) -> Iterator[tuple[Registers, int]]:
@@ -155,7 +162,7 @@ class Tracee:
         while True:
             stop = ptrace.wait(self.pid)
             if stop.over:
-                raise ProcessEnded(pid=self.pid)
+                raise self._over(stop)
             if stop.kind in (ptrace.StopKind.EVENT, ptrace.StopKind.GROUP):
                 return
             ptrace.cont(self.pid, stop.signal)
@@ -170,7 +177,7 @@ class Tracee:
         while True:
             stop = ptrace.wait(self.pid)
             if stop.over:
-                raise ProcessEnded(pid=self.pid)
+                raise self._over(stop)
             if is_gadget_trap(self.pid, stop):
                 return
             if stop.kind is ptrace.StopKind.SIGNAL:
@@ -190,7 +197,7 @@ class Tracee:
             ptrace.step_to_syscall(self.pid)
             while (stop := ptrace.wait(self.pid)).signal != ptrace.SYSCALL_STOP:
                 if stop.over:
-                    raise ProcessEnded(pid=self.pid)
+                    raise self._over(stop)
                 if stop.kind is ptrace.StopKind.SIGNAL:
                     self.held.append(stop.signal)
                 ptrace.step_to_syscall(self.pid)

@@ -67,7 +67,9 @@ class Forwarding:
 
     def hear(self) -> None:
         """Take up the call that waits at the listener, if one does."""
-        if select.select([self._remote.listener], [], [], 0)[0]:
+        poller = select.poll()
+        poller.register(self._remote.listener, select.POLLIN)
+        if any(mask & select.POLLIN for _listener, mask in poller.poll(0)):
             self.trapped()
 
     def trapped(self) -> None:

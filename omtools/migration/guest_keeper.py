@@ -88,10 +88,10 @@ class GuestKeeper(Keeper):
         while self.machine.state not in GuestSide.final:
             try:
                 self._step(self._events.popleft() if self._events else self._wait())
-            except ProcessLookupError:
+            except (ProcessLookupError, ProcessEnded):  # killed in the midst of it
                 if self._remote is None:
                     raise
-                self._stop(ptrace.wait_for_end(self._remote.pid))  # killed in the midst of it
+                self._stop(self._remote.end())
         self._report()
 
     def _prepare(self, link: Link) -> None:
@@ -402,7 +402,7 @@ class GuestKeeper(Keeper):
         except LinkBroken as error:
             self._lost(error)
         except ProcessEnded:
-            self._events.append(Event.EXITED)
+            self._stop(remote.end())
         except OmError as error:
             self._error = error
             self._events.append(Event.CANNOT)

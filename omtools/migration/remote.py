@@ -251,6 +251,10 @@ class Remote:
         if self._clock_code.take_back(registers):
             ptrace.set_registers(self.pid, registers)
 
+    def end(self) -> Stop:
+        """How it ended, when something done to it has failed for that; raises ProcessLookupError else."""
+        return self.tracee.end or ptrace.wait_for_end(self.pid)
+
     def undo_interruption(self) -> None:
         """See `normalise`: no handler is going to run in the stopped guest."""
         registers = ptrace.get_registers(self.pid)
