@@ -131,7 +131,7 @@ async def test_a_person_with_a_certificate(short: Path) -> None:
     link = await log_in(signed)
     assert (await link.session.call(api.Whois(), api.NodeName)).number == 1
     await link.close()
-    for wrong in (None, cluster_key.certify_person(key, "nobody", person.convert_to_public(), 1),
+    for wrong in (None, cluster_key.certify_person(key, "somebody-else", person.convert_to_public(), 1),
                   cluster_key.certify_person(authority(), getpass.getuser(), person.convert_to_public(), 1)):  # fmt: skip
         with pytest.raises(KeyNotAuthorised):
             await log_in(wrong)

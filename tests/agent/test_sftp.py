@@ -83,7 +83,8 @@ async def test_sftp_puts_and_gets(client: Client) -> None:
         "get link back\nrm link\ndf\n"
     )
     assert status == 0, said
-    assert f"Remote working directory: {pwd.getpwuid(os.getuid()).pw_dir.rstrip('/') or '/'}" in said
+    home = pwd.getpwuid(os.getuid()).pw_dir.rstrip("/") or "/"
+    assert f"Remote working directory: {home if os.path.isdir(home) else '/'}" in said
     assert (files / "new").read_bytes() == (client.top / "back").read_bytes() == data
     assert (files / "new").stat().st_mode & 0o777 == 0o640
     assert sorted(os.listdir(files)) == ["d", "new"]
@@ -146,6 +147,7 @@ async def test_a_root_agent_serves_each_with_that_users_rights(client: Client) -
     assert status == 0, said
 
 
+@pytest.mark.skipif(not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="this user may not open /dev/fuse")
 async def test_sshfs_mounts_them(client: Client) -> None:
     files, mount = client.top / "files", client.top / "mount"
     mount.mkdir()
