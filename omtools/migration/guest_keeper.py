@@ -101,11 +101,9 @@ class GuestKeeper(Keeper):
         """Build the cage while the process still runs at home; raises LinkBroken."""
         link.set_timeout(self.order.patience)
         hello = expect(link, self.order.pid)
-        here = time.monotonic_ns()
         clocks = cage.Clocks(hello.monotonic_ns, hello.boottime_ns)
         try:
-            built = self._cage(clocks, hello.places)
-            self._remote = Remote(built, clocks.monotonic - here)
+            self._remote = Remote(self._cage(clocks, hello.places))
         except (OmError, OSError) as error:
             self._refuse(error)
             raise LinkBroken(str(error)) from error
