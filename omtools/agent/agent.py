@@ -60,6 +60,7 @@ class Agent:
         self.keys: Keys = ensure_keys(configuration.directory, configuration.node.name)
         self.gauge = Gauge(configuration.run, configuration.settings.speed, configuration.settings.memory)
         self.keepers = Keepers(configuration.run, self._on_state, self._on_gone)
+        self.gauge.passing = self.keepers.passing
         self.peers = Peers(configuration, self.keys)
         self._memo = Memo(configuration.run)
         candidates = Candidates(self._memo, configuration.settings.everything, self.node.number)

@@ -22,6 +22,7 @@ from omtools.image.vectors import take_apart
 from omtools.linux import proc, ptrace
 from omtools.linux.cpuid import xsave_layout
 from omtools.linux.x86_64 import ERESTART_RESTARTBLOCK, PAGE, Registers, unsigned
+from omtools.migration import residence
 from omtools.migration.residence import Resident
 
 SECOND = 1_000_000_000
@@ -320,3 +321,15 @@ def test_one_page_of_trampolines_is_enough() -> None:
     add_trampolines(regions, scratch)
     assert len(regions) == 1
     assert not scratch.holds(regions[0].start)
+
+
+def test_a_guest_with_by_chance_its_number_of_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    # What only a process at home is asked (its timers) would be trapped by a guest's filter, and never return.
+    with python("import signal; signal.setitimer(signal.ITIMER_VIRTUAL, 1000)\n" + ECHO) as child:
+        with pytest.raises(CannotMigrate, match="CPU time"), frozen(child):
+            pass
+        take = capture.take_image
+        monkeypatch.setattr(residence, "take_image", lambda tracee, *rest: take(tracee, *rest, pid=tracee.pid))
+        with frozen(child) as (image, _resident):
+            assert image.pid == child.pid
+        assert child.answer(b"on") == b"on"
