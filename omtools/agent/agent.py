@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from typing import assert_never
 
 from omtools import __version__
@@ -11,6 +12,7 @@ from omtools.agent import api, log
 from omtools.agent.balancing import Balancing
 from omtools.agent.callers import Caller
 from omtools.agent.candidates import Candidates
+from omtools.agent.changes import Changes
 from omtools.agent.clearing import send_home
 from omtools.agent.config import Configuration
 from omtools.agent.conversation import Notify
@@ -85,6 +87,7 @@ class Agent:
         self.limiting = Limiting(self.keepers, self.gauge)
         self.tuning = Tuning(configuration)
         self.balancing.costs = self.tuning.costs()
+        self._changes = Changes()
         self._subscribers: list[Notify] = []
         self._work: set[asyncio.Task[api.Moved]] = set()
         self._unix = UnixServer(configuration.run, self)
@@ -455,11 +458,13 @@ class Agent:
             at=state.node,
             reason=state.reason,
         )
-        self._publish(api.ProcessChanged(self._info(keeper), gone=keeper.final))
+        if self._changes.are_news(keeper.path, info := self._info(keeper), time.monotonic()):
+            self._publish(api.ProcessChanged(info, gone=keeper.final))
 
     def _on_gone(self, keeper: Keeper) -> None:
         if keeper.state.role == "deputy":
             self._memo.add_moves(keeper.state.local_pid, keeper.state.statistics.moves)
+        self._changes.forget(keeper.path)
         self.guests.gone(keeper)
         self.migrations.gone(keeper)
         self.wishes.gone(keeper)
