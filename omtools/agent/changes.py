@@ -1,4 +1,4 @@
-"""What is news of a process: keepers repeat themselves whenever they are asked, subscribers need changes only."""
+"""What is news of a process: keepers repeat themselves when they are asked, subscribers need changes."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ and nothing in it is changed for good: it can be let go at any moment as if noth
 
 from __future__ import annotations
 
+import os
 import re
 import resource
 import struct
@@ -119,6 +120,7 @@ def take_image(
         cpu_away=(0.0, 0.0),
         resume=resume,
         personality=asked.personality,
+        nice=os.getpriority(os.PRIO_PROCESS, pid),
     )
 
 

@@ -154,6 +154,7 @@ class Image(msgspec.Struct, frozen=True):
         resume: the interrupted call, if its timeout must be shortened.
         personality: personality(2).
         files: open files that may be opened where it goes.
+        nice: nice(2).
     """
 
     pid: int
@@ -180,6 +181,7 @@ class Image(msgspec.Struct, frozen=True):
     resume: Resume | None
     personality: int
     files: list[OpenFile] = []
+    nice: int = 0
 
     def general_registers(self) -> Registers:
         """The registers, ready for ptrace."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import resource
 import signal
 import struct
@@ -18,6 +19,7 @@ from omtools.image import capture
 from omtools.image.capture import Before, add_trampolines, look_before, trampoline_page
 from omtools.image.injection import Scratch, Tracee
 from omtools.image.model import Image, Region, Resume
+from omtools.image.restore import limit_guest
 from omtools.image.vectors import take_apart
 from omtools.linux import proc, ptrace
 from omtools.linux.cpuid import xsave_layout
@@ -333,3 +335,13 @@ def test_a_guest_with_by_chance_its_number_of_home(monkeypatch: pytest.MonkeyPat
         with frozen(child) as (image, _resident):
             assert image.pid == child.pid
         assert child.answer(b"on") == b"on"
+
+
+def test_its_priority_goes_with_it() -> None:
+    with python(ECHO) as child:
+        os.setpriority(os.PRIO_PROCESS, child.pid, 7)
+        with frozen(child) as (image, _resident):
+            assert image.nice == 7
+            with python(ECHO) as other:
+                limit_guest(other.pid, image)
+                assert os.getpriority(os.PRIO_PROCESS, other.pid) == 7
