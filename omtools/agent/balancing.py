@@ -154,6 +154,7 @@ class Balancing:
         self._promises.withdraw(target)
         if error.fields.get("busy"):  # others were faster: it has more to do than was known
             self._promises.add(now, target, 1.0, 0)
+            self._avoided.busy(now, target)
         elif isinstance(error, NodeDown | NodeFull | NodeRefuses):
             self._avoided.failed(now, target)
         elif isinstance(error, CannotMigrate):

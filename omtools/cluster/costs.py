@@ -12,6 +12,8 @@ from types import MappingProxyType
 
 import msgspec
 
+_ROUND_S = 0.9
+_BUSY_ROUNDS = 3
 _NO_LINKS: Mapping[int, float] = MappingProxyType({})
 
 
@@ -100,12 +102,17 @@ class Promises:
 
 
 class Avoided:
-    """Nodes that refused or failed: asked again after `pause_s`, then twice that, up to `limit_s`."""
+    """Nodes that refused or failed: asked again after `pause_s`, then twice that, up to `limit_s`.
+
+    One that says that it is idle and refuses for having work enough is believed the latter: others were
+    faster, and its next vector shows it. If that goes on for several rounds, it counts as failing too.
+    """
 
     def __init__(self, pause_s: float = 2.0, limit_s: float = 120.0) -> None:
         self._pause_s = pause_s
         self._limit_s = limit_s
         self._until: dict[int, tuple[float, float]] = {}  # node -> (until when, the pause)
+        self._busy: dict[int, tuple[int, float]] = {}  # node -> (rounds, the last one)
 
     def failed(self, now: float, node: int) -> None:
         """It refused, or a move to it failed."""
@@ -113,9 +120,19 @@ class Avoided:
         pause = min(2 * pause, self._limit_s)
         self._until[node] = (now + pause, pause)
 
+    def busy(self, now: float, node: int) -> None:
+        """It said that it has work enough; of those within a second one counts."""
+        count, when = self._busy.get(node, (0, -_ROUND_S))
+        if now - when < _ROUND_S:
+            return
+        self._busy[node] = count + 1, now
+        if count + 1 >= _BUSY_ROUNDS:
+            self.failed(now, node)
+
     def worked(self, node: int) -> None:
         """A move to it went well."""
         self._until.pop(node, None)
+        self._busy.pop(node, None)
 
     def now(self, now: float) -> frozenset[int]:
         """Whom to leave alone."""

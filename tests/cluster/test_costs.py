@@ -50,3 +50,15 @@ def test_success_forgives() -> None:
     avoided.worked(5)
     avoided.worked(6)
     assert avoided.now(2.2) == frozenset()
+
+
+def test_who_says_idle_and_refuses_for_work_is_believed_twice() -> None:
+    avoided = Avoided(2, 120)
+    for moment in (0.0, 0.1, 0.2, 0.3, 1.0, 1.1):  # two rounds of several refusals
+        avoided.busy(moment, 5)
+    assert avoided.now(1.2) == frozenset()
+    avoided.busy(2.0, 5)
+    assert avoided.now(2.1) == {5}
+    avoided.worked(5)
+    avoided.busy(4.5, 5)
+    assert avoided.now(4.6) == frozenset()
