@@ -31,6 +31,7 @@ from omtools.agent.migrations import Migrations
 from omtools.agent.paths import make_run_dir
 from omtools.agent.peers import Peers
 from omtools.agent.reconsidering import BALANCE, Reconsidering
+from omtools.agent.renewal import Renewed
 from omtools.agent.server import SshServer, UnixServer
 from omtools.agent.telling import Telling
 from omtools.agent.tuning import Tuning, changes
@@ -88,6 +89,7 @@ class Agent:
         self.tuning = Tuning(configuration)
         self.balancing.costs = self.tuning.costs()
         self._changes = Changes()
+        self._renewed = Renewed(configuration.directory, self.node.name, self._use)
         self._subscribers: list[Notify] = []
         self._work: set[asyncio.Task[api.Moved]] = set()
         self._unix = UnixServer(configuration.run, self)
@@ -422,7 +424,13 @@ class Agent:
         if why := self.limiting.full(self.tuning.limits, self.gauge.loads.upper, self.guests.expected):
             raise NodeRefuses(node=self.node.name, why=why)
 
+    def _use(self, own: Keys) -> None:
+        self.keys = own
+        self.peers.use(own)
+        self._ssh.use(own)
+
     async def _round(self) -> None:
+        self._renewed.look()
         self.limiting.look()
         await self.balancing.round()
 

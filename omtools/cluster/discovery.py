@@ -129,6 +129,10 @@ class Roll:
         """It is announced no more. It stays in the map: whether it is up, gossip knows."""
         self._heard.pop(service, None)
 
+    def holders(self) -> list[tuple[str, int]]:
+        """Address and port of who has the cluster's key, as announced: to be asked, not to be believed."""
+        return [(one.addresses[0], one.join) for one in self._heard.values() if one.join]
+
     def to_prove(self, now: float) -> list[Place]:
         """Places where a look is due: announced, and not what the map says already."""
         places = []
