@@ -67,6 +67,7 @@ class Agent:
         self.peers = Peers(configuration, self.keys)
         self._memo = Memo(configuration.run)
         candidates = Candidates(self._memo, configuration.settings.everything, self.node.number)
+        candidates.share = self.gauge.share
         self.wishes = Wishes(configuration, self._memo, self.keepers, self.peers, candidates)
         self.guests = Guests(
             configuration, self.engine, self.keepers, self.gauge, self._reach, self._judge,

@@ -27,7 +27,6 @@ from omtools.i18n import _
 
 _VIEWS = 128  # of the freshest nodes that are weighed
 _BALANCER = "the balancer"
-_FRESH = 0.3  # of a new measurement of a link, against what was known
 
 
 class Balancing:
@@ -59,6 +58,7 @@ class Balancing:
         self._work: set[asyncio.Task[None]] = set()
         self._told: dict[int, str] = {}  # the last word on each process, to be said once
         self._outcome = Outcome.CALM
+        self._looked = time.monotonic()
         self.costs = Costs()
 
     async def stop(self) -> None:
@@ -79,6 +79,8 @@ class Balancing:
         moving = frozenset(self._moving)
         processes = self._candidates.look(now, self._keepers.all(), self._gauge.speed, moving)
         self._promises.sweep(now)
+        self.costs = self.costs.faded(now - self._looked)
+        self._looked = now
         if not processes:
             self._outcome = Outcome.CALM  # nobody whom a shortage concerns; the next one is news again
             return
@@ -145,7 +147,7 @@ class Balancing:
         else:
             self._avoided.worked(target)
             self._candidates.moved(pid)
-            self._measure(target, moved)
+            self.costs = self.costs.learned(target, moved.bytes, moved.frozen_ms / 1000)
         finally:
             self._moving.pop(pid, None)
 
@@ -160,15 +162,6 @@ class Balancing:
         elif isinstance(error, CannotMigrate):
             self._candidates.stays(pid, str(error), now)
         self._tell(pid, "failed", target, str(error))
-
-    def _measure(self, target: int, moved: api.Moved) -> None:
-        """Learn the link's speed from a move that was large enough to tell."""
-        if moved.bytes < 1 << 20 or moved.frozen_ms <= 0:
-            return
-        new = moved.bytes / (moved.frozen_ms / 1000)
-        old = self.costs.links.get(target, new)
-        links = {**self.costs.links, target: old + _FRESH * (new - old)}
-        self.costs = Costs(self.costs.fixed_s, self.costs.call_s, self.costs.bytes_per_s, links)
 
     # -- telling
 

@@ -17,7 +17,7 @@ from omtools.cluster.discovery import Known, nodes_of
 from omtools.cluster.map import Map, Node, parse_map, parse_names
 from omtools.errors import BadConfiguration, NotInCluster
 from omtools.i18n import _
-from omtools.linux.interfaces import address_of, default_interface
+from omtools.linux.interfaces import address_of, default_interface, socket_address
 from omtools.omfs.exports import parse_exports
 
 DEFAULT_PORT = 4660  # openMosix's own migration port
@@ -434,10 +434,10 @@ def _read(path: Path) -> str | None:
 
 def _is_local(address: str) -> bool:
     """Whether this machine has that address: only then can a socket be bound to it."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
+        family, where = socket_address(address, 0)
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.bind((address, 0))
+            probe.bind(where)
     except (OSError, UnicodeError):
         return False
     return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -258,5 +259,4 @@ def _place_of(known: Known) -> Place:
 
 def number_by(address: str) -> int:
     """The number that the original would have given to that address: its last two bytes."""
-    parts = [int(part) for part in address.split(".")]
-    return parts[2] * 256 + parts[3] or 1
+    return int.from_bytes(ip_address(address.partition("%")[0]).packed[-2:], "big") or 1

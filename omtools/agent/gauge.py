@@ -35,6 +35,7 @@ class Gauge:
         loads: the load, as this node and as others should see it.
         speed: 10000 is the standard processor.
         cpus: processors that processes here may use.
+        share: of each of them, where a control group allows less than all.
         passing: tells processes whose work is over at once: what runs on for a moment is no load.
     """
 
@@ -43,7 +44,7 @@ class Gauge:
         self._limit = limit
         self._groups = cgroup.own_groups("memory")
         self.loads = Loads()
-        self.cpus, self._share = _processors(
+        self.cpus, self.share = _processors(
             len(os.sched_getaffinity(0)), cgroup.cpu_limit(cgroup.own_groups("cpu"))
         )
         self._run = run
@@ -61,7 +62,7 @@ class Gauge:
         self.loads = self.loads.rescaled(before / self.speed)
 
     def _measured(self) -> int:
-        return max(1, round(_cached_speed(self._run / "speed") * self._share))
+        return max(1, round(_cached_speed(self._run / "speed") * self.share))
 
     def start(self) -> None:
         """Sample once a second from now on."""
