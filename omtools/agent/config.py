@@ -23,7 +23,7 @@ from omtools.omfs.exports import parse_exports
 DEFAULT_PORT = 4660  # openMosix's own migration port
 NOWHERE = "none"
 DISCOVERED = "discovered.json"  # in the run directory: the nodes that omdiscd has proven
-_EVERYWHERE = "0.0.0.0"
+_EVERYWHERE = ("0.0.0.0", "::")  # by whether this node has but an IPv6 address
 MAP = "openmosix.map"
 Link = Literal["direct", "ssh", "auto"]
 
@@ -146,7 +146,7 @@ def load_configuration(directory: Path, run: Path, number: int = 0, debug: bool 
     settings = read_settings(directory / "openmosix.config")
     if settings.discover or not has_map(directory):
         found, node = discovered(directory, run, settings, number)
-        settings = replace(settings, listen=settings.listen or _EVERYWHERE)
+        settings = replace(settings, listen=settings.listen or _EVERYWHERE[":" in node.address])
     else:
         found = read_map(directory)
         wanted = number or configured_number(directory, settings)

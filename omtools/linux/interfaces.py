@@ -46,7 +46,8 @@ def socket_address(address: str, port: int) -> tuple[socket.AddressFamily, tuple
 def listen(address: str, backlog: int | None = None) -> socket.socket:
     """A socket that listens there, at a port that the kernel chooses; raises OSError."""
     family, where = socket_address(address, 0)
-    return socket.create_server(where, family=family, backlog=backlog)
+    both = address == "::" and socket.has_dualstack_ipv6()
+    return socket.create_server(where, family=family, backlog=backlog, dualstack_ipv6=both)
 
 
 def parse_if_inet6(text: str, interface: str) -> str | None:

@@ -20,6 +20,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from random import Random
+from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -40,10 +41,11 @@ for turns in map(int, sys.argv[1:]):
     if pid == 0:
         x = 1
         {TURN.format(turns="turns")}
+        os.write(1, f"{{len(pids)}} {{time.process_time()}}\\n".encode())
         os._exit(0)
     pids.append(pid)
 left = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
-print(time.time() - begun, sum(map(bool, left)))
+print("all", time.time() - begun, sum(map(bool, left)))
 """
 
 
@@ -169,32 +171,53 @@ def await_map(lab: Node, name: str, speeds: Sequence[float]) -> None:
     raise SystemExit(f"{name} does not know the others: {shown}")
 
 
-def run_jobs(lab: Node, quotas: Quotas, turns: Sequence[int], *, balanced: bool) -> tuple[float, int, int]:
-    """Seconds until all of them are through, how many moves that took, how many went home."""
+class Run(NamedTuple):
+    """What a run came to.
+
+    Attributes:
+        seconds: until all jobs were through.
+        moves: that were begun from the first node.
+        refused: of these.
+        tasks: what each job needed of a processor: on a machine that others use too, more than when alone.
+        used: processor seconds of all nodes, 0: not counted.
+    """
+
+    seconds: float
+    moves: int
+    refused: int
+    tasks: list[Task]
+    used: float = 0.0
+
+
+def run_jobs(lab: Node, quotas: Quotas, turns: Sequence[int], *, balanced: bool) -> Run:
+    """Have them all run, from the first node."""
     first = lab.status()["nodes"][0]["name"]
     events = lab.start(first, "sh", "-c", f"exec {sys.executable} -m omtools.commands.mosctl events")
     options = "-l" if balanced else "-L"
     words = " ".join(map(str, turns))
     script = f"{sys.executable} -m omtools.commands.mosrun {options} {sys.executable} -c '{WORKER}' {words}"
-    seconds, failed = lab.run(first, f"{quotas.inside(1)}; {script}").split()
+    *lines, last = map(str.split, lab.run(first, f"{quotas.inside(1)}; {script}").splitlines())
+    works = {int(number): float(cpu) for number, cpu in lines}
+    _all, seconds, failed = last
     events.terminate()
     told, _nothing = events.communicate()
     decided = [json.loads(line) for line in told.splitlines()]
     verbs = [event["what"] for event in decided if event["type"] == "decided"]
-    if int(failed):
-        raise SystemExit(f"{failed} jobs failed")
-    return float(seconds), verbs.count("move"), verbs.count("failed")
+    if int(failed) or len(works) != len(turns):
+        raise SystemExit(f"{failed} jobs failed, {len(works)} said how long they took")
+    tasks = [Task(works[number], 0.0) for number in range(len(turns))]
+    return Run(float(seconds), verbs.count("move"), verbs.count("failed"), tasks)
 
 
-def run_counted(lab: Node, quotas: Quotas, turns: Sequence[int], speeds: Sequence[float]) -> tuple[float, int, int, float]:
-    """As `run_jobs`, and the processor seconds that were used in all."""
+def run_counted(lab: Node, quotas: Quotas, turns: Sequence[int], speeds: Sequence[float]) -> Run:
+    """As `run_jobs`, balanced, and the processor seconds that were used in all."""
     nodes = range(1, len(speeds) + 1)
     before = [quotas.used(number) for number in nodes]
-    seconds, moves, failed = run_jobs(lab, quotas, turns, balanced=True)
+    run = run_jobs(lab, quotas, turns, balanced=True)
     used = [quotas.used(number) - had for number, had in zip(nodes, before, strict=True)]
-    shares = (f"{one / seconds / speed:.2f}" for one, speed in zip(used, speeds, strict=True))
+    shares = (f"{one / run.seconds / speed:.2f}" for one, speed in zip(used, speeds, strict=True))
     print(f"# {len(speeds)} nodes, used of what each could: {' '.join(shares)}", flush=True)
-    return seconds, moves, failed, sum(used)
+    return run._replace(used=sum(used))
 
 
 def figures(count: int, work: float, *, alone: bool) -> list[str]:
@@ -203,18 +226,20 @@ def figures(count: int, work: float, *, alone: bool) -> list[str]:
     rate = turns_per_second()
     tasks = [Task(random.uniform(0.5, 1.5) * work * sum(speeds) / JOBS, 0.0) for _job in range(JOBS)]
     turns = [round(task.work * rate) for task in tasks]
-    best = greedy(tasks, speeds)
     with cluster(speeds) as (lab, quotas):
-        balanced, moves, failed, used = run_counted(lab, quotas, turns, speeds)
-        alone_s = run_jobs(lab, quotas, turns, balanced=False)[0] if alone else sum(t.work for t in tasks) / speeds[0]
-    after = turns_per_second()
+        run = run_counted(lab, quotas, turns, speeds)
+        alone_s = run_jobs(lab, quotas, turns, balanced=False).seconds if alone else 0.0
+    needed = sum(task.work for task in run.tasks)
+    alone_s = alone_s or needed / speeds[0]
+    best = greedy(run.tasks, speeds)
     row = [
-        f"{count}: {', '.join(map(str, speeds))}", f"{balanced:.1f} s", f"{best:.1f} s",
-        f"x {balanced / best:.2f}", "yes" if balanced <= 1.15 * best else "NO",
-        f"x {balanced / lower_bound(tasks, speeds):.2f}", f"x {balanced / fair_share(tasks, speeds):.2f}",
-        f"{alone_s:.1f} s: x {alone_s / balanced:.2f}", f"{moves}, {failed} refused",
-        f"{100 * (used / sum(task.work for task in tasks) - 1):.0f} %",
-        f"x {after / rate:.2f}",
+        f"{count}: {', '.join(map(str, speeds))}", f"{run.seconds:.1f} s", f"{best:.1f} s",
+        f"x {run.seconds / best:.2f}", "yes" if run.seconds <= 1.15 * best else "NO",
+        f"x {run.seconds / lower_bound(run.tasks, speeds):.2f}",
+        f"x {run.seconds / fair_share(run.tasks, speeds):.2f}",
+        f"{alone_s:.1f} s: x {alone_s / run.seconds:.2f}", f"{run.moves}, {run.refused} refused",
+        f"{100 * (run.used / needed - 1):.0f} %",
+        f"x {needed / sum(task.work for task in tasks):.2f}",
     ]  # fmt: skip
     print(" | ".join(row), flush=True)
     return row
@@ -222,7 +247,7 @@ def figures(count: int, work: float, *, alone: bool) -> list[str]:
 
 HEAD = (
     "nodes and their speeds", "makespan", "clairvoyant LPT", "ratio", "<= 1.15", "to the bound", "to even sharing",
-    "no balancing", "moves", "more work than the jobs'", "processor after / before",
+    "no balancing", "moves", "more work than the jobs'", "the jobs' to that on a quiet machine",
 )  # fmt: skip
 
 

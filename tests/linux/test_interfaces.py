@@ -77,6 +77,9 @@ def test_sockets_of_both_versions() -> None:
     for address, family in (("127.0.0.1", socket.AF_INET), ("::1", socket.AF_INET6)):
         with listen(address) as listening, socket.create_connection(listening.getsockname()[:2], 20):
             assert listening.family is family
+    with listen("::") as listening:
+        for address in ("127.0.0.1", "::1"):
+            socket.create_connection((address, listening.getsockname()[1]), 20).close()
     index = socket.if_nametoindex("lo")
     assert socket_address("fe80::1%lo", 7)[1][1:] == (7, 0, index)
     with pytest.raises(OSError, match=r"."):
