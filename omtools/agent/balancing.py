@@ -20,7 +20,8 @@ from omtools.cluster.balance import Proposal, Refusal, Snapshot, balance
 from omtools.cluster.constraints import MAX_AGE_S, Process
 from omtools.cluster.costs import Avoided, Costs, Promises
 from omtools.cluster.load import LSTAY, STAY
-from omtools.cluster.usher import OUTCOMES, Eviction, Outcome, Plight, Ushering, usher
+from omtools.cluster.usher import OUTCOMES, Eviction, Falling, Outcome, Plight, Ushering, usher
+from omtools.cluster.vector import MB
 from omtools.cluster.weighing import Policy
 from omtools.errors import CannotMigrate, NodeDown, NodeFull, NodeRefuses, OmError
 from omtools.i18n import _
@@ -58,6 +59,7 @@ class Balancing:
         self._work: set[asyncio.Task[None]] = set()
         self._told: dict[int, str] = {}  # the last word on each process, to be said once
         self._outcome = Outcome.CALM
+        self._falling = Falling()
         self._looked = time.monotonic()
         self.costs = Costs()
 
@@ -81,14 +83,15 @@ class Balancing:
         self._promises.sweep(now)
         self.costs = self.costs.faded(now - self._looked)
         self._looked = now
+        own = self._knowing.gossip.own
+        falling = self._falling.look(now, own.available_mb * MB, own.guests)
         if not processes:
             self._outcome = Outcome.CALM  # nobody whom a shortage concerns; the next one is news again
             return
         views = self._knowing.gossip.freshest(now, _VIEWS, MAX_AGE_S)
-        own, leaving = self._knowing.gossip.own, sum(self._moving.values())
-        plight = Plight(
-            now, own, processes, views, leaving, self.costs, self._promises, self._avoided
-        )  # fmt: skip
+        leaving = sum(self._moving.values())
+        plight = Plight(now, own, processes, views, leaving, self.costs, self._promises, self._avoided,
+                        falling=falling)  # fmt: skip
         ushering = usher(plight, self._random)
         self._tell_outcome(ushering)
         if ushering.outcome is not Outcome.CALM:

@@ -140,5 +140,7 @@ def _memory(kind: str, path: Path) -> MemoryLimit | None:
     except (OSError, ValueError):
         return None
     prefix = "total_" if kind == "cgroup" else ""  # without it version 1 leaves out the groups inside
-    droppable = sum(int(figures.get(f"{prefix}{which}_file", 0)) for which in ("active", "inactive"))
+    # As the kernel reckons MemAvailable: of what is in use, half.
+    inactive, active = (int(figures.get(f"{prefix}{which}_file", 0)) for which in ("inactive", "active"))
+    droppable = inactive + active // 2
     return MemoryLimit(limit, used, min(droppable, used))

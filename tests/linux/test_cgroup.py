@@ -27,8 +27,8 @@ def test_version_2_and_the_groups_around(tmp_path: Path) -> None:
         (found,) = groups("0::/a.slice/b.service\n", mounts, controller)
         assert found.path == inner
     assert cpu_limit([found]) == 1.5
-    assert memory_limit([found]) == MemoryLimit(1000, 900, 150)
-    assert MemoryLimit(1000, 900, 150).left == 250
+    assert memory_limit([found]) == MemoryLimit(1000, 900, 100)
+    assert MemoryLimit(1000, 900, 100).left == 200
     assert MemoryLimit(1000, 2000, 0).left == 0
 
 
@@ -43,7 +43,7 @@ def test_version_1(tmp_path: Path) -> None:
     mounts = OLD.format(root="/", top=cpu, controllers="cpu,cpuacct")
     mounts += OLD.format(root="/", top=memory, controllers="memory") + NEW.format(root="/", top=tmp_path / "unified")
     assert cpu_limit(groups(memberships, mounts, "cpu")) == 0.25
-    assert memory_limit(groups(memberships, mounts, "memory")) == MemoryLimit(5000, 4000, 30)
+    assert memory_limit(groups(memberships, mounts, "memory")) == MemoryLimit(5000, 4000, 20)
 
 
 def test_a_container_that_sees_only_its_own_part(tmp_path: Path) -> None:
