@@ -242,13 +242,16 @@ class GuestSettings(msgspec.Struct, tag="guest_settings", frozen=True):
 
 
 class SetDecay(msgspec.Struct, tag="set_decay", frozen=True):
-    """How fast this node forgets what processes did. Answer: `Done`."""
+    """How fast a node forgets what processes did; "" is the agent's own. Answer: `Done`."""
 
     decay: NodeDecay
+    node: Word = ""
 
 
 class GetDecay(msgspec.Struct, tag="get_decay", frozen=True):
-    """How fast this node forgets what processes did. Answer: `NodeDecay`."""
+    """How fast a node forgets what processes did; "" is the agent's own. Answer: `NodeDecay`."""
+
+    node: Word = ""
 
 
 class Subscribe(msgspec.Struct, tag="subscribe", frozen=True):

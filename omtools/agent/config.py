@@ -17,13 +17,13 @@ from omtools.cluster.discovery import Known, nodes_of
 from omtools.cluster.map import Map, Node, parse_map, parse_names
 from omtools.errors import BadConfiguration, NotInCluster
 from omtools.i18n import _
-from omtools.linux.interfaces import address_of, default_interface
+from omtools.linux.interfaces import address_of, default_interface, socket_address
 from omtools.omfs.exports import parse_exports
 
 DEFAULT_PORT = 4660  # openMosix's own migration port
 NOWHERE = "none"
 DISCOVERED = "discovered.json"  # in the run directory: the nodes that omdiscd has proven
-_EVERYWHERE = "0.0.0.0"
+_EVERYWHERE = ("0.0.0.0", "::")  # by whether this node has but an IPv6 address
 MAP = "openmosix.map"
 Link = Literal["direct", "ssh", "auto"]
 
@@ -146,7 +146,7 @@ def load_configuration(directory: Path, run: Path, number: int = 0, debug: bool 
     settings = read_settings(directory / "openmosix.config")
     if settings.discover or not has_map(directory):
         found, node = discovered(directory, run, settings, number)
-        settings = replace(settings, listen=settings.listen or _EVERYWHERE)
+        settings = replace(settings, listen=settings.listen or _EVERYWHERE[":" in node.address])
     else:
         found = read_map(directory)
         wanted = number or configured_number(directory, settings)
@@ -434,10 +434,10 @@ def _read(path: Path) -> str | None:
 
 def _is_local(address: str) -> bool:
     """Whether this machine has that address: only then can a socket be bound to it."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
+        family, where = socket_address(address, 0)
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.bind((address, 0))
+            probe.bind(where)
     except (OSError, UnicodeError):
         return False
     return True

@@ -247,6 +247,7 @@ class Files:
             nodes=nodes,
             exports=configuration.exports,
             everybody=os.geteuid() == 0,
+            directory=str(configuration.directory),
         )
 
     async def _mount(self) -> None:

@@ -229,6 +229,10 @@ class Peers:
         self._connecting: dict[int, asyncio.Lock] = {}
         self._failures: dict[int, tuple[float, dict[str, str | int]]] = {}
 
+    def use(self, own: keys.Keys) -> None:
+        """Show these to whoever is connected to from now on."""
+        self._own = own
+
     async def link(self, node: Node) -> Link:
         """A connection to that node that was up a moment ago; raises as `connect`."""
         # Those who want the same node at once share one connection, or the one failure to get it.

@@ -348,6 +348,12 @@ class SshServer:
         except OSError as error:
             raise BadConfiguration(path=f"{address}:{port}", why=error.strerror or str(error)) from None
 
+    def use(self, own: keys.Keys) -> None:
+        """Show these to whoever connects from now on."""
+        self._own = own
+        if self._acceptor is not None and own.host_certificate is not None:
+            self._acceptor.update(server_host_keys=[own.host], server_host_certs=[own.host_certificate])
+
     async def close(self) -> None:
         """Stop listening and hang up on everybody."""
         if self._acceptor is None:

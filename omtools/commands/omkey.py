@@ -150,8 +150,10 @@ def _list(given: Namespace, directory: Path) -> int:
     if not found:
         print(_("Nobody has asked to join."))
     for one in found:
-        number = f" #{one.given.membership.number}" if one.given is not None else ""
-        print(f"{one.asked.name:<16} {one.address:<15} {one.code}  {_(_STATES[one.state])}{number}")
+        row = _row(one)
+        number = f" #{row['number']}" if row["number"] else ""
+        until = "  " + _("until {day}").format(day=row["until"]) if row["until"] else ""
+        print(f"{one.asked.name:<16} {one.address:<15} {one.code}  {_(_STATES[one.state])}{number}{until}")
     return 0
 
 
@@ -159,10 +161,13 @@ _STATES = {"waiting": N_("waits"), "accepted": N_("accepted"), "refused": N_("re
 
 
 def _row(one: Waiting) -> dict[str, object]:
+    from omtools.agent import renewal  # noqa: PLC0415
+
     number = one.given.membership.number if one.given is not None else 0
+    until = renewal.day_of(renewal.until(one.given)) if one.given is not None else ""
     return {
         "name": one.asked.name, "address": one.address, "code": one.code, "state": one.state,
-        "number": number, "since": one.since,
+        "number": number, "since": one.since, "until": until,
     }  # fmt: skip
 
 
@@ -234,22 +239,25 @@ def _retire(given: Namespace, directory: Path) -> int:
 
 
 def _show(given: Namespace, directory: Path) -> int:
-    from omtools.agent import cluster_key  # noqa: PLC0415
+    from omtools.agent import cluster_key, renewal  # noqa: PLC0415
 
     place, key = cluster_key.membership(directory), cluster_key.public_key(directory)
     if place is None or key is None:
         raise NotInCluster(why=_("this node belongs to no cluster yet"))
     held = (directory / cluster_key.PRIVATE).exists()
+    until = renewal.day_of(renewal.own_until(directory))
     if given.json:
         print_json({
             "cluster": place.cluster, "key": cluster_key.fingerprint(key), "number": place.number,
-            "name": place.name, "holds_key": held,
+            "name": place.name, "holds_key": held, "until": until,
         })  # fmt: skip
         return 0
     print(_("This is node {n}, {name}, of cluster {cluster}.").format(
         n=place.number, name=place.name, cluster=place.cluster
     ))  # fmt: skip
     print(_("Its key: SHA256:{key}").format(key=cluster_key.fingerprint(key)))
+    if until:
+        print(_("Its certificates are valid until {day}, and renewed by omdiscd before.").format(day=until))
     if held:
         print(_("Newcomers are accepted here: `omkey list` shows who asks."))
     return 0

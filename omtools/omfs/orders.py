@@ -52,6 +52,7 @@ class MountOrder(msgspec.Struct, frozen=True):
         nodes: names by number.
         exports: this node's own, as in `ServeOrder`.
         everybody: users other than the mounting one may use it.
+        directory: of the agent's configuration.
     """
 
     target: str
@@ -60,6 +61,7 @@ class MountOrder(msgspec.Struct, frozen=True):
     nodes: dict[int, str]
     exports: str
     everybody: bool = False
+    directory: str = ""
 
 
 class Renew(msgspec.Struct, tag="renew", frozen=True):

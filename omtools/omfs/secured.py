@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import cast
 
 from omtools.linux.eager import Eager
+from omtools.linux.interfaces import listen
 from omtools.migration.link import LinkBroken, context_of, dial, tune
 from omtools.migration.orders import Credentials, Endpoint
 from omtools.omfs.operations import Buffer
@@ -184,8 +185,7 @@ class Listening:
 
     def __init__(self, address: str, credentials: Credentials) -> None:
         self._context = context_of(credentials, server=True)
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        self._socket = socket.create_server((address, 0), family=family)
+        self._socket = listen(address)
         self.port = int(self._socket.getsockname()[1])
 
     def __enter__(self) -> Listening:
