@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -78,7 +77,7 @@ class Circle(Canvas):
         state, before = self._state, self.scene.lines
         known = [number for number in self._numbers if number in state.nodes]
         places = around(known, width, height)
-        moving = under_way(state.moves, time.time())
+        moving = under_way(state.moves, state.now())
         self.scene = draw_scene(
             places, state.nodes, self.groups, state.own, (width, height), self.look, moving
         )
