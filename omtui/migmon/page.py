@@ -84,9 +84,9 @@ class Circle(Canvas):
         for y, line in enumerate(self.scene.lines):
             if y >= len(before) or before[y] != line:
                 self.refresh(Region(0, y, width, 1))
-        if moving and self._timer is None:
+        if moving and self._timer is None and state.when is None:  # in the past they stand where they stood
             self._timer = self.set_interval(1 / _FRAMES, self.draw_again)
-        elif not moving and self._timer is not None:
+        elif self._timer is not None and (not moving or state.when is not None):
             self._timer.stop()
             self._timer = None
 

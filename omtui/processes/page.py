@@ -145,8 +145,9 @@ class ProcessesPage(Page):
         process = self.sheet.current
         parts = [_(KIND_NAMES[self.kind]) + f" ({len(self.sheet.rows)})"]
         if process is not None:
-            parts.append(about(process, self.state, self._why.get(process.pid)))
-            if process.pid != self._looking and not process.migrated:
+            now = self.omtui.feed.past is None  # why it could not have migrated then, nobody can tell
+            parts.append(about(process, self.state, self._why.get(process.pid) if now else None))
+            if now and process.pid != self._looking and not process.migrated:
                 self._looking = process.pid
                 self.omtui.work(partial(self._look, process.pid), "look", alone=True)
         self._put("#about", Content("  ".join(parts)))

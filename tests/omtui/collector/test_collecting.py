@@ -54,7 +54,10 @@ async def test_processes_events_and_what_is_read_off_other_nodes(tmp_path: Path)
     assert picture.processes[1]["deputy", process.pid].where == 2
     assert picture.local[process.pid].command == process.command
     events = [(happened.node, happened.event) for happened in recording.events(0, 1 << 60)]
-    assert any(node == 1 and isinstance(event, api.ProcessChanged) and event.process.pid == process.pid for node, event in events)
+    assert any(
+        node == 1 and isinstance(event, api.ProcessChanged) and event.process.pid == process.pid
+        for node, event in events
+    )
     assert (3, api.SwitchChanged(3, picture.nodes[3].status)) in events
     recording.close()
 

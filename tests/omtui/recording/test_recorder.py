@@ -9,11 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from recordings import BEGUN, picture_of, record, recorded
+from recordings import BEGUN, record, recorded
 
 from omtools.agent import api
 from omtools.errors import BadRecording, CannotRecord, NoRecording, OmError, RecordedAlready
 from omtui.model import used_memory
+from omtui.recording.invented import picture_of
 from omtui.recording.keeping import HOUR_MS, MINUTE_MS, Ages
 from omtui.recording.picture import Picture, apply
 from omtui.recording.places import alone, lock_of, recorded_by
