@@ -128,8 +128,8 @@ def timeline(
     for mark in marks:
         cell = cell_at(mark.at, window, width)
         if 0 <= cell < len(cells):
-            cells[cell] = Span(MARK, "key")
+            cells[cell] = Span(MARK, "number")
     cell = min(max(0, cell_at(at, window, width)), max(0, len(cells) - 1))
     if cells:
-        cells[cell] = Span("┃", "trouble")
+        cells[cell] = Span("┃", "key")
     return tuple(joined(cells))

@@ -64,7 +64,7 @@ class Timeline(Canvas, can_focus=False):
             (f"{app.key_named('app.skip-back')} {app.key_named('app.skip-forth')}", _("further")),
             (f"{app.key_named('app.zoom-in')} {app.key_named('app.zoom-out')}", length_of(history.span)),
         )
-        spans = [Span(f" {_('PAST')}  {clock_of(history.moment)}  ", "trouble")]
+        spans = [Span(f" {_('PAST')}  {clock_of(history.moment)}  ", "key")]
         for key, what in keys:
             spans += [Span(key, "key"), Span(f" {what}  ")]
         return tuple(spans)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from xml.sax.saxutils import escape, quoteattr
 
 from omtools.errors import OmError, UsageError
 from omtools.i18n import _
@@ -91,12 +91,10 @@ def as_svg(chart: Chart) -> str:
             f'<polyline fill="none" stroke="{COLOURS[stroke.colour]}" stroke-width="{stroke.width:g}"'
             f'{dashes} points="{points}"/>'
         )
-    parts += [
-        f'<text x="{words.x:.1f}" y="{words.y:.1f}" font-size="{words.size}"'
-        f" fill={quoteattr(COLOURS[words.colour])} text-anchor={quoteattr(words.anchor)}>"
-        f"{escape(_drawable(words.text))}</text>"
-        for words in chart.words
-    ]
+    for words in chart.words:
+        look = f'font-size="{words.size}" fill="{COLOURS[words.colour]}" text-anchor="{words.anchor}"'
+        text = html.escape(_drawable(words.text))
+        parts.append(f'<text x="{words.x:.1f}" y="{words.y:.1f}" {look}>{text}</text>')
     return "\n".join([*parts, "</svg>\n"])
 
 

@@ -16,7 +16,6 @@ from textual.widgets import Static
 
 from omtools.errors import OmError
 from omtools.i18n import N_, _
-from omtui.analyzer.export import export
 from omtui.analyzer.plot import MARGIN, draw, lines_each
 from omtui.analyzer.series import (
     WHAT_NAMES,
@@ -236,6 +235,8 @@ class AnalyzerPage(Page):
 
     def export(self, path: str) -> None:
         """Write what is shown; CSV has all figures of it."""
+        from omtui.analyzer.export import export  # noqa: PLC0415 - the first picture need not wait for it
+
         plots = self.plots
         node = plots.chosen if plots.alone else 0
         where = Path(path).expanduser()
