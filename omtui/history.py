@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from omtools.agent import api
 from omtools.errors import InThePast, NoRecording, OmError, UnknownNode
@@ -19,9 +20,23 @@ from omtui.recording.keeping import width_for
 from omtui.recording.reader import Checkpoint, Recording, Sums
 from omtui.recording.replay import Replay
 
+_R = TypeVar("_R")
 SPEEDS = (1, 10, 60, 600)  # of playing: seconds of the past per second
 _TICK = 0.25  # seconds between two pictures while playing
 _RECENT = 5.0  # seconds for which what was read for a plot is good, while somebody records
+
+
+class _Remembered(Generic[_R]):
+    """What was read last: good for as long as the same is wanted, and for a while where it grows."""
+
+    def __init__(self) -> None:
+        self._known: tuple[object, float, _R] | None = None
+
+    def get(self, key: object, grows: bool, read: Callable[[], _R]) -> _R:
+        known, now = self._known, time.monotonic()
+        if known is None or known[0] != key or (grows and now - known[1] > _RECENT):
+            known = self._known = (key, now, read())
+        return known[2]
 
 
 class History:
@@ -54,7 +69,8 @@ class History:
         self._play = asyncio.Event()
         self._window = (0, 0)
         self._recording: Recording | None = None
-        self._plot: tuple[float, tuple[int, int, int], list[Sums]] = (0.0, (0, 0, 0), [])
+        self._sums: _Remembered[list[Sums]] = _Remembered()
+        self._loads: _Remembered[list[tuple[int, float]]] = _Remembered()
         if live is not None:
             live.listen(self._heard)
 
@@ -293,16 +309,27 @@ class History:
             self._window = window_around(at, self.span, first, last)
         return self._window
 
-    def sums(self, cells: int) -> list[Sums]:
-        """The figures of the window, for so many cells. Raises OmError."""
+    def sums(self, cells: int, nodes: Collection[int]) -> list[Sums]:
+        """The figures of some nodes in the window, for so many cells. Raises OmError."""
+        since, until = self.window()
+        width, cell = width_for(until - since, cells), (until - since) // max(1, cells)
+        key = (since // width, cell, tuple(nodes))
+        return self._sums.get(
+            key, self._grows(until), lambda: self.recording.sums(since, until, width, cell, nodes)
+        )
+
+    def loads(self, cells: int) -> list[tuple[int, float]]:
+        """The mean load of the cluster in the window, with its times. Raises OmError."""
         since, until = self.window()
         width = width_for(until - since, cells)
-        key = (since // width, until // width, width)
-        when, known, found = self._plot
-        if known != key or (until >= self._bounds()[1] and time.monotonic() - when > _RECENT):
-            found = self.recording.sums(since, until, width)
-            self._plot = (time.monotonic(), key, found)
-        return found
+        key = (since // width, width)
+        return self._loads.get(
+            key, self._grows(until), lambda: self.recording.mean_loads(since, until, width)
+        )
+
+    def _grows(self, until: int) -> bool:
+        """Whether there may be more up to then than a moment ago."""
+        return until >= self._bounds()[1]
 
     def marks(self) -> list[Checkpoint]:
         """The checkpoints. Raises OmError."""

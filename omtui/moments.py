@@ -10,7 +10,7 @@ from omtools.errors import UsageError
 from omtools.i18n import _
 from omtui.cells import curve
 from omtui.recording.keeping import DAY_MS, HOUR_MS, MINUTE_MS
-from omtui.recording.reader import Checkpoint, Sums
+from omtui.recording.reader import Checkpoint
 from omtui.spans import Line, Span, joined
 
 SPANS_MS = (
@@ -107,14 +107,14 @@ def moment_at(cell: int, window: tuple[int, int], width: int) -> int:
     return since + (2 * cell + 1) * (until - since) // (2 * max(1, width))
 
 
-def load_per_cell(sums: Sequence[Sums], window: tuple[int, int], width: int) -> list[float]:
-    """The mean load of the nodes in each cell; -1 where nothing was recorded."""
+def load_per_cell(found: Sequence[tuple[int, float]], window: tuple[int, int], width: int) -> list[float]:
+    """The mean load in each cell, of loads with their times; -1 where nothing was recorded."""
     loads: list[list[float]] = [[] for _cell in range(width)]
-    for one in sums:
-        cell = cell_at(one.at, window, width)
+    for at, load in found:
+        cell = cell_at(at, window, width)
         if 0 <= cell < width:
-            loads[cell].append(one.load)
-    return [sum(found) / len(found) if found else -1.0 for found in loads]
+            loads[cell].append(load)
+    return [sum(there) / len(there) if there else -1.0 for there in loads]
 
 
 def timeline(

@@ -45,7 +45,7 @@ class Timeline(Canvas, can_focus=False):
         width = self.size.width
         try:
             self._window = history.window()
-            loads = load_per_cell(history.sums(width), self._window, width)
+            loads = load_per_cell(history.loads(width), self._window, width)
             line = timeline(loads, self._window, history.moment, history.marks(), width)
         except OmError as error:
             line = (Span(str(error), "trouble"),)

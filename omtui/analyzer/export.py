@@ -40,8 +40,8 @@ def export(recording: Recording, target: Path, what: What, window: tuple[int, in
     if ending not in ENDINGS:
         raise UsageError(detail=_("{path} should end with .svg, .png or .csv.").format(path=target))
     since, until = window
-    sums = recording.sums(since, until, width_for(until - since, COLUMNS))
-    sums = [one for one in sums if node in (0, one.node)]
+    nodes = [node] if node else None
+    sums = recording.sums(since, until, width_for(until - since, COLUMNS), nodes=nodes)
     names = recording.names()
     if ending == ".csv":
         data = as_csv(sums, names).encode()

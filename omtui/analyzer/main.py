@@ -105,8 +105,8 @@ def _text(recording: Recording, what: str, window: tuple[int, int], node: int) -
 
     chosen = next(one for one in WHATS if one == what)
     columns = max(_LEAST, int(os.environ.get("COLUMNS") or shutil.get_terminal_size().columns) - MARGIN)
-    sums = recording.sums(*window, width_for(window[1] - window[0], columns))
-    sums = [one for one in sums if node in (0, one.node)]
+    length, nodes = window[1] - window[0], [node] if node else None
+    sums = recording.sums(*window, width_for(length, columns), length // columns, nodes)
     series = series_of(sums, recording.names(), chosen, window, columns)
     if not series:
         return _("Nothing was recorded in that time.")

@@ -20,7 +20,6 @@ from omtui.analyzer.plot import MARGIN, draw, lines_each
 from omtui.analyzer.series import (
     WHAT_NAMES,
     WHATS,
-    Series,
     What,
     columns_of,
     series_of,
@@ -45,7 +44,7 @@ class Plots(Canvas):
         what: is drawn.
         chosen: number of the node that keys are for, 0: the first.
         alone: only that one is shown, with all its figures.
-        series: those that fit a filter.
+        nodes: those that fit a filter.
         window: from when to when.
     """
 
@@ -54,7 +53,7 @@ class Plots(Canvas):
         self.what: What = WHATS[0]
         self.chosen = 0
         self.alone = False
-        self.series: list[Series] = []
+        self.nodes: list[int] = []
         self.window = (0, 1)
         self._lines: list[Line] = []
         self._held = False
@@ -72,40 +71,36 @@ class Plots(Canvas):
     def show(self, wanted: str) -> None:
         """Read what the window has, and draw it."""
         history, columns = self.history, self.columns
+        text = wanted.lower()
         try:
             self.window = history.window()
-            sums, names, marks = history.sums(columns), history.recording.names(), history.marks()
+            names, marks = history.recording.names(), history.marks()
+            self.nodes = [node for node, name in names.items() if text in name.lower() or text == str(node)]
+            if self.chosen not in self.nodes:
+                self.chosen = self.nodes[0] if self.nodes else 0
+            sums = history.sums(columns, self._in_sight())
         except OmError as error:
             self._put([(Span(str(error), "dim"),)])
-            self.series = []
+            self.nodes = []
             return
-        found = series_of(sums, names, self.what, self.window, columns)
-        text = wanted.lower()
-        self.series = [one for one in found if text in one.name.lower() or text == str(one.node)]
-        known = [one.node for one in self.series]
-        if self.chosen not in known:
-            self.chosen = known[0] if known else 0
         shown = cell_at(history.moment, self.window, columns) if history.past is not None else -1
         marked = columns_of(marks, self.window, columns)
-        if not self.alone:
-            top, height = top_of(found, self.what), self.size.height
-            self._put(draw(self._in_sight(), self.what, self.window, top, height, marked, shown, self.chosen))
-            return
         lines: list[Line] = []
-        for what in WHATS:
-            drawn = series_of(
-                [one for one in sums if one.node == self.chosen], names, what, self.window, columns
-            )
-            height = self.size.height // len(WHATS)
-            lines += draw(drawn, what, self.window, top_of(drawn, what), height, marked, shown)
+        for what in WHATS if self.alone else (self.what,):
+            series = series_of(sums, names, what, self.window, columns)
+            height = self.size.height // (len(WHATS) if self.alone else 1)
+            chosen = 0 if self.alone else self.chosen
+            lines += draw(series, what, self.window, top_of(series, what), height, marked, shown, chosen)
         self._put(lines)
 
-    def _in_sight(self) -> list[Series]:
+    def _in_sight(self) -> list[int]:
         """The chosen node and as many around it as there is room for."""
+        if self.alone:
+            return [self.chosen]
         room = max(1, (self.size.height - 1) // _LEAST)
-        place = next((index for index, one in enumerate(self.series) if one.node == self.chosen), 0)
-        first = max(0, min(place - room // 2, len(self.series) - room))
-        return self.series[first : first + room]
+        place = self.nodes.index(self.chosen) if self.chosen in self.nodes else 0
+        first = max(0, min(place - room // 2, len(self.nodes) - room))
+        return self.nodes[first : first + room]
 
     def _put(self, lines: list[Line]) -> None:
         if lines != self._lines:
@@ -127,7 +122,7 @@ class Plots(Canvas):
         seen = [] if self.alone else self._in_sight()
         each = lines_each(len(seen), self.size.height) + 1
         if seen and int(event.y) // each < len(seen):
-            self.chosen = seen[int(event.y) // each].node
+            self.chosen = seen[int(event.y) // each]
         self._held = True
         self.capture_mouse()
         self._go(int(event.x))
@@ -199,7 +194,7 @@ class AnalyzerPage(Page):
         """All of it."""
         plots = self.plots
         plots.show(self.wanted)
-        if not plots.series:
+        if not plots.nodes:
             self._put("#sums", Content(""))
             return
         since, until = plots.window
@@ -223,7 +218,7 @@ class AnalyzerPage(Page):
 
     def action_choose(self, steps: int) -> None:
         """Another node."""
-        known = [one.node for one in self.plots.series]
+        known = self.plots.nodes
         if known:
             place = known.index(self.plots.chosen) + steps
             self.plots.chosen = known[place % len(known)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -196,25 +196,41 @@ class Recording:
         rows = self._all("SELECT number, name FROM node ORDER BY number")
         return {number: str(name) for number, name in rows if isinstance(number, int)}
 
-    def sums(self, since: int, until: int, width: int) -> list[Sums]:
+    def sums(
+        self, since: int, until: int, width: int, cell: int = 0, nodes: Collection[int] | None = None
+    ) -> list[Sums]:
         """Means over so many milliseconds each, oldest first; where the narrow ones are gone, wider ones.
 
         Args:
             since: milliseconds since the epoch.
             until: the same.
             width: one of `WIDTHS_MS`.
+            cell: put so many milliseconds, counted from `since`, together; 0: leave them as they are.
+            nodes: only these; None: all.
         """
+        width = self._width_there(since, width)
+        which = "" if nodes is None else f"AND node IN ({','.join(str(int(node)) for node in nodes)})"
+        query = f"""SELECT min(at), node, sum(load) / sum(n), max(high), sum(used) / sum(n),
+            sum(total) / sum(n), sum(guests) * 1.0 / sum(n), sum(away) * 1.0 / sum(n) FROM sums
+            WHERE width = ? AND at > ? AND at < ? {which} GROUP BY (at - ?) / ?, node ORDER BY 1, node"""
+        values = (width, since - width, until, since - width, max(width, cell))
+        rows = self._all(query, *values)
+        return [Sums(*row) for row in rows]  # type: ignore[arg-type]  # the tables say what they are
+
+    def mean_loads(self, since: int, until: int, width: int) -> list[tuple[int, float]]:
+        """Mean load of all nodes that were up, with the time where each stretch of `width` begins."""
+        width = self._width_there(since, width)
+        query = "SELECT at, sum(load) / sum(n) FROM sums WHERE width = ? AND at > ? AND at < ? GROUP BY at"
+        rows = self._all(query, width, since - width, until)
+        return [(at, mean) for at, mean in rows if isinstance(at, int) and isinstance(mean, float)]
+
+    def _width_there(self, since: int, width: int) -> int:
+        """That width, or a wider one if that reaches further back."""
         widest = WIDTHS_MS[-1]
         first = self._number("SELECT min(at) FROM sums WHERE width = ?", widest)
         for wide in [one for one in WIDTHS_MS if width <= one < widest]:
             oldest = self._number("SELECT min(at) FROM sums WHERE width = ?", wide)
             # Wider ones are no help where they do not reach further back.
             if oldest is not None and (oldest <= since or first is None or first + widest > oldest):
-                return self._sums(since, until, wide)
-        return self._sums(since, until, widest)
-
-    def _sums(self, since: int, until: int, width: int) -> list[Sums]:
-        query = """SELECT at, node, load / n, high, used / n, total / n, guests * 1.0 / n, away * 1.0 / n
-            FROM sums WHERE width = ? AND at > ? AND at < ? ORDER BY at, node"""
-        rows = self._all(query, width, since - width, until)
-        return [Sums(*row) for row in rows]  # type: ignore[arg-type]  # the tables say what they are
+                return wide
+        return widest

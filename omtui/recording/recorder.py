@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from omtools.agent import api
+from omtools.errors import CannotRecord
 from omtools.i18n import _
 from omtui.model import is_up, used_memory
 from omtui.recording.keeping import SPARSE_MS, WIDTHS_MS, Ages, next_whole
@@ -41,12 +43,17 @@ class Recorder:
         self.path = path
         self.ages = ages or Ages()
         self.limit = limit
-        self._database = open_to_write(path)
-        self._before: Picture | None = None
         self._whole: int | None = None
-        self._last = self._newest()
         self._thinned = 0
+        self._open()
+
+    def _open(self) -> None:
+        self._database = open_to_write(self.path)
+        self._is_open = True
+        self._inode = _inode(self.path)
+        self._before: Picture | None = None
         self._names: dict[int, str] = {}
+        self._last = self._newest()
 
     def _newest(self) -> int | None:
         with told(self.path):
@@ -79,6 +86,8 @@ class Recorder:
         Raises:
             CannotRecord: there is no room; everything before is as it was.
         """
+        if not self._is_open:
+            self._open()
         last = self._last
         at = at if last is None else max(at, last + 1)
         whole = self._before is None or next_whole(self._whole, at)
@@ -106,7 +115,17 @@ class Recorder:
         self._before = copied(picture)
         if at - self._thinned >= _BETWEEN_MS:
             self._thinned = at
-            self.thin(at)
+            with contextlib.suppress(
+                CannotRecord
+            ):  # this picture is written; the next one tells of a full disk
+                self.thin(at)
+            self._leave_if_gone()
+
+    def _leave_if_gone(self) -> None:
+        """Somebody may have removed or replaced the file: what went into that one nobody would ever see."""
+        if _inode(self.path) != self._inode:
+            self._database.close()
+            self._is_open = False  # the next picture begins a new one
 
     def _tell_of_itself(self, picture: Picture, at: int) -> None:
         own = picture.nodes.get(picture.own)
@@ -166,6 +185,14 @@ class Recorder:
             database.execute("DELETE FROM event WHERE at < ?", (now - ages.all,))
             database.execute("DELETE FROM checkpoint WHERE at < ?", (now - ages.all,))
             database.execute("DELETE FROM gap WHERE until < ?", (now - ages.all,))
+
+
+def _inode(path: Path) -> int:
+    """What tells this file from another one of that name; 0: there is none."""
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return 0
 
 
 def _sums(at: int, picture: Picture) -> list[tuple[object, ...]]:

@@ -195,7 +195,8 @@ def test_an_hour_replayed_fast_leaves_nothing(tmp_path: Path) -> None:
             for second in range(1200 * third, 1200 * third + 1200, 2):
                 history.go(BEGUN + 1000 * second)
                 if not second % 300:
-                    history.sums(120)
+                    history.sums(120, [1, 2])
+                    history.loads(120)
                     history.go(BEGUN + 1000 * (3599 - second))
             gc.collect()
             sizes.append(tracemalloc.get_traced_memory()[0])

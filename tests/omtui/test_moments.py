@@ -23,7 +23,7 @@ from omtui.moments import (
     zoomed,
 )
 from omtui.recording.keeping import DAY_MS, HOUR_MS
-from omtui.recording.reader import Checkpoint, Sums
+from omtui.recording.reader import Checkpoint
 from omtui.spans import text_of
 
 NOW = round(datetime(2026, 11, 23, 15, 0, 0).timestamp() * 1000)
@@ -88,8 +88,7 @@ def test_zooming_ends_somewhere() -> None:
 @given(st.lists(st.tuples(st.integers(-5, 70), st.floats(0, 500)), max_size=30), st.integers(1, 60), st.integers(-5, 70))
 def test_the_line_has_a_cell_per_piece_of_time(found: list[tuple[int, float]], width: int, at: int) -> None:
     window = (BEGUN, BEGUN + 60_000)
-    sums = [Sums(BEGUN + 1000 * second, 1, load, load, 0, 0, 0, 0) for second, load in found]
-    loads = load_per_cell(sums, window, width)
+    loads = load_per_cell([(BEGUN + 1000 * second, load) for second, load in found], window, width)
     line = timeline(loads, window, BEGUN + 1000 * at, [Checkpoint(BEGUN + 30_000, "x")], width)
     text = text_of(line)
     assert len(text) == width

@@ -183,6 +183,21 @@ def test_a_copy_is_one_file_that_opens_anywhere(tmp_path: Path) -> None:
         save(tmp_path / "r", tmp_path / "nowhere" / "copy")
 
 
+def test_a_file_that_somebody_removed_is_begun_anew(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path / "r")
+    world = World(2)
+    record(recorder, world, 10)
+    for path in tmp_path.iterdir():
+        path.unlink()
+    record(recorder, world, 130, BEGUN + 10_000)
+    recorder.close()
+    recording = Recording(tmp_path / "r")
+    found = pictures_in(recording)
+    assert len(found) >= 65
+    assert max(found) == BEGUN + 139_000
+    recording.close()
+
+
 def test_what_is_no_recording(tmp_path: Path) -> None:
     with pytest.raises(NoRecording, match="omcollector -d"):
         Recording(tmp_path / "none")
