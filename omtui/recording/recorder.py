@@ -102,13 +102,7 @@ class Recorder:
                 database.execute("INSERT OR REPLACE INTO gap VALUES (?, ?, ?)", (last, at, reason))
             key = at if whole else self._whole
             database.execute("INSERT INTO picture VALUES (?, ?, ?)", (at, key, data))
-            database.executemany(
-                "INSERT INTO event (at, node, data) VALUES (?, ?, ?)",
-                [(when, node, msgspec.json.encode(event).decode()) for when, node, event in events],
-            )
-            if names != self._names:
-                database.executemany("INSERT OR REPLACE INTO node VALUES (?, ?)", names.items())
-            database.executemany(_SUM, _sums(at, picture))
+            self._write_rest(at, picture, events, names)
         self._names = names
         self._last = at
         self._whole = at if whole else self._whole
@@ -120,6 +114,22 @@ class Recorder:
             ):  # this picture is written; the next one tells of a full disk
                 self.thin(at)
             self._leave_if_gone()
+
+    def _write_rest(
+        self,
+        at: int,
+        picture: Picture,
+        events: Iterable[tuple[int, int, api.Event]],
+        names: dict[int, str],
+    ) -> None:
+        """What is beside the pictures."""
+        self._database.executemany(
+            "INSERT INTO event (at, node, data) VALUES (?, ?, ?)",
+            [(when, node, msgspec.json.encode(event).decode()) for when, node, event in events],
+        )
+        if names != self._names:
+            self._database.executemany("INSERT OR REPLACE INTO node VALUES (?, ?)", names.items())
+        self._database.executemany(_SUM, _sums(at, picture))
 
     def _leave_if_gone(self) -> None:
         """Somebody may have removed or replaced the file: what went into that one nobody would ever see."""
