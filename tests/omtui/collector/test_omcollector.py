@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import contextlib
 import json
 import os
@@ -11,13 +12,15 @@ import subprocess
 import sys
 import tempfile
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from terminals import PATIENCE, environment, simulated_agent
+from terminals import PATIENCE, ROOT, environment, simulated_agent
 
 from omtools.errors import NoRecording
+from omtui.collector import main
 from omtui.recording.places import recorded_by
 from omtui.recording.reader import Recording
 
@@ -109,6 +112,18 @@ def test_it_lives_through_a_lost_agent_and_a_kill(run: Path) -> None:
     finally:
         collector.kill()
         collector.wait()
+
+
+@pytest.mark.parametrize("kind", ["system", "user"])
+def test_units(kind: str) -> None:
+    unit = configparser.ConfigParser(strict=False, interpolation=None)
+    unit.optionxform = str  # type: ignore[assignment, method-assign]
+    unit.read(ROOT / "systemd" / kind / "omcollector.service")
+    command = unit["Service"]["ExecStart"].split()
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    assert command[0] in scripts
+    assert main._options().parse_args(command[1:]).foreground
+    assert unit["Unit"]["After"] == unit["Install"]["WantedBy"] == "openmosix.service"
 
 
 def test_what_cannot_be(run: Path) -> None:
