@@ -217,7 +217,9 @@ class Omtui(Travelling):
 
     def export(self, path: str) -> None:
         """Write what the analyzer shows to a file."""
-        if not isinstance(self.page, AnalyzerPage):
+        if self.read_only:  # who may only look may not write files either
+            self.say("", str(ReadOnly(command=f"export {path}")), True)
+        elif not isinstance(self.page, AnalyzerPage):
             self.say("", _("The analyzer exports what it shows; it is screen {n}.").format(n=5), True)
         else:
             self.page.export(path)

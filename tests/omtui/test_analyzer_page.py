@@ -58,6 +58,17 @@ async def test_export(agent: SimulatedAgent, tmp_path: Path) -> None:
         assert "screen 5" in app.said.sentence
 
 
+async def test_who_may_only_look_writes_no_files(tmp_path: Path) -> None:
+    history = History(None, recorded(tmp_path / "r", 60))
+    history.open()
+    app = Omtui(history, page="analyzer", read_only=True)
+    async with app.run_test() as pilot:
+        app.obey(f"export {tmp_path}/p.svg")
+        await pilot.pause()
+        assert "read-only" in app.said.sentence
+        assert not (tmp_path / "p.svg").exists()
+
+
 async def test_the_mouse_goes_to_a_moment_of_a_node(agent: SimulatedAgent, tmp_path: Path) -> None:
     app = application(agent, recorded(tmp_path / "r", 590))
     async with piloted(app, (106, 30)) as pilot:

@@ -20,6 +20,7 @@ from omtui.app import Omtui
 from omtui.commandline import PAGES
 from omtui.history import History
 from omtui.moments import clock_of
+from omtui.recording.invented import invent
 from omtui.recording.recorder import Recorder
 from omtui.simulated import SimulatedAgent, SimulatedMachine
 from omtui.source import Source
@@ -207,6 +208,27 @@ def test_an_hour_replayed_fast_leaves_nothing(tmp_path: Path) -> None:
     assert len(descriptors) == 1
     assert sizes[2] < 1.1 * sizes[1]
     assert len(history.state.happened) <= 2000
+
+
+async def test_all_screens_through_an_hour_hold_on_to_nothing(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path / "r")
+    invent(recorder, World(4, 30), BEGUN, 3600, 10)
+    recorder.close()
+    history = elsewhere(tmp_path / "r")
+    app = Omtui(history)
+    objects, descriptors = [], set()
+    async with app.run_test(size=(80, 24)) as pilot:
+        for _round in range(3):
+            for page in PAGES:
+                app.action_go(page)
+                for minute in range(0, 60, 12):
+                    history.go(BEGUN + 60_000 * minute)
+                    await pilot.pause()
+            gc.collect()
+            objects.append(len(gc.get_objects()))
+            descriptors.add(len(os.listdir("/proc/self/fd")))
+    assert objects[2] < 1.05 * objects[1]
+    assert len(descriptors) == 1
 
 
 async def test_the_present_goes_on_behind_the_past(history: History, agent: SimulatedAgent) -> None:
