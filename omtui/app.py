@@ -25,7 +25,7 @@ from omtui.migmon.page import MigmonPage
 from omtui.page import Page
 from omtui.palette import Everything
 from omtui.processes.page import ProcessesPage
-from omtui.recording.places import default_file
+from omtui.recording.places import file_to_read
 from omtui.travelling import Travelling
 
 
@@ -93,7 +93,7 @@ class Omtui(Travelling):
             page: to begin with.
             theme: one of Textual's; "": its own choice.
         """
-        super().__init__(feed if isinstance(feed, History) else History(feed, default_file()), keys)
+        super().__init__(feed if isinstance(feed, History) else History(feed, file_to_read()), keys)
         self.read_only = read_only
         self.paused = False
         self.said = Said()

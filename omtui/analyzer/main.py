@@ -51,10 +51,10 @@ def _options() -> ArgumentParser:
 
 def _omanalyzer(arguments: list[str]) -> int:
     given = _options().parse_args(arguments)
-    from omtui.recording.places import default_file  # noqa: PLC0415 - --help needs none of it
+    from omtui.recording.places import file_to_read  # noqa: PLC0415 - --help needs none of it
     from omtui.recording.reader import Recording  # noqa: PLC0415
 
-    path = Path(given.file) if given.file else default_file()
+    path = Path(given.file) if given.file else file_to_read()
     recording = Recording(path)
     try:
         window = _window(recording, given)

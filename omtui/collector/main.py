@@ -97,9 +97,12 @@ def _once(path: Path, given: Namespace) -> int:
 
 
 def _file(given: Namespace) -> Path:
-    from omtui.recording.places import default_file  # noqa: PLC0415
+    from omtui.recording.places import default_file, file_to_read  # noqa: PLC0415
 
-    return (Path(given.file) if given.file else default_file()).absolute()
+    if given.file:
+        return Path(given.file).absolute()
+    writes = given.daemon or given.foreground or given.kill or given.renew or given.checkpoint is not None
+    return (default_file() if writes else file_to_read()).absolute()
 
 
 def _record(path: Path, given: Namespace, ready: Callable[[], None]) -> int:
@@ -167,7 +170,7 @@ def _end(path: Path) -> int:
 def _mark(path: Path, text: str) -> int:
     from omtui.recording.recorder import Recorder  # noqa: PLC0415
 
-    if not path.exists():
+    if not os.path.exists(path):
         raise NoRecording(path=str(path))
     recorder = Recorder(path)
     try:

@@ -25,6 +25,14 @@ def default_file() -> Path:
     return Path(base) / "openmosix" / NAME
 
 
+def file_to_read() -> Path:
+    """The user's own recording, else the system's: as commands ask the user's own agent first."""
+    own, system = default_file(), SYSTEM / NAME
+    # os.path.exists, because a directory that may not be looked into has nothing for us
+    others = "OPENMOSIX_RUN" not in os.environ and not os.path.exists(own) and os.path.exists(system)
+    return system if others else own
+
+
 def lock_of(path: Path) -> Path:
     """The file that says who records."""
     return path.with_name(path.name + ".lock")

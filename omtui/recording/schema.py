@@ -106,8 +106,12 @@ def open_to_read(path: Path) -> sqlite3.Connection:
         NoRecording: there is none.
         BadRecording: it is something else, or from a later version.
     """
-    if not path.exists():
-        raise NoRecording(path=str(path))
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise NoRecording(path=str(path)) from None
+    except OSError as error:
+        raise BadRecording(path=str(path), why=error.strerror or str(error)) from None
     where = f"file:{quote(str(path.absolute()))}?mode=ro"
     with told(path):
         connection = sqlite3.connect(where, timeout=_PATIENCE, isolation_level=None, uri=True)

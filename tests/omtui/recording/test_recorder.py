@@ -14,6 +14,7 @@ from recordings import BEGUN, record, recorded
 from omtools.agent import api
 from omtools.errors import BadRecording, CannotRecord, NoRecording, OmError, RecordedAlready
 from omtui.model import used_memory
+from omtui.recording import places
 from omtui.recording.invented import picture_of
 from omtui.recording.keeping import HOUR_MS, MINUTE_MS, Ages
 from omtui.recording.picture import Picture, apply
@@ -237,6 +238,23 @@ def test_one_collector_per_file(tmp_path: Path) -> None:
     assert lock_of(path).read_bytes() == b""
     with pytest.raises(CannotRecord), alone(tmp_path / "r.lock" / "x"):
         pass
+
+
+def test_who_has_no_recording_sees_the_system_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENMOSIX_RUN", raising=False)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setattr(places, "SYSTEM", tmp_path / "system")
+    own, system = tmp_path / "state" / "openmosix" / places.NAME, tmp_path / "system" / places.NAME
+    assert (places.default_file(), places.file_to_read()) == (own, own)
+    Recorder(system).close()
+    assert (places.default_file(), places.file_to_read()) == (own, system)
+    Recorder(own).close()
+    assert places.file_to_read() == own
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert places.default_file() == system
+    monkeypatch.setenv("OPENMOSIX_RUN", str(tmp_path / "node"))
+    assert places.file_to_read() == tmp_path / "node" / places.NAME
 
 
 def test_the_past_is_what_it_was(tmp_path: Path) -> None:
