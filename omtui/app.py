@@ -10,20 +10,23 @@ from typing import ClassVar, NamedTuple, cast
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 
-from omtools.errors import OmError, ReadOnly
+from omtools.errors import InThePast, OmError, ReadOnly
 from omtools.i18n import N_, _
 from omtui.actions import Action
+from omtui.analyzer.page import AnalyzerPage
 from omtui.cluster.page import ClusterPage
 from omtui.cluster.rows import details
-from omtui.commandline import Dress, Go, Look, Order, Plain, parse
+from omtui.commandline import Dress, Export, Go, Look, Order, Plain, Travel, parse
 from omtui.dialogs import Ask, Show
 from omtui.feed import Feed
-from omtui.host import Host
+from omtui.history import History
 from omtui.live.page import LivePage
 from omtui.migmon.page import MigmonPage
 from omtui.page import Page
 from omtui.palette import Everything
 from omtui.processes.page import ProcessesPage
+from omtui.recording.places import file_to_read
+from omtui.travelling import Travelling
 
 
 class Said(NamedTuple):
@@ -40,7 +43,7 @@ class Said(NamedTuple):
     bad: bool = False
 
 
-class Omtui(Host):
+class Omtui(Travelling):
     """The whole application."""
 
     TITLE = "omtui"
@@ -51,6 +54,7 @@ class Omtui(Host):
         "processes": cast(Callable[[], Screen[object]], ProcessesPage),
         "migmon": cast(Callable[[], Screen[object]], MigmonPage),
         "live": cast(Callable[[], Screen[object]], LivePage),
+        "analyzer": cast(Callable[[], Screen[object]], AnalyzerPage),
     }
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("question_mark,f1", "explain", N_("help"), id="app.help"),
@@ -65,6 +69,9 @@ class Omtui(Host):
         Binding("2", "go('processes')", N_("the processes"), show=False, id="app.processes"),
         Binding("3", "go('migmon')", N_("nodes in a circle"), show=False, id="app.migmon"),
         Binding("4", "go('live')", N_("what happens"), show=False, id="app.live"),
+        Binding(
+            "5", "go('analyzer')", N_("load and memory of hours and days"), show=False, id="app.analyzer"
+        ),
         Binding("q", "leave", N_("quit"), id="app.quit"),
     ]
 
@@ -80,13 +87,13 @@ class Omtui(Host):
         """Nothing happens yet.
 
         Args:
-            feed: what to show.
+            feed: what to show; with a `History` also the past of it.
             keys: the user's own, by the names of bindings.
             read_only: look, and change nothing.
             page: to begin with.
             theme: one of Textual's; "": its own choice.
         """
-        super().__init__(feed, keys)
+        super().__init__(feed if isinstance(feed, History) else History(feed, file_to_read()), keys)
         self.read_only = read_only
         self.paused = False
         self.said = Said()
@@ -108,7 +115,7 @@ class Omtui(Host):
 
     def hear(self) -> None:
         """There is news."""
-        if self.page is not None and not self.paused:
+        if self.page is not None and (not self.paused or self.feed.past is not None):
             self.page.draw_all()
 
     def page_changed(self) -> None:
@@ -143,6 +150,9 @@ class Omtui(Host):
         command = wanted[0].command if len(wanted) == 1 else "; ".join(one.command for one in wanted)
         if self.read_only:
             self.say(command, str(ReadOnly(command=command or type(wanted[0].request).__name__)), True)
+            return
+        if self.feed.past is not None:
+            self.say(command, str(InThePast(command=command or type(wanted[0].request).__name__)), True)
             return
         if wanted[0].question:
             question = "\n".join(one.question for one in wanted)
@@ -190,14 +200,29 @@ class Omtui(Host):
                 self.theme = theme
             case Look(node):
                 self.look_at(node)
+            case Export(path):
+                self.export(path)
+            case Travel(moment):
+                self.travel(partial(self.feed.go_to, moment))
             case Plain("quit"):
                 self.action_leave()
             case Plain("help"):
                 self.action_explain()
             case Plain("pause"):
                 self.action_pause()
+            case Plain("now"):
+                self.action_now()
             case Plain():
                 self.action_copy()
+
+    def export(self, path: str) -> None:
+        """Write what the analyzer shows to a file."""
+        if self.read_only:  # who may only look may not write files either
+            self.say("", str(ReadOnly(command=f"export {path}")), True)
+        elif not isinstance(self.page, AnalyzerPage):
+            self.say("", _("The analyzer exports what it shows; it is screen {n}.").format(n=5), True)
+        else:
+            self.page.export(path)
 
     def look_at(self, word: str) -> None:
         """Show all that is known of a node."""
@@ -233,8 +258,16 @@ class Omtui(Host):
         if self.page is not None:
             self.page.open_prompt(":")
 
+    def action_moment(self) -> None:
+        """Let a moment of the past be typed."""
+        if self.page is not None:
+            self.page.open_prompt(":", "at ")
+
     def action_pause(self) -> None:
-        """Hold the picture, or go on."""
+        """Hold the picture, or go on; the past plays, or stands still."""
+        if self.feed.past is not None:
+            self.feed.play()
+            return
         self.paused = not self.paused
         if self.page is not None:
             self.page.draw_all()

@@ -13,7 +13,7 @@ from omtools.i18n import N_, _
 from omtui import actions
 from omtui.actions import Action
 
-PAGES = ("cluster", "processes", "migmon", "live")
+PAGES = ("cluster", "processes", "migmon", "live", "analyzer")
 THEMES = {
     "dark": "textual-dark",
     "light": "textual-light",
@@ -47,12 +47,26 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Plain:
-    """Something without arguments: "quit", "help", "pause", "copy"."""
+    """Something without arguments: "quit", "help", "pause", "copy", "now"."""
 
     what: str
 
 
-Order = Action | Go | Dress | Look | Plain
+@dataclass(frozen=True, slots=True)
+class Export:
+    """Write what the analyzer shows to a file."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Travel:
+    """Show a moment of the past; as `omtui.moments.parse_moment` reads it."""
+
+    moment: str
+
+
+Order = Action | Go | Dress | Look | Travel | Export | Plain
 
 # What can be typed, with its arguments and its meaning, in the order of the list
 SYNTAX: tuple[tuple[str, str], ...] = (
@@ -72,13 +86,17 @@ SYNTAX: tuple[tuple[str, str], ...] = (
     ("processes", N_("a row per process")),
     ("migmon", N_("nodes in a circle")),
     ("live", N_("what happens at this moment")),
+    ("analyzer", N_("load and memory of hours and days")),
+    ("export FILE", N_("the analyzer's plot as .svg or .png, its figures as .csv")),
     ("theme NAME", N_("other colours: dark, light, ansi-dark, ansi-light, gruvbox, nord")),
+    ("at TIME", N_("back in time: 14:05, 2026-11-23 14:05, 10m, +1h, or a checkpoint")),
+    ("now", N_("back to the present")),
     ("pause", N_("hold the picture, or go on")),
     ("copy", N_("copy the last command line")),
     ("help", N_("all keys of this screen")),
     ("quit", N_("end")),
 )
-_PLAIN = {"pause": "pause", "copy": "copy", "help": "help", "quit": "quit", "q": "quit"}
+_PLAIN = {"now": "now", "pause": "pause", "copy": "copy", "help": "help", "quit": "quit", "q": "quit"}
 
 
 def parse(line: str) -> Order:
@@ -163,6 +181,18 @@ def _theme(words: list[str]) -> Order:
     return Dress(THEMES[words[0]])
 
 
+def _at(words: list[str]) -> Order:
+    if not words:
+        _wrong("at")
+    return Travel(" ".join(words))
+
+
+def _export(words: list[str]) -> Order:
+    if len(words) != 1:
+        _wrong("export")
+    return Export(words[0])
+
+
 def _mosctl(words: list[str]) -> Order:
     node = ""
     if "--on" in words[:-1]:
@@ -205,6 +235,8 @@ _PARSERS: dict[str, Callable[[list[str]], Order]] = {
     "kill": _kill,
     "renice": _renice,
     "theme": _theme,
+    "at": _at,
+    "export": _export,
     "mosctl": _mosctl,
 }
 
@@ -220,5 +252,8 @@ def suggestions() -> list[str]:
         "mosctl setdecay ",
         "mosctl status ",
         *(f"theme {name}" for name in THEMES),
+        "at ",
+        "export ",
+        "now",
     ]
     return [*found, *PAGES, "pause", "copy", "help", "quit"]

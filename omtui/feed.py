@@ -16,14 +16,16 @@ class Feed(Protocol):
     """Keeps a `State` up to date and says so; `omtui.source.Source` is the one of a running cluster.
 
     Attributes:
-        state: what the screens show; the same object for as long as the feed lives.
         want_processes: a screen shows processes; a feed may leave them out otherwise.
         want_report: the node whose own report a screen shows, "" for the one that is asked; None: none.
     """
 
-    state: State
     want_processes: bool
     want_report: str | None
+
+    @property
+    def state(self) -> State:
+        """What the screens show; another object when another time is shown."""
 
     def listen(self, changed: Callable[[], None]) -> None:
         """Be told whenever the state has changed."""

@@ -6,6 +6,7 @@ from textual.binding import Binding
 from textual.dom import DOMNode
 
 from omtools.i18n import _
+from omtui.analyzer.page import AnalyzerPage
 from omtui.app import Omtui
 from omtui.cluster.page import ClusterPage
 from omtui.host import Host
@@ -14,15 +15,18 @@ from omtui.migmon.page import MigmonPage
 from omtui.mosmon.app import Bars, Monitor
 from omtui.processes.page import ProcessesPage
 from omtui.sheet import Sheet
+from omtui.travelling import Travelling
 
 _OWNERS: tuple[type[DOMNode], ...] = (
     Host,
     Omtui,
+    Travelling,
     Sheet,
     ClusterPage,
     ProcessesPage,
     MigmonPage,
     LivePage,
+    AnalyzerPage,
     Monitor,
     Bars,
 )

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omtools.agent.client import Client
@@ -13,9 +17,13 @@ from omtools.errors import BadKeys
 from omtools.i18n import _
 from omtui.commandline import PAGES, THEMES
 
+_DEMO_STEPS, _DEMO_STEP_S = 180, 20  # pictures of a demonstration's past, and seconds between them
+_DEMO_MOST = 60_000  # pictures times nodes, or processes: more would be waited for
+
 if TYPE_CHECKING:
     from omtui.app import Omtui
-    from omtui.source import Source
+    from omtui.feed import Feed
+    from omtui.simulated import SimulatedAgent
 
 
 def options() -> argparse.ArgumentParser:
@@ -24,6 +32,10 @@ def options() -> argparse.ArgumentParser:
     made.add_argument("--page", choices=PAGES, default="cluster", help=_("the screen to begin with"))
     made.add_argument("--theme", choices=sorted(THEMES), help=_("colours; NO_COLOR is obeyed too"))
     made.add_argument("--read-only", action="store_true", help=_("look, and change nothing"))
+    made.add_argument("--recording", metavar="FILE", help=_("show what omcollector recorded, also elsewhere"))
+    made.add_argument(
+        "--node", type=int, metavar="N", default=0, help=_("see the recording from node N's place")
+    )
     made.add_argument("--demo", action="store_true", help=_("show a made-up cluster"))
     made.add_argument("--demo-nodes", type=int, metavar="N", default=8, help=_("how many nodes it has"))
     made.add_argument(
@@ -54,6 +66,8 @@ def _omtui(arguments: list[str]) -> int:
         return 0
     if given.demo:
         return asyncio.run(_demo(given))
+    if given.recording:
+        return _past(given)
     with Client(name="omtui"):  # without an agent it ends here, with a sentence on the terminal
         pass
     from omtui.source import Source  # noqa: PLC0415
@@ -61,7 +75,18 @@ def _omtui(arguments: list[str]) -> int:
     return _application(given, Source()).run() or 0
 
 
-def _application(given: argparse.Namespace, source: Source) -> Omtui:
+def _past(given: argparse.Namespace) -> int:
+    from omtui.history import History  # noqa: PLC0415
+
+    history = History(None, Path(given.recording), given.node)
+    try:
+        history.open()
+        return _application(given, history).run() or 0
+    finally:
+        history.close()
+
+
+def _application(given: argparse.Namespace, source: Feed) -> Omtui:
     from omtui.app import Omtui  # noqa: PLC0415
     from omtui.host import need_terminal  # noqa: PLC0415
     from omtui.keynames import all_keys  # noqa: PLC0415
@@ -83,7 +108,34 @@ async def _demo(given: argparse.Namespace) -> int:
 
     async with SimulatedAgent(World(max(1, given.demo_nodes), max(0, given.demo_processes))) as agent:
         source = Source(agent.socket, machine=SimulatedMachine(agent))
-        return await _application(given, source).run_async() or 0
+        async with _demo_past(agent) as history_of:
+            return await _application(given, history_of(source)).run_async() or 0
+
+
+@contextlib.asynccontextmanager
+async def _demo_past(agent: SimulatedAgent) -> AsyncIterator[Callable[[Feed], Feed]]:
+    """An hour that the made-up cluster has behind it, and what comes; not of very large ones."""
+    from omtui.collector.collecting import Collecting  # noqa: PLC0415
+    from omtui.history import History  # noqa: PLC0415
+    from omtui.recording.invented import invent  # noqa: PLC0415
+    from omtui.recording.recorder import Recorder  # noqa: PLC0415
+    from omtui.simulated import SimulatedMachine  # noqa: PLC0415
+
+    world, path = agent.world, agent.socket.parent / "recording.sqlite"
+    if world.size * _DEMO_STEPS > _DEMO_MOST or world.count * _DEMO_STEPS > _DEMO_MOST:
+        yield lambda feed: History(feed, path)
+        return
+    recorder = Recorder(path)
+    begun = round(time.time() * 1000) - 1000 * _DEMO_STEPS * _DEMO_STEP_S
+    invent(recorder, world, begun, _DEMO_STEPS * _DEMO_STEP_S, _DEMO_STEP_S)
+    recorder.checkpoint(begun + 500 * _DEMO_STEPS * _DEMO_STEP_S, _("half an hour ago"))
+    task = asyncio.create_task(Collecting(recorder, agent.socket, machine=SimulatedMachine(agent)).run())
+    try:
+        yield lambda feed: History(feed, path)
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        recorder.close()
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -278,6 +279,7 @@ class State:
         moves: processes seen to have moved, the latest last.
         trouble: one sentence, while the agent cannot be asked.
         heard: how many pictures of the nodes came so far.
+        when: the moment of a recording that is shown, seconds since the epoch; None: the present.
     """
 
     own: int = 0
@@ -292,6 +294,7 @@ class State:
     moves: deque[Move] = field(default_factory=lambda: deque(maxlen=_MOVES))
     trouble: str = ""
     heard: int = 0
+    when: float | None = None
     _changed: dict[int, Process | None] = field(default_factory=dict)
 
     def hear_views(self, views: api.NodeViews) -> None:
@@ -379,6 +382,10 @@ class State:
         """A node's name, or its number if nobody told it yet."""
         node = self.nodes.get(number)
         return node.view.name if node else str(number)
+
+    def now(self) -> float:
+        """The moment that is shown, seconds since the epoch."""
+        return time.time() if self.when is None else self.when
 
     def totals(self) -> Totals:
         """The cluster in figures."""

@@ -21,6 +21,8 @@ from omtui.commandline import PAGES, SYNTAX, suggestions
 from omtui.dialogs import Show
 from omtui.model import Process, State
 from omtui.spans import as_columns
+from omtui.timeline import Timeline
+from omtui.travelling import Travelling
 
 if TYPE_CHECKING:
     from omtui.app import Omtui
@@ -30,6 +32,7 @@ TITLES = {
     "processes": N_("Processes"),
     "migmon": N_("Migmon"),
     "live": N_("Live"),
+    "analyzer": N_("Analyzer"),
 }
 
 
@@ -61,6 +64,7 @@ class Page(Screen[None]):
     Page { layout: vertical; background: $background; }
     Page > Static { height: 1; text-wrap: nowrap; text-overflow: ellipsis; }
     Page > #tabs { background: $panel; }
+    Page.-past > #tabs { background: $warning-muted; }
     Page > #trouble { color: $error; text-style: bold; display: none; }
     Page > #said { height: auto; max-height: 3; text-wrap: wrap; display: none; }
     Page > #said.-bad { color: $error; }
@@ -73,6 +77,7 @@ class Page(Screen[None]):
         yield Static(id="tabs")
         yield Static(id="trouble")
         yield from self.body()
+        yield Timeline()
         yield Static(id="said")
         yield Prompt()
         yield Static(id="keys")
@@ -111,6 +116,7 @@ class Page(Screen[None]):
         """It is seen again."""
         self.omtui.page_changed()
         self.draw_all()
+        self.call_after_refresh(self.draw_all)  # now with the sizes that everything has got meanwhile
 
     def draw_all(self) -> None:
         """Everything, after news or on being seen again."""
@@ -125,6 +131,8 @@ class Page(Screen[None]):
             trouble.display = bool(self.state.trouble)
         if self.state.trouble:
             self._put("#trouble", Content(self.state.trouble))
+        self.query_one(Timeline).draw_again()
+        self.set_class(self.omtui.feed.past is not None, "-past")
         self.draw_said()
         self.draw_body()
 
@@ -158,14 +166,15 @@ class Page(Screen[None]):
         if self.wanted:
             words.append(f"/{self.wanted}")
         words += [_("READ-ONLY")] * self.omtui.read_only + [_("PAUSED")] * self.omtui.paused
-        words += [_("AGENT LOST")] * bool(self.state.trouble)
+        past = self.omtui.feed.past is not None
+        words += [_("PAST")] * past + [_("AGENT LOST")] * (bool(self.state.trouble) and not past)
         parts.append(Content("  " + "  ".join(words)))
         return Content.assemble(*parts)
 
     def shown_bindings(self) -> list[tuple[str, Binding, str]]:
         """Keys, what they do and in whose name a click does it: the screen's, then the application's."""
         found = []
-        for owner, where in ((type(self), "screen"), (type(self.app), "app")):
+        for owner, where in ((type(self), "screen"), (type(self.app), "app"), (Travelling, "app")):
             for given in owner.__dict__.get("BINDINGS", ()):
                 if isinstance(given, Binding) and given.description:
                     found.append((self.omtui.key_of(given), given, where))
@@ -204,6 +213,7 @@ class Page(Screen[None]):
         prompt.mode = mode
         prompt.suggester = SuggestFromList(suggestions()) if mode == ":" else None
         prompt.placeholder = _("a command; Esc gives up") if mode == ":" else _("what rows must have in them")
+        prompt.select_on_focus = mode != ":"  # the beginning of a command is for going on with
         prompt.value = given
         prompt.cursor_position = len(given)
         prompt.display = True

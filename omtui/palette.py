@@ -122,11 +122,18 @@ def _other_entries(app: Omtui) -> list[Entry]:
     ]
     orders += [
         (_("Hold the picture, or go on"), ":pause", Plain("pause")),
+        (_("Back to the present"), ":now", Plain("now")),
         (_("Copy the last command line"), ":copy", Plain("copy")),
         (_("All keys of this screen"), ":help", Plain("help")),
         (_("End"), ":quit", Plain("quit")),
     ]
     found = [Entry(title, typed, partial(app.follow, order)) for title, typed, order in orders]
+    found.append(Entry(_("Show a moment of the past"), ":at TIME", app.action_moment))
+    for said, key, steps in (
+        (_("The picture before"), "app.back", -1),
+        (_("The next picture"), "app.forth", 1),
+    ):
+        found.append(Entry(said, app.key_named(key), partial(app.action_travel, steps)))
     found.append(Entry(_("Show only rows with a text in them"), "/", app.action_filter))
     return found
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import NamedTuple
@@ -19,11 +21,16 @@ from omtools import i18n
 from omtools.i18n import _
 from omtui.app import Omtui
 from omtui.commandline import PAGES
+from omtui.history import History
 from omtui.model import State
+from omtui.recording.invented import invent
+from omtui.recording.recorder import Recorder
 from omtui.simulated import SimulatedAgent, SimulatedMachine
 from omtui.source import Source
 from omtui.world import World
 
+_BEGUN = 1_763_880_000_000  # milliseconds since the epoch: when the recorded past begins
+_ROUNDS = 5  # looks that must be alike
 _STEP = 0.02  # seconds between two looks whether all is there
 
 
@@ -67,18 +74,48 @@ class Shot(NamedTuple):
 
 async def shots(variant: Variant) -> AsyncIterator[Shot]:
     """All screens in one variant; the same ones each time."""
-    before = i18n.languages()
+    before, zone = i18n.languages(), os.environ.get("TZ")
     i18n.speak([variant.language])
+    _tell_time_of("UTC")
     try:
         async with SimulatedAgent(World(8, 60), tick=None) as agent:
             source = Source(agent.socket, interval=60.0, machine=SimulatedMachine(agent))
-            app = Omtui(source, theme=variant.theme)
+            app = Omtui(History(source, _past(agent)), theme=variant.theme)
             async with app.run_test(size=variant.size) as pilot:
                 for page in PAGES:
                     await _settled(pilot, app, page)
                     yield Shot(f"{page}-{variant.name}", app.export_screenshot(title="omtui"), _text(app))
+                app.feed.skip_to_mark(-1)
+                for page in PAGES:
+                    app.action_go(page)
+                    await _still(pilot, app)
+                    yield Shot(
+                        f"past-{page}-{variant.name}", app.export_screenshot(title="omtui"), _text(app)
+                    )
     finally:
+        _tell_time_of(zone)
         i18n.speak(before)
+
+
+def _tell_time_of(zone: str | None) -> None:
+    """As of that zone, None: of this machine's."""
+    if zone is None:
+        os.environ.pop("TZ", None)
+    else:
+        os.environ["TZ"] = zone
+    time.tzset()
+
+
+def _past(agent: SimulatedAgent) -> Path:
+    """A recording of another such cluster, always the same."""
+    path = agent.socket.with_name("recording.sqlite")
+    recorder = Recorder(path)
+    try:
+        invent(recorder, World(8, 60), _BEGUN, 3600, 10)
+        recorder.checkpoint(_BEGUN + 1_500_000, "kernel 6.18")
+    finally:
+        recorder.close()
+    return path
 
 
 async def _settled(pilot: Pilot[int], app: Omtui, page: str) -> None:
@@ -93,7 +130,15 @@ async def _settled(pilot: Pilot[int], app: Omtui, page: str) -> None:
         while _("it can migrate") not in _text(app):
             if not await _to_one_at_home(pilot, app):
                 break
-    await pilot.pause()
+    await _still(pilot, app)
+
+
+async def _still(pilot: Pilot[int], app: Omtui) -> None:
+    """Wait until everything has got its size and is drawn in it."""
+    seen: list[str] = []
+    while len(seen) < _ROUNDS or len(set(seen[-_ROUNDS:])) > 1:
+        await pilot.pause(_STEP)
+        seen.append(_text(app))
 
 
 async def _heard(pilot: Pilot[int], state: State, count: int) -> None:

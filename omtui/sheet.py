@@ -102,6 +102,7 @@ class Sheet(Canvas, Generic[R]):
         self._identify = identify
         self._drawn: list[tuple[Line, bool, bool]] = []
         self._held: tuple[int, int] | None = None
+        self._tall = 0
         self._dragging = False
 
     @property
@@ -179,8 +180,13 @@ class Sheet(Canvas, Generic[R]):
             self.draw_again()
 
     def on_resize(self, _event: Resize) -> None:
-        """More rows fit, or fewer."""
-        self.draw_again()
+        """More rows fit, or fewer; a cursor that was in sight stays there."""
+        before, self._tall = self._tall, max(1, self.scrollable_content_region.height - 1)
+        seen = 0 <= self.cursor - round(self.scroll_y) < before
+        if seen:
+            self._put_cursor(self.cursor)
+        else:
+            self.draw_again()
 
     def on_focus(self, _event: Focus) -> None:
         """The cursor looks different."""
@@ -198,9 +204,9 @@ class Sheet(Canvas, Generic[R]):
         self.cursor = index
         height, top = max(1, self.scrollable_content_region.height - 1), round(self.scroll_y)
         if index < top:
-            self.scroll_to(y=index, animate=False)
+            self.scroll_to(y=index, animate=False, force=True)
         elif index >= top + height:
-            self.scroll_to(y=index - height + 1, animate=False)
+            self.scroll_to(y=index - height + 1, animate=False, force=True)
         self.draw_again()
         if moved:
             self.post_message(self.Moved())

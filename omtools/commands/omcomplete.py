@@ -27,11 +27,14 @@ Candidate = tuple[str, str]  # the word, what it is
 
 # Those that read their command line with argparse, and the modules of those whose module has another name.
 PARSED = (
-    "lessons", "migrate", "mosctl", "moslimit", "mosmon", "omagentd", "omcheck", "omdiscd", "omkey", "omlab",
-    "omsh", "omsim", "omtui", "openmosix", "setpe", "showmap", "tune",
+    "lessons", "migrate", "mosctl", "moslimit", "mosmon", "omagentd", "omanalyzer", "omcheck", "omcollector",
+    "omdiscd", "omkey", "omlab", "omsh", "omsim", "omtui", "openmosix", "setpe", "showmap", "tune",
 )  # fmt: skip
 _HIDDEN = "==SUPPRESS=="  # argparse.SUPPRESS, without argparse
-_MODULES = {"mosmon": "omtui.mosmon.main", "omtui": "omtui.main"}
+_MODULES = {
+    "mosmon": "omtui.mosmon.main", "omanalyzer": "omtui.analyzer.main", "omcollector": "omtui.collector.main",
+    "omtui": "omtui.main",
+}  # fmt: skip
 # Those that pass it on: their own options, and those of them that take a node or something else.
 _MOSRUN: dict[str, str] = {
     "-h": N_("here, at home"), "-N": N_("on that node"), "-j": N_("on a random node of a list"),

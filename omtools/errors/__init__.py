@@ -61,6 +61,12 @@ OmError
 │   ├── BadKeys              60
 │   ├── NoTerminal           61
 │   └── ReadOnly             62
+├── about recordings
+│   ├── NoRecording         120
+│   ├── BadRecording        121
+│   ├── CannotRecord        122
+│   ├── RecordedAlready     123
+│   └── InThePast           124
 ├── about the simulator
 │   ├── BadScenario          58
 │   └── NoSuchScenario       59
@@ -145,6 +151,13 @@ from omtools.errors.places import (
     NoSuchScenario as NoSuchScenario,
     NoTerminal as NoTerminal,
     ReadOnly as ReadOnly,
+)
+from omtools.errors.recording import (
+    BadRecording as BadRecording,
+    CannotRecord as CannotRecord,
+    InThePast as InThePast,
+    NoRecording as NoRecording,
+    RecordedAlready as RecordedAlready,
 )
 from omtools.errors.userland import (
     AgentStays as AgentStays,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from omtools.agent import api
@@ -106,13 +106,13 @@ def busiest(state: State, wanted: str = "") -> list[Process]:
     return sorted(found, key=lambda process: (-process.rate, process.pid))
 
 
-def away_cell(state: State) -> Cell[Process]:
-    """What stands in a cell of the list of processes that are away."""
+def away_cell(state: Callable[[], State]) -> Cell[Process]:
+    """What stands in a cell of the list of processes that are away; `state` tells what is shown now."""
 
     def found(process: Process, column: Column, width: int) -> Span:
         role: Role = "guest" if process.guest else "away"
         if column.key == "history":
-            pace = state.paces.get(("guest" if process.guest else "deputy", process.pid))
+            pace = state().paces.get(("guest" if process.guest else "deputy", process.pid))
             rates = pace.history if pace is not None else ()
             return Span(curve(list(rates), width, max(1.0, *rates, 1.0)), "bar")
         texts = {

@@ -71,7 +71,7 @@ class LivePage(Page):
     def body(self) -> ComposeResult:
         """Processes and freezing times above, events below."""
         with Horizontal():
-            yield Sheet[Process](AWAY_COLUMNS, away_cell(self.state), lambda one: one.pid, id="away")
+            yield Sheet[Process](AWAY_COLUMNS, away_cell(lambda: self.state), lambda one: one.pid, id="away")
             yield Drawing("freezing")
         yield Sheet[Happening](EVENT_COLUMNS, event_cell, lambda row: row, id="events")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -78,16 +77,16 @@ class Circle(Canvas):
         state, before = self._state, self.scene.lines
         known = [number for number in self._numbers if number in state.nodes]
         places = around(known, width, height)
-        moving = under_way(state.moves, time.time())
+        moving = under_way(state.moves, state.now())
         self.scene = draw_scene(
             places, state.nodes, self.groups, state.own, (width, height), self.look, moving
         )
         for y, line in enumerate(self.scene.lines):
             if y >= len(before) or before[y] != line:
                 self.refresh(Region(0, y, width, 1))
-        if moving and self._timer is None:
+        if moving and self._timer is None and state.when is None:  # in the past they stand where they stood
             self._timer = self.set_interval(1 / _FRAMES, self.draw_again)
-        elif not moving and self._timer is not None:
+        elif self._timer is not None and (not moving or state.when is not None):
             self._timer.stop()
             self._timer = None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from functools import partial
 from typing import ClassVar
@@ -11,6 +12,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.content import Content
+from textual.css.query import NoMatches
 from textual.widget import Widget
 from textual.widgets import Static
 
@@ -145,8 +147,9 @@ class ProcessesPage(Page):
         process = self.sheet.current
         parts = [_(KIND_NAMES[self.kind]) + f" ({len(self.sheet.rows)})"]
         if process is not None:
-            parts.append(about(process, self.state, self._why.get(process.pid)))
-            if process.pid != self._looking and not process.migrated:
+            now = self.omtui.feed.past is None  # why it could not have migrated then, nobody can tell
+            parts.append(about(process, self.state, self._why.get(process.pid) if now else None))
+            if now and process.pid != self._looking and not process.migrated:
                 self._looking = process.pid
                 self.omtui.work(partial(self._look, process.pid), "look", alone=True)
         self._put("#about", Content("  ".join(parts)))
@@ -155,11 +158,13 @@ class ProcessesPage(Page):
         """Why it cannot migrate: asked for where the cursor rests, because the answer costs some reading."""
         await asyncio.sleep(_PATIENCE)
         while True:
-            try:
-                self._why = {pid: await self.omtui.feed.cantmove(pid)}
-            except OmError as error:  # it ended, or the agent did
-                self._why = {pid: str(error)}
-            self._draw_about()
+            if self.omtui.feed.past is None:
+                try:
+                    self._why = {pid: await self.omtui.feed.cantmove(pid)}
+                except OmError as error:  # it ended, or the agent did
+                    self._why = {pid: str(error)}
+                with contextlib.suppress(NoMatches):  # the screen may be taken down meanwhile
+                    self._draw_about()
             await asyncio.sleep(_AGAIN)
 
     # ----------------------------------------------------------------------------------- actions

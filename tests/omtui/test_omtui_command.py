@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from recordings import recorded
 from terminals import PATIENCE, Terminal, environment, simulated_agent
 
 OMTUI = ["-m", "omtui.main"]
@@ -63,6 +64,30 @@ def test_it_leaves_the_terminal_as_it_was(run: Path, how: str) -> None:
         assert b"\x1b[?1049l" in terminal.written  # xterm: back to the normal screen
         assert b"Traceback" not in terminal.written
         assert terminal.settings() == terminal.before
+
+
+def test_a_recording_needs_no_agent(run: Path) -> None:
+    recorded(run / "r", 30)
+    with Terminal([*OMTUI, "--recording", str(run / "r"), "--node", "1"], environment(run), 120) as terminal:
+        terminal.wait_for("calakmul")
+        terminal.wait_for("the present")
+        terminal.press("q")
+        assert terminal.end() == 0
+        assert b"Traceback" not in terminal.written
+    missing = omtui(run, "--recording", str(run / "none"))
+    assert (missing.returncode, missing.stderr.count("\n")) == (120, 1)
+    (run / "text").write_text("no recording" * 100)
+    assert omtui(run, "--recording", str(run / "text")).returncode == 121
+
+
+def test_a_demonstration_has_a_past(run: Path) -> None:
+    with Terminal([*OMTUI, "--demo"], environment(run), 120) as terminal:
+        terminal.wait_for("metrakilate")
+        terminal.press("{")
+        terminal.wait_for("PAST")
+        terminal.press("q")
+        assert terminal.end() == 0
+    assert not list(run.iterdir())
 
 
 def test_own_keys_that_mean_nothing(run: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from omtui.commandline import PAGES
 from omtui.screenshots import VARIANTS, Variant, shots
 
+TIMES = ("", "past-")  # of a screen: now, and in a recording
 PICTURES = Path(__file__).with_name("pictures")
 
 
@@ -21,9 +22,9 @@ async def test_screens_look_as_they_did(variant: Variant) -> None:
         assert shot.text == (PICTURES / f"{shot.name}.txt").read_text(encoding="utf-8"), shot.name
         assert ElementTree.fromstring(shot.svg).tag.endswith("svg")
         assert ("#121212" in shot.svg) == (variant.theme == "textual-dark")  # that theme's background
-    assert seen == [f"{page}-{variant.name}" for page in PAGES]
+    assert seen == [f"{when}{page}-{variant.name}" for when in TIMES for page in PAGES]
 
 
 def test_no_picture_is_left_over() -> None:
-    wanted = {f"{page}-{variant.name}.txt" for page in PAGES for variant in VARIANTS}
+    wanted = {f"{when}{page}-{variant.name}.txt" for when in TIMES for page in PAGES for variant in VARIANTS}
     assert {path.name for path in PICTURES.iterdir()} == wanted

@@ -1,0 +1,1 @@
+"""openMosixanalyzer: load and memory of hours and days."""

@@ -1,0 +1,1 @@
+"""openMosixcollector: records the cluster."""

@@ -1,0 +1,1 @@
+"""What was: the cluster as it was recorded, in one SQLite file."""

@@ -1,0 +1,62 @@
+"""A process moves away and home while omcollector records. Run by test_recorded_in_a_lab.py on mCii."""
+
+from __future__ import annotations
+
+import base64
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from omtools.agent import api
+from omtools.agent.client import Client
+from omtui.recording.places import default_file
+from omtui.recording.reader import Recording
+
+_PATIENCE = 60.0
+_WORK = "n = 0\nwhile True: n += 1"
+
+
+def collector(*words: str) -> None:
+    subprocess.run([sys.executable, "-m", "omtui.collector.main", *words], check=True, timeout=_PATIENCE)
+
+
+def seen(pid: int, phase: str, home: int) -> None:
+    """Until both nodes' lists are recorded with the process in that phase, the other one's as a guest."""
+    end = time.monotonic() + _PATIENCE
+    while time.monotonic() < end:
+        recording = Recording(default_file())
+        events = [one for one in recording.events(0, 1 << 60) if isinstance(one.event, api.ProcessChanged)]
+        recording.close()
+        found = {(one.node, one.event.process.phase, one.event.gone) for one in events
+                 if isinstance(one.event, api.ProcessChanged) and one.event.process.pid == pid}  # fmt: skip
+        own = any(node == home and found_phase == phase for node, found_phase, _gone in found)
+        guest = any(node != home and gone == (phase == "home") for node, _phase, gone in found)
+        if own and guest:
+            return
+        time.sleep(0.1)
+    raise AssertionError(phase)
+
+
+def main() -> None:
+    collector("-d")
+    worker = subprocess.Popen([sys.executable, "-c", _WORK])
+    try:
+        with Client(name="test") as agent:
+            home = agent.hello.node
+            agent.call(api.Migrate(worker.pid, "metrakilate"), api.Moved)
+            seen(worker.pid, "away", home)
+            collector("-n", "it was away")
+            agent.call(api.Migrate(worker.pid, "home"), api.Moved)
+            seen(worker.pid, "home", home)
+    finally:
+        worker.kill()
+        worker.wait()
+    collector("-k")
+    collector("--save", "/tmp/copy")
+    print(worker.pid)
+    print(base64.b64encode(Path("/tmp/copy").read_bytes()).decode())  # a node's /tmp is its own
+
+
+if __name__ == "__main__":
+    main()
