@@ -21,7 +21,7 @@ def up(options: argparse.Namespace) -> int:
     if _namespaces_up():
         raise LabError(why=_("a lab of namespaces is up; `omlab down` first, or name another by OMLAB_NAME"))
     report = (lambda _line: None) if options.json else say
-    lab = MetalLab.up(bare=options.bare, report=report)
+    lab = MetalLab.up(bare=options.bare, here=options.metal == "here", report=report)
     if options.json:
         print(json.dumps(_description(lab)))
         return 0
@@ -50,6 +50,7 @@ def down(_options: argparse.Namespace) -> bool:
 def _description(lab: MetalLab) -> dict[str, Any]:
     return {
         "up": True, "name": lab.state.name, "mode": "metal", "bare": lab.state.bare,
+        "here": lab.state.here,
         "directory": str(lab.directory), "nodes": lab.nodes(),
     }  # fmt: skip
 
@@ -63,6 +64,8 @@ def status(options: argparse.Namespace) -> int:
         print(json.dumps(found))
         return 0 if well else 1
     head = _("Lab “{name}”, machines under emulation, in {directory}")
+    if lab.state.here:
+        head = _("Lab “{name}”, this machine and an emulated one, in {directory}")
     print(head.format(name=lab.state.name, directory=lab.directory))
     for node in found["nodes"]:
         print(f"{node['number']:>5}  {node['name']:<16} {node['address']:<15}  {_words(node)}")

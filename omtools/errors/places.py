@@ -67,6 +67,22 @@ class MetalMachineOff(OmError):
     remedy = N_("`omlab power on {node}` switches it on.")
 
 
+class MetalNotHere(OmError):
+    """This machine cannot be one of the two of a lab of machines."""
+
+    exit_status = 120
+    template = N_("This machine cannot be mCii: {why}.")
+    remedy = N_("`omlab up --metal` makes mCii a machine of its own, and needs no rights.")
+
+
+class MetalIsHere(OmError):
+    """Something was asked of mCii that only a machine of its own can do."""
+
+    exit_status = 121
+    template = N_("{node} is this machine: {what} is not for it.")
+    remedy = N_("`omlab shell {node}` takes you there, `omlab down` ends it.")
+
+
 class LessonError(OmError):
     """A lesson's file is not written as it should be."""
 

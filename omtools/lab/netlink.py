@@ -12,7 +12,7 @@ import fcntl
 import os
 import socket
 import struct
-from ipaddress import IPv4Interface
+from ipaddress import IPv4Interface, IPv6Interface
 
 # linux/netlink.h
 NLMSG_ERROR = 2
@@ -37,6 +37,7 @@ VETH_INFO_PEER = 1
 IFA_ADDRESS = 1
 IFA_LOCAL = 2
 IFA_BROADCAST = 4
+IFA_F_NODAD = 2
 # net/if.h
 IFF_UP = 1
 # linux/sockios.h
@@ -115,12 +116,14 @@ class Netlink:
         """Switch a link on."""
         self._ask(RTM_NEWLINK, _link(self.index(name), up=True), what=f"{name} up")
 
-    def add_address(self, name: str, address: IPv4Interface) -> None:
-        """Give a link an address."""
-        header = struct.pack("=BBBBI", socket.AF_INET, address.network.prefixlen, 0, 0, self.index(name))
+    def add_address(self, name: str, address: IPv4Interface | IPv6Interface) -> None:
+        """Give a link an address; one of IPv6 is used at once, without asking whether somebody has it."""
+        six = isinstance(address, IPv6Interface)
+        family, flags = (socket.AF_INET6, IFA_F_NODAD) if six else (socket.AF_INET, 0)
+        header = struct.pack("=BBBBI", family, address.network.prefixlen, flags, 0, self.index(name))
         own, broadcast = address.ip.packed, address.network.broadcast_address.packed
         attributes = _attribute(IFA_LOCAL, own) + _attribute(IFA_ADDRESS, own)
-        attributes += _attribute(IFA_BROADCAST, broadcast)
+        attributes += b"" if six else _attribute(IFA_BROADCAST, broadcast)
         self._ask(RTM_NEWADDR, header + attributes, NLM_F_CREATE | NLM_F_EXCL, f"{address} on {name}")
 
     def index(self, name: str) -> int:
