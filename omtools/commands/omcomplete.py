@@ -28,7 +28,7 @@ Candidate = tuple[str, str]  # the word, what it is
 # Those that read their command line with argparse, and the modules of those whose module has another name.
 PARSED = (
     "lessons", "migrate", "mosctl", "moslimit", "mosmon", "omagentd", "omcheck", "omdiscd", "omkey", "omlab",
-    "omsh", "omsim", "omtui", "openmosix", "setpe", "showmap", "tune",
+    "omnetboot", "omsh", "omsim", "omtui", "openmosix", "setpe", "showmap", "tune",
 )  # fmt: skip
 _HIDDEN = "==SUPPRESS=="  # argparse.SUPPRESS, without argparse
 _MODULES = {"mosmon": "omtui.mosmon.main", "omtui": "omtui.main"}

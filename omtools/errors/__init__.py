@@ -74,7 +74,9 @@ OmError
     ├── MetalBootFailed      51
     ├── MetalMachineOff      52
     ├── MetalNotHere        120
-    └── MetalIsHere         121
+    ├── MetalIsHere         121
+    ├── NetbootRefused      122
+    └── NetbootNoSuchMachine 123
 
 An error travels between processes as its name and its fields (`to_wire`, `from_wire`) and is worded
 where it is read, in the reader's language. Exit status 1 means "it worked, and the answer is no".
@@ -144,6 +146,8 @@ from omtools.errors.places import (
     MetalNoRoom as MetalNoRoom,
     MetalNotHere as MetalNotHere,
     MetalProgramMissing as MetalProgramMissing,
+    NetbootNoSuchMachine as NetbootNoSuchMachine,
+    NetbootRefused as NetbootRefused,
     NodeShellError as NodeShellError,
     NoSuchLesson as NoSuchLesson,
     NoSuchScenario as NoSuchScenario,

@@ -83,6 +83,22 @@ class MetalIsHere(OmError):
     remedy = N_("`omlab shell {node}` takes you there, `omlab down` ends it.")
 
 
+class NetbootRefused(OmError):
+    """The netboot server cannot do its work."""
+
+    exit_status = 122
+    template = N_("Machines cannot boot from here: {why}.")
+    remedy = N_("`omnetboot plan` shows what would be done.")
+
+
+class NetbootNoSuchMachine(OmError):
+    """A machine is not on the list of those that asked to boot from here."""
+
+    exit_status = 123
+    template = N_("No machine {machine} has asked to boot from here.")
+    remedy = N_("`omnetboot list` shows those that have.")
+
+
 class LessonError(OmError):
     """A lesson's file is not written as it should be."""
 

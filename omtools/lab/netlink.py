@@ -108,6 +108,11 @@ class Netlink:
         body = _link(up=True) + _name(name) + _attribute(IFLA_MASTER, struct.pack("=i", master)) + info
         self._ask(RTM_NEWLINK, body, NLM_F_CREATE | NLM_F_EXCL, f"veth {name}")
 
+    def add_to_bridge(self, name: str, bridge: int) -> None:
+        """Make a link a port of the bridge with that index."""
+        body = _link(self.index(name), up=False) + _attribute(IFLA_MASTER, struct.pack("=i", bridge))
+        self._ask(RTM_NEWLINK, body, what=f"{name} in a bridge")
+
     def delete(self, name: str) -> None:
         """Take a link away; for a cable this takes both ends."""
         self._ask(RTM_DELLINK, _link(up=False) + _name(name), what=f"delete {name}")

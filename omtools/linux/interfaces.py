@@ -8,6 +8,7 @@ import socket
 import struct
 
 _SIOCGIFADDR = 0x8915  # linux/sockios.h
+_SIOCGIFNETMASK = 0x891B  # linux/sockios.h
 _IFNAMSIZ = 16  # linux/if.h
 _RTF_UP = 1  # linux/route.h
 
@@ -40,3 +41,25 @@ def default_interface() -> str:
         if fields[1] == "00000000" and fields[7] == "00000000" and int(fields[3], 16) & _RTF_UP:
             found.append((int(fields[6]), fields[0]))
     return min(found)[1] if found else ""
+
+
+def interface_of(interface: str) -> ipaddress.IPv4Interface:
+    """The IPv4 address of an interface with its network.
+
+    Raises:
+        OSError: there is no such interface, or it has no address.
+    """
+    address = address_of(interface)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        answer = fcntl.ioctl(probe.fileno(), _SIOCGIFNETMASK, struct.pack("16s24x", interface.encode()))
+    return ipaddress.IPv4Interface(f"{address}/{ipaddress.IPv4Address(answer[20:24])}")
+
+
+def hardware_address_of(address: str) -> str:
+    """The hardware address at which the kernel knows a neighbour's IPv4 address; "" if it knows none."""
+    try:
+        with open("/proc/net/arp", encoding="ascii") as file:  # proc_net(5)
+            lines = file.read().splitlines()[1:]
+    except OSError:
+        return ""
+    return next((fields[3].lower() for fields in map(str.split, lines) if fields[0] == address), "")

@@ -121,6 +121,13 @@ def test_units(kind: str) -> None:
     assert (service["Type"], service["KillMode"]) == ("notify", "process")
 
 
+def test_the_unit_of_the_netboot_server() -> None:
+    unit = configparser.ConfigParser(strict=False, interpolation=None)
+    unit.optionxform = str  # type: ignore[assignment, method-assign]
+    unit.read(ROOT / "systemd" / "system" / "openmosix-netboot@.service")
+    assert unit["Service"]["ExecStart"] == "omnetboot run --yes --interface %i"
+
+
 def test_systemd_is_told_when_it_serves(nodes: Nodes) -> None:
     nodes.stop(1)
     path = nodes.cluster.directory / "notify"
