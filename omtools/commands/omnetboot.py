@@ -118,7 +118,7 @@ def _run(given: Namespace) -> int:
     import asyncio  # noqa: PLC0415
 
     from omtools.lab.metal import checks, image  # noqa: PLC0415
-    from omtools.lab.metal.layers import DRIVERS, Kind  # noqa: PLC0415
+    from omtools.lab.metal.layers import for_real_machines  # noqa: PLC0415
     from omtools.lab.netboot.identity import check_cluster  # noqa: PLC0415
     from omtools.lab.netboot.serve import DNSMASQ, serve  # noqa: PLC0415
 
@@ -134,8 +134,7 @@ def _run(given: Namespace) -> int:
         return 1
     if os.geteuid():
         raise NetbootRefused(why=_("the ports of DHCP and TFTP are root's"))
-    kind = Kind(given.kernel, drivers=DRIVERS, python=("zeroconf",))
-    built = image.build(kind=kind, report=say)
+    built = image.build(kind=for_real_machines(given.kernel), report=say)
     serving = _("serving on {interface}; Ctrl-C ends it").format(interface=server.interface)
     asyncio.run(serve(server, built, _config(), say, lambda: say(serving)))
     return 0

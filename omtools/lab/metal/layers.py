@@ -39,8 +39,7 @@ WANTED_MODULES = (
 DRIVERS = (
     "e1000", "e1000e", "igb", "igc", "ixgbe", "r8169", "8139cp", "8139too", "tg3", "bnx2", "sky2", "skge",
     "forcedeth", "atl1", "atl1c", "atl1e", "atl2", "alx", "jme", "via_rhine", "via_velocity", "pcnet32",
-    "tulip", "e100", "ne2k_pci", "realtek", "broadcom", "vmxnet3", "hv_netvsc", "xhci_pci", "ehci_pci",
-    "usbhid", "hid_generic", "atkbd",
+    "tulip", "e100", "ne2k_pci", "realtek", "broadcom", "vmxnet3",
 )  # fmt: skip
 ROOTFS = Path(__file__).with_name("rootfs")
 _TAKEN = {
@@ -73,6 +72,15 @@ class Kind:
 
 
 LAB = Kind()
+
+
+def for_real_machines(kernel: str) -> Kind:
+    """The image for PCs, which find the cluster by omdiscd.
+
+    Args:
+        kernel: the package of the kernel.
+    """
+    return Kind(kernel, drivers=DRIVERS, python=("zeroconf",))
 
 
 @dataclass(frozen=True)

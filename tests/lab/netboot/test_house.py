@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from lab.labs import CHECKOUT, until
-from lab.netboot.house import MAC
+from lab.netboot.house import KERNEL, MAC
+from omtools.lab.metal import image
+from omtools.lab.metal.layers import for_real_machines
 
 pytestmark = [
     pytest.mark.alone,
@@ -35,6 +37,7 @@ class House:
             **os.environ, "PYTHONPATH": str(CHECKOUT), "OPENMOSIX_CONFIG": str(config),
             "OPENMOSIX_RUN": str(directory / "run"),
         }  # fmt: skip
+        image.build(kind=for_real_machines(KERNEL))  # in the house there is no way to Debian's packages
         self.tool("omkey", "create", "--number", "1", "house")
         argv = [sys.executable, str(Path(__file__).with_name("house.py")), str(directory)]
         pipe = subprocess.PIPE
