@@ -30,6 +30,7 @@ from omtools.errors import LabError, LabNoSuchNode, LabNotUp, MetalBootFailed, M
 from omtools.i18n import _
 from omtools.lab.birth import Plan as Birth, bear
 from omtools.lab.metal import checks, here_root, identity, image, plan
+from omtools.lab.metal.events import how_far
 from omtools.lab.metal.plan import MetalState
 from omtools.lab.settings import PACKAGE_HOME, node_name
 from omtools.lab.state import (
@@ -316,7 +317,8 @@ class MetalLab:
                 raise MetalBootFailed(node=name, why=_("it switched itself off"), record=record)
             if time.monotonic() > deadline:
                 why = _("it did not get there within {seconds} s").format(seconds=int(patience))
-                raise MetalBootFailed(node=name, why=why, record=record)
+                far = how_far(self.events(), name)
+                raise MetalBootFailed(node=name, why=f"{why}; {far}" if far else why, record=record)
             self._tell(report)
             time.sleep(_POLL)
         self._tell(report)
