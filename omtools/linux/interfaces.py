@@ -14,6 +14,7 @@ import struct
 from typing import Any
 
 _SIOCGIFADDR = 0x8915  # linux/sockios.h
+_SIOCGIFNETMASK = 0x891B  # linux/sockios.h
 _IFNAMSIZ = 16  # linux/if.h
 _RTF_UP = 1  # linux/route.h
 _SCOPE_LINK = 0x20  # IPV6_ADDR_LINKLOCAL of the kernel's net/ipv6.h
@@ -113,3 +114,23 @@ def _default_interface6() -> str:
             return parse_ipv6_route(file.read())
     except OSError:
         return ""
+def interface_of(interface: str) -> ipaddress.IPv4Interface:
+    """The IPv4 address of an interface with its network.
+
+    Raises:
+        OSError: there is no such interface, or it has no address.
+    """
+    address = address_of(interface)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        answer = fcntl.ioctl(probe.fileno(), _SIOCGIFNETMASK, struct.pack("16s24x", interface.encode()))
+    return ipaddress.IPv4Interface(f"{address}/{ipaddress.IPv4Address(answer[20:24])}")
+
+
+def hardware_address_of(address: str) -> str:
+    """The hardware address at which the kernel knows a neighbour's IPv4 address; "" if it knows none."""
+    try:
+        with open("/proc/net/arp", encoding="ascii") as file:  # proc_net(5)
+            lines = file.read().splitlines()[1:]
+    except OSError:
+        return ""
+    return next((fields[3].lower() for fields in map(str.split, lines) if fields[0] == address), "")

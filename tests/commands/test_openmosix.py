@@ -137,6 +137,11 @@ def test_systemd_understands_its_units(kind: str, tmp_path: Path) -> None:
         )  # fmt: skip
         complaints = [line for line in verified.stderr.splitlines() if "openmosix.service" in line]
         assert (complaints == []) is sound, verified.stderr
+def test_the_unit_of_the_netboot_server() -> None:
+    unit = configparser.ConfigParser(strict=False, interpolation=None)
+    unit.optionxform = str  # type: ignore[assignment, method-assign]
+    unit.read(ROOT / "systemd" / "system" / "openmosix-netboot@.service")
+    assert unit["Service"]["ExecStart"] == "omnetboot run --yes --interface %i"
 
 
 def test_systemd_is_told_when_it_serves(nodes: Nodes) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from omtools.errors import MetalImageFailed
 from omtools.lab.metal import cpio, image, layers, python_files
-from omtools.lab.metal.layers import Layer
+from omtools.lab.metal.layers import LAB, Layer
 from omtools.lab.metal.packages import Package
 
 
@@ -151,23 +151,23 @@ def test_packages_are_pinned_until_somebody_wants_newer_ones(tmp_path: Path, mon
         return [Package(name, f"{name}.deb", 1, "0") for name in names], []
 
     monkeypatch.setattr("omtools.lab.metal.image.Apt.obtain", obtain)
-    first = image._packages(tmp_path, False, lambda _line: None)
-    assert image._packages(tmp_path, False, lambda _line: None) == first
+    first = image._packages(tmp_path, False, lambda _line: None, LAB)
+    assert image._packages(tmp_path, False, lambda _line: None, LAB) == first
     assert len(asked) == 1
-    image._packages(tmp_path, True, lambda _line: None)
+    image._packages(tmp_path, True, lambda _line: None, LAB)
     assert len(asked) == 2
     (tmp_path / "packages.json").write_text((tmp_path / "packages.json").read_text().replace("bash", "dash"))
-    assert image._packages(tmp_path, False, lambda _line: None) == first
+    assert image._packages(tmp_path, False, lambda _line: None, LAB) == first
     assert len(asked) == 3
     (tmp_path / "packages.json").write_text("{")
-    assert image._packages(tmp_path, False, lambda _line: None) == first
+    assert image._packages(tmp_path, False, lambda _line: None, LAB) == first
 
 
 def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     only = [Package("procps", "p.deb", 1, "0")]
     monkeypatch.setattr("omtools.lab.metal.image.Apt.obtain", lambda *_all: (only, []))
     with pytest.raises(MetalImageFailed, match="bash, busybox-static, dnsmasq-base, dropbear-bin"):
-        image._packages(tmp_path, False, lambda _line: None)
+        image._packages(tmp_path, False, lambda _line: None, LAB)
     assert not list(tmp_path.glob("packages.json"))
 
 
