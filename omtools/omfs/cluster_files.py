@@ -59,6 +59,13 @@ class ClusterFiles(ClusterNames):
                 self._facts.set_magic(caller.pid, member.node)
             return Created(entry, self._handles.enroll(member, made.file, self._handles.place(entry.node)))
 
+    def tmpfile(self, caller: Caller, directory: int, flags: int, mode: int) -> Created:
+        """See `Files`."""
+        with self._at(caller, directory, creating=True) as (member, theirs, _place):
+            made = member.files.tmpfile(caller, theirs, flags, mode)
+            entry = self._handles.adopt(member, made.entry)
+            return Created(entry, self._handles.enroll(member, made.file, self._handles.place(entry.node)))
+
     def opendir(self, caller: Caller, node: int) -> int:
         """See `Files`."""
         if node == ROOT:

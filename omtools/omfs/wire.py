@@ -85,6 +85,7 @@ class Kind(IntEnum):
     GETLK = 34
     SETLK = 35
     FLOCK = 36
+    TMPFILE = 37
 
     HELLO = 100   # who asks, and for which session
     RESULT = 101  # the answer
@@ -289,6 +290,7 @@ REQUESTS: dict[Kind, Shape] = {
     Kind.REMOVEXATTR: _with_tail("<Q"),
     Kind.OPEN: _fixed("<QI"),                    # node, flags
     Kind.CREATE: _with_tail("<QIII"),            # parent, flags, mode, umask, name
+    Kind.TMPFILE: _fixed("<QIII"),               # directory, flags, mode, umask
     Kind.OPENDIR: _fixed("<Q"),
     Kind.READ: Shape(lambda values: _READ.pack(*values), _guarded(_READ.unpack)),
     Kind.WRITE: Shape(
@@ -320,7 +322,7 @@ ANSWERS: dict[Kind, Shape] = {
     **dict.fromkeys((Kind.OPEN, Kind.OPENDIR), _number("<Q")),
     **dict.fromkeys((Kind.LSEEK, Kind.COPY_FILE_RANGE), _number("<q")),
     Kind.WRITE: COUNT,
-    Kind.CREATE: _CREATED_SHAPE,
+    **dict.fromkeys((Kind.CREATE, Kind.TMPFILE), _CREATED_SHAPE),
     Kind.STATFS: _packed(FileSystem),
     Kind.LISTXATTR: _packed(tuple[bytes, ...]),
     Kind.READDIR: Shape(
