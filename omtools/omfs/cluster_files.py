@@ -37,6 +37,11 @@ class ClusterFiles(ClusterNames):
             are closed by `drop` and `close`.
     """
 
+    @property
+    def in_use(self) -> bool:
+        """Something is open."""
+        return self._handles.in_use
+
     # opening
 
     def open(self, caller: Caller, node: int, flags: int) -> int:

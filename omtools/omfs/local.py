@@ -35,20 +35,17 @@ class _Held:
     Attributes:
         descriptor: of it.
         mode: for what it is open.
-        lent: it is the client's own, which stays open when the locks end.
     """
 
-    __slots__ = ("descriptor", "lent", "mode")
+    __slots__ = ("descriptor", "mode")
 
-    def __init__(self, descriptor: Descriptor, mode: int, lent: bool = False) -> None:
+    def __init__(self, descriptor: Descriptor, mode: int) -> None:
         self.descriptor = descriptor
         self.mode = mode
-        self.lent = lent
 
     def end(self) -> None:
-        """The locks end: by closing, if nobody else has it open."""
-        if self.lent:
-            set_lock(self.descriptor.number, Range(fcntl.F_UNLCK, 0, 0))
+        """The locks end, also where the descriptor is somebody else's too and is not closed yet."""
+        set_lock(self.descriptor.number, Range(fcntl.F_UNLCK, 0, 0))
 
 
 def _allows(mode: int, kind: int) -> bool:
@@ -216,7 +213,7 @@ class LocalFiles(LocalOpened):
         others = self._locks.get(_key(opened), {}).values()
         if any(held.descriptor is opened.descriptor for held in others):
             raise failure(errno.ENOLCK)
-        return _Held(opened.descriptor, opened.flags, lent=True)
+        return _Held(opened.descriptor, opened.flags)
 
 
 @contextlib.contextmanager

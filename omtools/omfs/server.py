@@ -211,7 +211,7 @@ class _Connection:
             try:
                 ask(*asked, interrupt)
             except Exception as error:
-                failed.append(error)
+                failed.append(error.with_traceback(None))  # that would keep all its frames' descriptors open
             finally:
                 os.eventfd_write(done.number, 1)
 

@@ -32,7 +32,7 @@ def test_ranges_say_of_each_byte_what_was_last_said_of_it(asked: list[Lock]) -> 
 @given(spans, spans, st.sampled_from([READ, WRITE]), st.sampled_from([READ, WRITE]))
 def test_what_conflicts(one: list[int], other: list[int], kind: int, asked: int) -> None:
     shares_a_byte = bool(set(range(one[0], one[1] + 1)) & set(range(other[0], other[1] + 1)))
-    assert conflicts(Held(*one, kind), Lock(asked, *other)) == (shares_a_byte and WRITE in (kind, asked))
+    assert conflicts(Held(one[0], one[1], kind), Lock(asked, other[0], other[1])) == (shares_a_byte and WRITE in (kind, asked))
 
 
 def test_two_who_want_what_the_other_has() -> None:
