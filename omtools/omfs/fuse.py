@@ -15,8 +15,10 @@ on): there shared mappings are the real ones, and data cost what they cost witho
 What FUSE cannot do: fifos and sockets that are made here connect processes of this node only; where several
 append, the position of the file descriptor (not the data) after a write is a guess; copy_file_range(2) ends
 where the file did when it was last looked at (stat, seek to the end); inotify sees what this node does; a
-write(2) of more than 1 MiB travels in pieces, between which others may write. Where two things are wrong
-with a call, permissions, which only the server judges, are named last.
+write(2) of more than 256 KiB to another node is written in pieces, as it arrives, between which others may
+write (with O_APPEND one of more than 1 MiB): when it returns, all of it is there. epoll(7) takes regular
+files, fallocate(2) cannot collapse or insert ranges, and who may run a program must be allowed to read it.
+Where two things are wrong with a call, permissions, which only the server judges, are named last.
 """
 
 # Methods have the arguments that the protocol gives them, in its order. What was opened needs no caller, and

@@ -261,9 +261,22 @@ def pack_write(file: int, offset: int, append: bool | None) -> bytes:
     return _WRITE.pack(file, offset, _APPEND.index(append))
 
 
-def _unpack_write(body: memoryview) -> tuple[int, int, memoryview, bool | None]:
+WRITE_HEAD = _WRITE.size
+"""Bytes of a WRITE's body in front of the data."""
+
+
+def _unpack_write_head(body: memoryview) -> tuple[int, int, bool | None]:
     file, offset, append = _WRITE.unpack_from(body)
-    return file, offset, body[_WRITE.size :], _APPEND[append]
+    return file, offset, _APPEND[append]
+
+
+unpack_write_head = _guarded(_unpack_write_head)
+"""Of a WRITE's body all but the data: file, offset, append."""
+
+
+def _unpack_write(body: memoryview) -> tuple[int, int, memoryview, bool | None]:
+    file, offset, append = _unpack_write_head(body)
+    return file, offset, body[WRITE_HEAD:], append
 
 
 REQUESTS: dict[Kind, Shape] = {
