@@ -105,7 +105,7 @@ class Secured:
                 return 0
             try:
                 if wanted >= _RECORD:
-                    return cast(int, self._tls.read(wanted, buffer))
+                    return self._read_records(buffer, wanted)
                 self._begin, self._end = 0, cast(int, self._tls.read(_RECORD, self._plain))
             except ssl.SSLWantReadError:
                 if not self._receive():
@@ -116,6 +116,17 @@ class Secured:
         buffer[:count] = self._plain[self._begin : self._begin + count]
         self._begin += count
         return count
+
+    def _read_records(self, buffer: memoryview, wanted: int) -> int:
+        """Decrypt as many records as have come and surely have room."""
+        read = self._tls.read
+        done = cast(int, read(wanted, buffer))
+        while wanted - done >= _RECORD and self._arrived.pending:
+            try:
+                done += cast(int, read(wanted - done, buffer[done:]))
+            except ssl.SSLError:  # the rest has not come; what else there is, the next one is told
+                break
+        return done
 
     def _receive(self) -> int:
         """Get what has come, or comes next; 0: the end."""

@@ -244,6 +244,17 @@ def test_a_server_killed_in_the_middle_of_writing(cluster: Omlab) -> None:
     sh(cluster, "mCii", "echo new > /omfs/2/tmp/new && cat /omfs/2/tmp/new")
 
 
+def test_a_server_that_hangs_is_an_error_and_heals(cluster: Omlab) -> None:
+    sh(cluster, "mCii", "echo here > /omfs/2/tmp/file && cat /omfs/2/tmp/file")
+    sh(cluster, "metrakilate", f"kill -STOP $({SERVER})")
+    done = on(cluster, "mCii", "cat", "/omfs/2/tmp/file")
+    assert "Host is down" in done.stderr or "timed out" in done.stderr
+    sh(cluster, "mCii", "ls /omfs /omfs/1/tmp")  # is not held up
+    assert "Host is down" in on(cluster, "mCii", "cat", "/omfs/2/tmp/file").stderr
+    sh(cluster, "metrakilate", f"kill -CONT $({SERVER})")
+    until(lambda: on(cluster, "mCii", "cat", "/omfs/2/tmp/file").stdout == "here\n", "it heals", 60)
+
+
 def test_a_cut_link_is_an_error_and_heals(cluster: Omlab) -> None:
     writer = start(cluster, "mCii", WRITE, "/omfs/2/tmp/file")
     assert line(writer) == "writes"
