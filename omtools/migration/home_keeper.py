@@ -281,7 +281,7 @@ class HomeKeeper(Keeper):
         """Seize the process (it runs on) and reach the guest's keeper."""
         self._report()
         try:
-            self._link = connect(self.order.endpoint, self.order.credentials)
+            self._link = connect(self.order.endpoint, self.order.credentials, self.order.silence)
             self._resident = residence.Resident(self.order.pid, self.order.dfsa)
             self._greet(self._link)
         except OmError as error:
@@ -419,7 +419,7 @@ class HomeKeeper(Keeper):
         self._begun = time.monotonic()
         self._next_node = command.target
         try:
-            self._next = connect(command.endpoint, command.credentials)
+            self._next = connect(command.endpoint, command.credentials, self.order.silence)
             self._greet(self._next)
         except (LinkBroken, OmError) as error:  # it runs on where it is
             self._drop_next()
