@@ -25,7 +25,6 @@ from omtools.i18n import _
 from omtools.linux.interfaces import address_of
 
 _LOOK_S = 1.0
-_ADDRESSES_S = 5.0  # between looks whether the interfaces have other addresses
 _AT_ONCE = 8  # proofs
 
 
@@ -63,7 +62,6 @@ class Discovering:
         keeps_key = (directory / cluster_key.PRIVATE).exists()
         self._join = JoinServer(WaitingList(directory)) if keeps_key else None
         self._addresses: list[str] = []
-        self._checked = 0.0
         self._untold = True
         self._proving: set[Place] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -122,9 +120,7 @@ class Discovering:
 
     async def _look(self) -> None:
         now = time.monotonic()
-        if now - self._checked > _ADDRESSES_S:
-            self._checked = now
-            await self._follow_addresses()
+        await self._follow_addresses()
         for place in self.roll.to_prove(now):
             if place not in self._proving:
                 self._proving.add(place)
