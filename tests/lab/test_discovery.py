@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -78,8 +79,18 @@ def lab(my_omlab: Omlab) -> Iterator[Omlab]:
     my_omlab.ok("down")
 
 
+@contextlib.contextmanager
+def asks(newcomer: Side, key: str, **pipes: int) -> Iterator[subprocess.Popen[str]]:
+    """It asks to join, and is not waited for where the test has failed."""
+    with newcomer.lab.popen(*newcomer.argv("omkey", "join", "--key", key), **pipes) as asking:
+        try:
+            yield asking
+        finally:
+            asking.kill()
+
+
 def joined(holder: Side, newcomer: Side, key: str) -> None:
-    with newcomer.lab.popen(*newcomer.argv("omkey", "join", "--key", key), stdout=subprocess.PIPE) as asking:
+    with asks(newcomer, key, stdout=subprocess.PIPE) as asking:
         until(lambda: "waiting" in [one["state"] for one in holder.json("omkey", "list")], "nobody asks", 60)
         assert asking.poll() is None  # nothing happens before somebody decides
         assert holder.addresses().keys() == {1}
@@ -127,7 +138,7 @@ def test_join_find_move_return(lab: Omlab) -> None:
     done = lab(*refused.argv("omkey", "join", "nothing-like-it"))
     assert (done.returncode, done.stderr.count("\n")) == (72, 1)
     began = time.monotonic()
-    with lab.popen(*refused.argv("omkey", "join", "--key", key), stderr=subprocess.PIPE) as asking:
+    with asks(refused, key, stderr=subprocess.PIPE) as asking:
         until(lambda: len(first.json("omkey", "list")) == 2, "nobody asks", 60)
         first.run("omkey", "refuse", "mCii")
         _out, told = asking.communicate(timeout=60)
