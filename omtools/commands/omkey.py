@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from omtools.cluster.discovery import Announcement
 
 _LISTEN_S = 4.0  # for announcements of clusters
+_KNOWN_S = 10.0  # for that of one that was named: somebody knows that it is there
 _NAMESAKE_S = 1.0  # more, once the one that was named is heard: another of that name answers by then
 _ASK_AGAIN_S = 1.0
 
@@ -295,7 +296,7 @@ async def _clusters(given: Namespace, directory: Path) -> list[Announcement]:
     wire = Wire(heard, lambda _service: None)
     try:
         await wire.open(own_addresses(names))
-        async with asyncio.timeout(_LISTEN_S):
+        async with asyncio.timeout(_KNOWN_S if given.cluster or given.key else _LISTEN_S):
             if given.cluster and not given.key:
                 await named.wait()
                 await asyncio.sleep(_NAMESAKE_S)
