@@ -15,7 +15,10 @@ import pytest
 
 from lab.labs import Omlab, until
 
-pytestmark = pytest.mark.alone  # what is announced on the wire is believed only as long as somebody answers in time
+pytestmark = [
+    pytest.mark.alone,  # what is announced on the wire is believed only as long as somebody answers in time
+    pytest.mark.timeout(300),  # some sixty programs, one after the other
+]
 
 MOVE = """
 import fcntl, socket, struct, sys
