@@ -46,7 +46,7 @@ lint: $(STAMP)
 unit: $(STAMP) | system-tests
 	$(BIN)/pytest -n $(JOBS) -m 'not timing and not alone and not machines'
 	$(BIN)/pytest -n $(JOBS) -m timing
-	$(BIN)/pytest -n 2 --dist loadgroup -m machines
+	$(BIN)/pytest -n 2 --dist loadfile -m machines
 	$(BIN)/pytest -m alone
 
 bench: $(STAMP)

@@ -113,7 +113,7 @@ def test_the_rounds_are_the_whole_course() -> None:
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("which", [
-    pytest.param("machines", marks=[pytest.mark.machines, pytest.mark.xdist_group("others")]),
+    pytest.param("machines", marks=pytest.mark.machines),
     pytest.param("measured", marks=pytest.mark.alone),
 ])  # fmt: skip
 def test_every_step_is_unsolved_before_and_solved_by_its_solution(which: str, labs: Callable[[int], str]) -> None:

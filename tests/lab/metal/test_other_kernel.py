@@ -33,7 +33,6 @@ from omtools.lab.settings import PACKAGE_HOME
 
 pytestmark = [
     pytest.mark.machines,
-    pytest.mark.xdist_group("others"),
     pytest.mark.timeout(600),
     pytest.mark.skipif(os.geteuid() != 0, reason="only root can put a card of its own on the wire"),
 ]
