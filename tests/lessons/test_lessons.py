@@ -111,7 +111,7 @@ def test_the_rounds_are_the_whole_course() -> None:
     assert sorted(played) == [lesson.number for lesson in library.load("en", LESSONS)]
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("which", [
     pytest.param("machines", marks=pytest.mark.machines),
     pytest.param("measured", marks=pytest.mark.alone),

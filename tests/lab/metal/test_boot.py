@@ -18,8 +18,8 @@ import pytest
 from lab.labs import NOBODY, ORDINARY, Omlab, labs_of, until
 from omtools.lab.state import Being
 
-pytestmark = [pytest.mark.machines, pytest.mark.timeout(600)]
-PATIENCE = 180.0
+pytestmark = [pytest.mark.machines, pytest.mark.timeout(1200)]
+PATIENCE = 420.0
 ROOT = "root" if os.geteuid() == 0 else "self"
 
 PI = """

@@ -33,7 +33,7 @@ from omtools.lab.settings import PACKAGE_HOME
 
 pytestmark = [
     pytest.mark.machines,
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(1200),
     pytest.mark.skipif(os.geteuid() != 0, reason="only root can put a card of its own on the wire"),
 ]
 PATIENCE = 240.0
