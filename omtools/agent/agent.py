@@ -94,7 +94,14 @@ class Agent:
         self._subscribers: list[Notify] = []
         self._work: set[asyncio.Task[api.Moved]] = set()
         self._unix = UnixServer(configuration.run, self)
-        self._ssh = SshServer(configuration.directory, self.keys, self, self._permits, self._own_files)
+        self._ssh = SshServer(
+            configuration.directory,
+            self.keys,
+            self,
+            self._permits,
+            self._own_files,
+            silence=configuration.settings.silence,
+        )
 
     @property
     def node(self) -> Node:

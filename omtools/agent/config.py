@@ -18,6 +18,7 @@ from omtools.cluster.map import Map, Node, parse_map, parse_names
 from omtools.errors import BadConfiguration, NotInCluster
 from omtools.i18n import _
 from omtools.linux.interfaces import address_of, default_interface, socket_address
+from omtools.migration.orders import SILENCE
 from omtools.omfs.exports import parse_exports
 
 DEFAULT_PORT = 4660  # openMosix's own migration port
@@ -50,6 +51,7 @@ class Settings:
         link: LINK, how the two keepers of a process reach each other.
         reserve: MEMRESERVE, bytes no guest gets (-1: a fiftieth of the memory).
         connect_timeout: CONNECTTIMEOUT, seconds for a peer to answer.
+        silence: LINKTIMEOUT, seconds without a sign of another node after which a link to it is broken.
         mfs: MFS, whether this node gives others its files and mounts theirs.
         mfs_directory: MFSDIR, where it mounts them ("": /omfs as root, else below the run directory; "none":
             nowhere).
@@ -90,6 +92,7 @@ class Settings:
     hpc_directory: str = ""
     overheads: Overheads | None = None
     memory: int = 0
+    silence: float = SILENCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,6 +362,12 @@ def _seconds(value: str) -> float:
     return seconds
 
 
+def _silence(value: str) -> float:
+    if (seconds := _seconds(value)) < 1:  # less is a hiccup of any network
+        raise ValueError(value)
+    return seconds
+
+
 def _candidates(value: str) -> bool:
     if value not in ("all", "marked"):
         raise ValueError(value)
@@ -402,6 +411,7 @@ _KEYS: dict[str, tuple[str, Callable[[str], object]]] = {
     "LINK": ("link", _link),
     "MEMRESERVE": ("reserve", lambda value: _whole(0, 1 << 30)(value) << 20),
     "CONNECTTIMEOUT": ("connect_timeout", _seconds),
+    "LINKTIMEOUT": ("silence", _silence),
     "MFS": ("mfs", _yes),
     "MFSDIR": ("mfs_directory", _directory),
     "HPCDIR": ("hpc_directory", _directory),

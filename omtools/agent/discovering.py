@@ -26,7 +26,6 @@ from omtools.i18n import _
 from omtools.linux.interfaces import address_of
 
 _LOOK_S = 1.0
-_ADDRESSES_S = 5.0  # between looks whether the interfaces have other addresses
 _RENEW_S = 3600.0  # between looks at this node's certificates
 _RENEW_SOON_S = 30.0  # if they are to be renewed and were not
 _AT_ONCE = 8  # proofs
@@ -68,7 +67,6 @@ class Discovering:
         self._renew_at = 0.0
         self._renewing = False
         self._addresses: list[str] = []
-        self._checked = 0.0
         self._untold = True
         self._proving: set[Place] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -127,9 +125,7 @@ class Discovering:
 
     async def _look(self) -> None:
         now = time.monotonic()
-        if now - self._checked > _ADDRESSES_S:
-            self._checked = now
-            await self._follow_addresses()
+        await self._follow_addresses()
         for place in self.roll.to_prove(now):
             if place not in self._proving:
                 self._proving.add(place)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from omtools.cluster.discovery import Announcement
 
 _LISTEN_S = 4.0  # for announcements of clusters
+_KNOWN_S = 10.0  # for that of one that was named: somebody knows that it is there
+_NAMESAKE_S = 1.0  # more, once the one that was named is heard: another of that name answers by then
 _ASK_AGAIN_S = 1.0
 
 
@@ -289,19 +291,25 @@ async def _clusters(given: Namespace, directory: Path) -> list[Announcement]:
     configured = read_settings(directory / "openmosix.config").interfaces
     names = (given.interface,) if given.interface else configured
     found: dict[str, Announcement] = {}
-    hit = asyncio.Event()
+    hit, named = asyncio.Event(), asyncio.Event()
 
     def heard(_service: str, one: Announcement) -> None:
         if one.join:
             found.setdefault(one.cluster, one)
             if given.key and one.cluster == given.key.removeprefix("SHA256:"):
                 hit.set()
+            if one.called == given.cluster:
+                named.set()
 
     wire = Wire(heard, lambda _service: None)
     try:
         await wire.open(own_addresses(names))
-        async with asyncio.timeout(_LISTEN_S):
-            await hit.wait()
+        async with asyncio.timeout(_KNOWN_S if given.cluster or given.key else _LISTEN_S):
+            if given.cluster and not given.key:
+                await named.wait()
+                await asyncio.sleep(_NAMESAKE_S)
+            else:
+                await hit.wait()
     except TimeoutError:
         pass
     except OSError as error:

@@ -79,7 +79,7 @@ class GuestKeeper(Keeper):
         """Wait for the deputy's keeper, then from the image to the end."""
         self._report()
         try:
-            link = accept(listener, self.order.credentials, self.order.patience)
+            link = accept(listener, self.order.credentials, self.order.patience, self.order.silence)
             self._exchange = Exchange(link, self._lost)
             self._prepare(link)
         except LinkBroken as error:

@@ -22,6 +22,7 @@ from omtools.errors import BadRequest
 from .support import Cluster
 
 BURN = "while True: pass"
+MANY = 36
 
 
 async def test_a_peer_that_floods_is_not_listened_to_and_others_are(three: Cluster) -> None:
@@ -126,11 +127,11 @@ async def test_a_node_whose_figures_cannot_be_is_not_believed_and_others_are(thr
 
 @pytest.mark.alone
 async def test_many_that_join_at_once_know_each_other(short: Path) -> None:
-    cluster = Cluster(short, 50, "CONNECTTIMEOUT=60\n")
+    cluster = Cluster(short, MANY, "CONNECTTIMEOUT=60\n")
     await cluster.start()
     gossips = [agent.knowing.gossip for agent in cluster.agents.values()]
     async with asyncio.timeout(110):
-        while any(len(gossip.nodes(time.monotonic())) < 49 for gossip in gossips):
-            await asyncio.sleep(0.5)
+        while any(len(gossip.nodes(time.monotonic())) < MANY - 1 for gossip in gossips):
+            await asyncio.sleep(0.2)
     assert all(sum(gossip.refused.values()) == 0 for gossip in gossips)
     await cluster.end()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -14,7 +15,10 @@ import pytest
 
 from lab.labs import Omlab, until
 
-pytestmark = pytest.mark.alone  # what is announced on the wire is believed only as long as somebody answers in time
+pytestmark = [
+    pytest.mark.alone,  # what is announced on the wire is believed only as long as somebody answers in time
+    pytest.mark.timeout(300),  # some sixty programs, one after the other
+]
 
 MOVE = """
 import fcntl, socket, struct, sys
@@ -78,8 +82,18 @@ def lab(my_omlab: Omlab) -> Iterator[Omlab]:
     my_omlab.ok("down")
 
 
+@contextlib.contextmanager
+def asks(newcomer: Side, key: str, **pipes: int) -> Iterator[subprocess.Popen[str]]:
+    """It asks to join, and is not waited for where the test has failed."""
+    with newcomer.lab.popen(*newcomer.argv("omkey", "join", "--key", key), **pipes) as asking:
+        try:
+            yield asking
+        finally:
+            asking.kill()
+
+
 def joined(holder: Side, newcomer: Side, key: str) -> None:
-    with newcomer.lab.popen(*newcomer.argv("omkey", "join", "--key", key), stdout=subprocess.PIPE) as asking:
+    with asks(newcomer, key, stdout=subprocess.PIPE) as asking:
         until(lambda: "waiting" in [one["state"] for one in holder.json("omkey", "list")], "nobody asks", 60)
         assert asking.poll() is None  # nothing happens before somebody decides
         assert len(holder.addresses()) == 1
@@ -116,6 +130,8 @@ def test_join_find_move_return(lab: Omlab) -> None:
     worker.wait(20)
     worker.stdout.close()
     # Node 2 comes back with another address; its key says that it is the same.
+    refused = Side(lab, "mCii", "c", 4703)
+    in_vain = lab.popen(*refused.argv("omkey", "join", "nothing-like-it"), stderr=subprocess.PIPE)
     lab.ok("exec", "metrakilate", "--", sys.executable, "-c", MOVE, "10.77.0.9", "255.255.255.0")
     both[2] = "10.77.0.9"
     first.sees(both)
@@ -123,11 +139,10 @@ def test_join_find_move_return(lab: Omlab) -> None:
     assert other.addresses().keys() <= {1, 2}
     assert len(other.addresses()) == 1  # the two clusters have not mixed
     assert first.addresses() == both
-    refused = Side(lab, "mCii", "c", 4703)
-    done = lab(*refused.argv("omkey", "join", "nothing-like-it"))
-    assert (done.returncode, done.stderr.count("\n")) == (72, 1)
+    _out, said = in_vain.communicate(timeout=60)
+    assert (in_vain.returncode, said.count("\n")) == (72, 1)
     began = time.monotonic()
-    with lab.popen(*refused.argv("omkey", "join", "--key", key), stderr=subprocess.PIPE) as asking:
+    with asks(refused, key, stderr=subprocess.PIPE) as asking:
         until(lambda: len(first.json("omkey", "list")) == 2, "nobody asks", 60)
         first.run("omkey", "refuse", "mCii")
         _out, told = asking.communicate(timeout=60)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import shutil
@@ -105,13 +106,26 @@ def build(
     checks.check_disk(place, checks.CACHE_MB)
     try:
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
-        packages = _packages(place, force, report, kind)
-        return _build(place, packages, force, report, kind)
+        with _turn(place, report):
+            packages = _packages(place, force, report, kind)
+            return _build(place, packages, force, report, kind)
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         raise MetalImageFailed(why=f"{error.strerror or error}{where}") from error
     except subprocess.CalledProcessError as error:
         raise MetalImageFailed(why=f"{Path(error.cmd[0]).name}: {error.returncode}") from error
+
+
+@contextlib.contextmanager
+def _turn(place: Path, report: Report) -> Iterator[None]:
+    """Alone in the cache: whoever comes second finds what the first has built."""
+    with open(place / "lock", "wb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            report(_("waiting for somebody else's build of the image"))
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _build(place: Path, packages: list[Package], force: bool, report: Report, kind: Kind) -> Image:

@@ -45,7 +45,7 @@ from omtools.lab.state import (
 from omtools.linux.namespaces import Clone
 
 Report = Callable[[str], None]
-BOOT_PATIENCE = 180.0
+BOOT_PATIENCE = 300.0  # on a machine that has much else to do
 _KILL_ROUNDS = 50
 _READY_PATIENCE = 30.0
 _END_PATIENCE = 5.0

@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import marshal
 import os
+import queue
 import subprocess
 import sys
 import sysconfig
+import threading
 from pathlib import Path
 from types import CodeType
 
@@ -123,6 +125,24 @@ def test_a_layer_is_made_once(tmp_path: Path) -> None:
     assert image._layer(tmp_path, layer(), False, said.append).stat().st_ino == stamp
     assert image._layer(tmp_path, layer(), True, said.append).stat().st_ino != stamp
     assert len(said) == 2
+
+
+def test_who_builds_at_the_same_time_waits_and_says_so(tmp_path: Path) -> None:
+    said: queue.Queue[str] = queue.Queue()
+    entered = threading.Event()
+
+    def second() -> None:
+        with image._turn(tmp_path, said.put):
+            entered.set()
+
+    thread = threading.Thread(target=second)
+    with image._turn(tmp_path, said.put):
+        thread.start()
+        assert "waiting" in said.get(timeout=30)
+        assert not entered.is_set()
+    thread.join(30)
+    assert entered.is_set()
+    assert said.empty()
 
 
 def test_old_layers_are_forgotten(tmp_path: Path) -> None:

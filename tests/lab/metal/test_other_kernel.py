@@ -21,8 +21,8 @@ from omtools.lab.metal.layers import ROOTFS
 from omtools.lab.state import Being
 
 pytestmark = [
-    pytest.mark.alone,
-    pytest.mark.timeout(600),
+    pytest.mark.machines,
+    pytest.mark.timeout(1200),
     pytest.mark.skipif(os.geteuid() != 0, reason="only root can put a card of its own on the wire"),
 ]
 MIGRATE = f"{sys.executable} -m omtools.commands.migrate"
@@ -64,9 +64,9 @@ def directories() -> dict[str, tuple[int, int, set[str]]]:
 
 
 @pytest.fixture(scope="module")
-def machines() -> Iterator[Machines]:
+def machines(built: Path) -> Iterator[Machines]:
     before = directories()
-    with machines_of("root") as found:
+    with machines_of("root", built) as found:
         found.ok("up", "--metal=here")
         yield found
     assert directories() == before
@@ -169,8 +169,8 @@ def test_nothing_survives_the_supervisor(machines: Machines) -> None:
     assert not machines.omlab.processes()
 
 
-def test_without_the_right_to_make_a_card() -> None:
-    with machines_of("nobody") as found:
+def test_without_the_right_to_make_a_card(built: Path) -> None:
+    with machines_of("nobody", built) as found:
         done = found("up", "--metal=here")
         assert (done.returncode, "/dev/net/tun" in done.stderr) == (MetalNotHere.exit_status, True)
 
