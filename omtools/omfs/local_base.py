@@ -153,8 +153,10 @@ class LocalBase:
     def _enroll(self, opened: Opened) -> int:
         number = next(self._numbers)
         self._opened[number] = opened
-        node = opened.node
-        node.opened = [*(known for known in node.opened if known() is not None), weakref.ref(opened)]
+        known = opened.node.opened
+        known.append(weakref.ref(opened))
+        if not len(known) & (len(known) - 1):  # now and then: a file may be open ten thousand times
+            opened.node.opened = [one for one in known if one() is not None]
         return number
 
     def _find(self, parent: Node, name: bytes) -> Entry:
