@@ -55,6 +55,8 @@ bench: $(STAMP)
 	$(BIN)/python tests/bench/dfsa_figures.py --write
 	$(BIN)/python tests/bench/agent_figures.py
 	$(BIN)/python tests/bench/cluster_figures.py
+	if [ "$$(id -u)" = 0 ]; then $(BIN)/python tests/bench/makespan_figures.py --reckon-alone --write; fi
+	if [ "$$(id -u)" = 0 ]; then $(BIN)/python tests/bench/memory_figures.py --write; fi
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -40,7 +40,9 @@ def address_of(interface: str) -> str:
 
 def socket_address(address: str, port: int) -> tuple[socket.AddressFamily, tuple[Any, ...]]:
     """What bind(2) takes for a numerical address, zone included; raises OSError."""
-    found = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+    # As bytes: for text Python would load a codec, which a worker with a user's rights may be unable to read.
+    host = address.encode("ascii", "replace")
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
     return found[0][0], found[0][4]
 
 

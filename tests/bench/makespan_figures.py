@@ -41,11 +41,10 @@ for turns in map(int, sys.argv[1:]):
     if pid == 0:
         x = 1
         {TURN.format(turns="turns")}
-        os.write(1, f"{{len(pids)}} {{time.process_time()}}\\n".encode())
         os._exit(0)
     pids.append(pid)
 left = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
-print("all", time.time() - begun, sum(map(bool, left)))
+print(time.time() - begun, sum(map(bool, left)))
 """
 
 
@@ -178,14 +177,12 @@ class Run(NamedTuple):
         seconds: until all jobs were through.
         moves: that were begun from the first node.
         refused: of these.
-        tasks: what each job needed of a processor: on a machine that others use too, more than when alone.
         used: processor seconds of all nodes, 0: not counted.
     """
 
     seconds: float
     moves: int
     refused: int
-    tasks: list[Task]
     used: float = 0.0
 
 
@@ -196,17 +193,14 @@ def run_jobs(lab: Node, quotas: Quotas, turns: Sequence[int], *, balanced: bool)
     options = "-l" if balanced else "-L"
     words = " ".join(map(str, turns))
     script = f"{sys.executable} -m omtools.commands.mosrun {options} {sys.executable} -c '{WORKER}' {words}"
-    *lines, last = map(str.split, lab.run(first, f"{quotas.inside(1)}; {script}").splitlines())
-    works = {int(number): float(cpu) for number, cpu in lines}
-    _all, seconds, failed = last
+    seconds, failed = lab.run(first, f"{quotas.inside(1)}; {script}").split()
     events.terminate()
     told, _nothing = events.communicate()
     decided = [json.loads(line) for line in told.splitlines()]
     verbs = [event["what"] for event in decided if event["type"] == "decided"]
-    if int(failed) or len(works) != len(turns):
-        raise SystemExit(f"{failed} jobs failed, {len(works)} said how long they took")
-    tasks = [Task(works[number], 0.0) for number in range(len(turns))]
-    return Run(float(seconds), verbs.count("move"), verbs.count("failed"), tasks)
+    if int(failed):
+        raise SystemExit(f"{failed} jobs failed")
+    return Run(float(seconds), verbs.count("move"), verbs.count("failed"))
 
 
 def run_counted(lab: Node, quotas: Quotas, turns: Sequence[int], speeds: Sequence[float]) -> Run:
@@ -229,17 +223,16 @@ def figures(count: int, work: float, *, alone: bool) -> list[str]:
     with cluster(speeds) as (lab, quotas):
         run = run_counted(lab, quotas, turns, speeds)
         alone_s = run_jobs(lab, quotas, turns, balanced=False).seconds if alone else 0.0
-    needed = sum(task.work for task in run.tasks)
-    alone_s = alone_s or needed / speeds[0]
-    best = greedy(run.tasks, speeds)
+    alone_s = alone_s or sum(task.work for task in tasks) / speeds[0]
+    best = greedy(tasks, speeds)
     row = [
         f"{count}: {', '.join(map(str, speeds))}", f"{run.seconds:.1f} s", f"{best:.1f} s",
         f"x {run.seconds / best:.2f}", "yes" if run.seconds <= 1.15 * best else "NO",
-        f"x {run.seconds / lower_bound(run.tasks, speeds):.2f}",
-        f"x {run.seconds / fair_share(run.tasks, speeds):.2f}",
+        f"x {run.seconds / lower_bound(tasks, speeds):.2f}",
+        f"x {run.seconds / fair_share(tasks, speeds):.2f}",
         f"{alone_s:.1f} s: x {alone_s / run.seconds:.2f}", f"{run.moves}, {run.refused} refused",
-        f"{100 * (run.used / needed - 1):.0f} %",
-        f"x {needed / sum(task.work for task in tasks):.2f}",
+        f"{100 * run.used / run.seconds / sum(speeds):.0f} %",
+        f"{os.getloadavg()[0]:.0f}",
     ]  # fmt: skip
     print(" | ".join(row), flush=True)
     return row
@@ -247,15 +240,22 @@ def figures(count: int, work: float, *, alone: bool) -> list[str]:
 
 HEAD = (
     "nodes and their speeds", "makespan", "clairvoyant LPT", "ratio", "<= 1.15", "to the bound", "to even sharing",
-    "no balancing", "moves", "more work than the jobs'", "the jobs' to that on a quiet machine",
+    "no balancing", "moves", "of the nodes' power used", "load of this machine",
 )  # fmt: skip
+
+
+AFTER = """The best schedule is reckoned with what the jobs need on this machine when it is quiet; what others run on it
+counts against us. No balancing is reckoned: all jobs on the first node. On nodes of a fifth of a core a move takes a
+second or two, because building a process takes a fifth of a second of processor time; the simulator, with moves of
+1.5 s, comes to 1.03, 1.08, 1.18 for 2, 4, 8 nodes and 120 s (1.02, 1.05, 1.08 with 50 ms, as on nodes with whole
+processors)."""
 
 
 def main() -> None:
     """Measure and print."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--nodes", type=int, nargs="*", default=[2, 4, 8])
-    options.add_argument("--work", type=float, default=60.0, help="seconds that the whole cluster works at least")
+    options.add_argument("--work", type=float, default=120.0, help="seconds that the whole cluster works at least")
     options.add_argument("--reckon-alone", action="store_true", help="do not run it without balancing too")
     options.add_argument("--write", action="store_true", help="into RESULTS.md")
     given = options.parse_args()
@@ -263,7 +263,7 @@ def main() -> None:
         raise SystemExit("Only root can give control groups to the nodes.")
     rows = [figures(count, given.work, alone=not given.reckon_alone) for count in given.nodes]
     if given.write:
-        keep([Table("32 jobs on nodes of unequal speed", machine(), HEAD, rows)])
+        keep([Table("32 jobs on nodes of unequal speed", machine(), HEAD, rows, AFTER)])
 
 
 if __name__ == "__main__":

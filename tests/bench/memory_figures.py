@@ -113,8 +113,6 @@ def grown(free: bool, pace: float) -> list[str]:
         events.terminate()
         told = [json.loads(line) for line in events.communicate()[0].splitlines()]
         decided = [event for event in told if event["type"] == "decided" and event["what"] == "usher"]
-        if "-v" in sys.argv:
-            print(*[e for e in told if e["type"] == "decided" and e["what"] != "stay"], sep="\n")
         kills, peak = limit.kills(), limit.peak_mb()
     row = ["may leave" if free else "locked", f"{5 * pace:.0f} MB/s", str(len(decided)), f"{peak} of {LIMIT_MB} MB",
            str(kills), f"{ended.count('0')} of 5", "yes" if not free or (kills == 0 and ended.count("0") == 5) else "NO"]  # fmt: skip

@@ -87,7 +87,13 @@ def fair_share(tasks: Sequence[Task], processors: Sequence[float]) -> float:
     """When all are through that share everything evenly at every moment, moves being free.
 
     What balancing alone could reach at best without knowing how long jobs are: what lies between this and
-    `greedy` is the price of not knowing, what lies beyond it that of imperfect balancing.
+    `greedy` is the price of not knowing, what lies beyond it that of imperfect balancing. No rule that does
+    not know lengths can stay below 2 - 1/m times the best makespan on m processors in the worst case, not
+    even with free moves at any moment (Shmoys, Wein, Williamson, "Scheduling parallel machines on-line", SIAM
+    Journal on Computing 24(6), 1995). With exponential lengths what a job has used says nothing of what is
+    left, so no rule beats this one on average; shortest-remaining-time first needs the very lengths, and
+    serves mean waiting, not the last job. With heavy tails (Pareto) who has used most has most left, and a
+    rule that gives those the fastest processors may do better than even sharing.
 
     Args:
         tasks: jobs.
