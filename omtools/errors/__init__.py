@@ -60,7 +60,8 @@ OmError
 ├── about the screens
 │   ├── BadKeys              60
 │   ├── NoTerminal           61
-│   └── ReadOnly             62
+│   ├── ReadOnly             62
+│   └── CannotListen         125
 ├── about the simulator
 │   ├── BadScenario          58
 │   └── NoSuchScenario       59
@@ -129,6 +130,7 @@ from omtools.errors.cluster import (
 from omtools.errors.places import (
     BadKeys as BadKeys,
     BadScenario as BadScenario,
+    CannotListen as CannotListen,
     LabError as LabError,
     LabNoSuchNode as LabNoSuchNode,
     LabNotUp as LabNotUp,
