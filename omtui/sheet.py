@@ -9,6 +9,7 @@ from textual.binding import Binding, BindingType
 from textual.events import Blur, Focus, MouseDown, MouseMove, MouseUp, Resize
 from textual.geometry import Region, Size
 from textual.message import Message
+from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from omtools.i18n import _
@@ -124,10 +125,17 @@ class Sheet(Canvas, Generic[R]):
         self.rows = rows
         if before is not None:
             self._stay_on(self._identify(before))
-        size = Size(0, len(rows) + 1)
-        if self.virtual_size != size:
-            self.virtual_size = size
+        self._be_as_high_as(Size(0, len(rows) + 1))
         self.draw_again()
+
+    def _be_as_high_as(self, size: Size) -> None:
+        """For another size Textual lays the whole screen out anew: not where a scroll bar stays."""
+        if self.show_vertical_scrollbar and size.height > self.container_size.height:
+            self.set_reactive(ScrollView.virtual_size, size)
+            self.vertical_scrollbar.window_virtual_size = size.height
+            self.scroll_y = min(self.scroll_y, self.max_scroll_y)
+        elif self.virtual_size != size:
+            self.virtual_size = size
 
     def _stay_on(self, identity: Hashable) -> None:
         if self.current is None or self._identify(self.current) != identity:
@@ -163,7 +171,7 @@ class Sheet(Canvas, Generic[R]):
         """One line of what was drawn."""
         width = self.scrollable_content_region.width
         if y >= len(self._drawn):
-            return Strip.blank(width, self.rich_style)
+            return Strip.blank(width, self.style_of("plain"))
         line, current, marked = self._drawn[y]
         if current:
             look = "om--cursor" if self.has_focus else "om--blurred"

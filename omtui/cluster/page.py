@@ -66,6 +66,11 @@ class ClusterPage(Page):
     ClusterPage > #switches { height: auto; max-height: 3; text-wrap: wrap; }
     """
 
+    def __init__(self) -> None:
+        super().__init__()
+        # what was drawn: the nodes, and what is wanted of them
+        self._drawn: tuple[dict[int, Node], tuple[str, str, bool]] = ({}, ("", "", False))
+
     def body(self) -> ComposeResult:
         """Sums, rows, switches."""
         yield Static(id="sums")
@@ -89,10 +94,13 @@ class ClusterPage(Page):
 
     def draw_body(self) -> None:
         """Rows and what stands around them."""
-        self._put("#sums", Content(text_of(sums_line(self.state))))
         sheet = self.sheet
-        found = matching_nodes(self.state.nodes.values(), self.wanted)
-        sheet.show(sorted_nodes(found, sheet.sort_key or "number", sheet.backwards))
+        wanted = (self.wanted, sheet.sort_key or "number", sheet.backwards)
+        if self._drawn[0] is not self.state.nodes or self._drawn[1] != wanted:
+            self._drawn = (self.state.nodes, wanted)
+            self._put("#sums", Content(text_of(sums_line(self.state))))
+            text, key, backwards = wanted
+            sheet.show(sorted_nodes(matching_nodes(self.state.nodes.values(), text), key, backwards))
         self.omtui.feed.want_report = self.word
         self._put("#switches", self._switches())
 
