@@ -134,11 +134,17 @@ def _web(given: argparse.Namespace) -> int:
         from omtui.web.server import WebServer  # noqa: PLC0415 - only who serves needs a web server
     except ModuleNotFoundError as error:
         raise OmError(detail=_("Python's {package} is missing.").format(package=error.name)) from None
+    from omtui.recording.reader import Recording  # noqa: PLC0415
+
     passed_on = ["--page", given.page]
     passed_on += ["--theme", given.theme] if given.theme else []
     if given.demo:
         counts = (f"--demo-nodes={given.demo_nodes}", f"--demo-processes={given.demo_processes}")
         passed_on += ["--demo", *counts]
+    elif given.recording:
+        recording = Path(given.recording).absolute()
+        Recording(recording).close()  # what is none is said here, and not to browsers
+        passed_on += ["--recording", str(recording), f"--node={given.node}"]
     else:
         with Client(name="omtui"):
             pass

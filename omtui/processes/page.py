@@ -138,9 +138,7 @@ class ProcessesPage(Page):
     def draw_body(self) -> None:
         """The list and what stands around it."""
         sheet = self.sheet
-        wanted = Wanted(
-            self.kind, self.wanted, self.as_tree, sheet.sort_key or "pid", sheet.backwards
-        )
+        wanted = Wanted(self.kind, self.wanted, self.as_tree, sheet.sort_key or "pid", sheet.backwards)
         if self._listed[0] is self.state.processes and self._listed[1] == wanted:
             sheet.draw_again()  # a reason may be known now
         else:

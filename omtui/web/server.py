@@ -182,9 +182,7 @@ class WebServer:
                 close=_closer(talk),
                 download_manager=self._downloads,
             )
-            await service.start(
-                _number(request, "width", _CELLS, 80), _number(request, "height", _CELLS, 24)
-            )
+            await service.start(_number(request, "width", _CELLS, 80), _number(request, "height", _CELLS, 24))
             try:
                 async for message in talk:
                     if message.type == WSMsgType.TEXT:

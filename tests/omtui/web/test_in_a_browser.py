@@ -13,6 +13,7 @@ from typing import NamedTuple
 import aiohttp
 import pytest
 from browsers import chromium
+from recordings import recorded
 
 from omtools.cluster.load import BLOCK
 from omtui.simulated import SimulatedAgent
@@ -112,6 +113,21 @@ async def test_what_browsers_do_not_say(served: Served) -> None:
                 assert message.type in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY)
                 answer = message.json() if message.type == aiohttp.WSMsgType.TEXT else None
             assert answer == ["pong", 7]
+
+
+async def test_a_recording_for_a_classroom(tmp_path: Path) -> None:
+    process = await serve(tmp_path, "--recording", str(tmp_path / "none"))
+    assert (await process.wait(), (await process.communicate())[1].count(b"\n")) == (120, 1)
+    recorded(tmp_path / "r", 30)
+    process = await serve(tmp_path, "--recording", str(tmp_path / "r"))
+    look = (await lines(process, 3))[0].split()[4]
+    seen = b""
+    async with aiohttp.ClientSession() as session, session.ws_connect(look + "ws?width=100&height=30") as socket:
+        async with asyncio.timeout(60):
+            while b"PAST" not in seen or b"calakmul" not in seen:
+                message = await socket.receive()
+                seen += message.data if message.type == aiohttp.WSMsgType.BINARY else b""
+    assert await ended(process) == (0, "")
 
 
 async def test_a_taken_port_is_one_sentence(served: Served, tmp_path: Path) -> None:
