@@ -52,7 +52,20 @@ class Plain:
     what: str
 
 
-Order = Action | Go | Dress | Look | Plain
+@dataclass(frozen=True, slots=True)
+class Terminal:
+    """Open a terminal: the workshop's, or with `console` that of a machine of the lab.
+
+    Attributes:
+        console: show a machine's console.
+        node: whose; "" is the first.
+    """
+
+    console: bool = False
+    node: str = ""
+
+
+Order = Action | Go | Dress | Look | Terminal | Plain
 
 # What can be typed, with its arguments and its meaning, in the order of the list
 SYNTAX: tuple[tuple[str, str], ...] = (
@@ -72,6 +85,8 @@ SYNTAX: tuple[tuple[str, str], ...] = (
     ("processes", N_("a row per process")),
     ("migmon", N_("nodes in a circle")),
     ("live", N_("what happens at this moment")),
+    ("workshop", N_("the lesson beside omsh")),
+    ("console NODE", N_("the console of a machine of the lab")),
     ("theme NAME", N_("other colours: dark, light, ansi-dark, ansi-light, gruvbox, nord")),
     ("pause", N_("hold the picture, or go on")),
     ("copy", N_("copy the last command line")),
@@ -198,6 +213,18 @@ def _mosctl_set(verb: str, words: list[str], node: str) -> Order:
     return (actions.set_speed if verb == "setspeed" else actions.set_yardstick)(numbers[0], node)
 
 
+def _console(words: list[str]) -> Order:
+    if len(words) > 1:
+        _wrong("console")
+    return Terminal(True, words[0] if words else "")
+
+
+def _workshop(words: list[str]) -> Order:
+    if words:
+        _wrong("workshop")
+    return Terminal()
+
+
 _PARSERS: dict[str, Callable[[list[str]], Order]] = {
     "migrate": _migrate,
     "lock": _lock,
@@ -205,6 +232,8 @@ _PARSERS: dict[str, Callable[[list[str]], Order]] = {
     "kill": _kill,
     "renice": _renice,
     "theme": _theme,
+    "console": _console,
+    "workshop": _workshop,
     "mosctl": _mosctl,
 }
 
@@ -221,4 +250,4 @@ def suggestions() -> list[str]:
         "mosctl status ",
         *(f"theme {name}" for name in THEMES),
     ]
-    return [*found, *PAGES, "pause", "copy", "help", "quit"]
+    return [*found, *PAGES, "workshop", "console ", "pause", "copy", "help", "quit"]

@@ -14,6 +14,7 @@ from omtui.migmon.page import MigmonPage
 from omtui.mosmon.app import Bars, Monitor
 from omtui.processes.page import ProcessesPage
 from omtui.sheet import Sheet
+from omtui.terminal.screens import TerminalScreen
 
 _OWNERS: tuple[type[DOMNode], ...] = (
     Host,
@@ -25,6 +26,7 @@ _OWNERS: tuple[type[DOMNode], ...] = (
     LivePage,
     Monitor,
     Bars,
+    TerminalScreen,
 )
 
 

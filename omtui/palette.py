@@ -11,7 +11,7 @@ from textual.command import DiscoveryHit, Hit, Hits, Provider
 from omtools.i18n import _
 from omtui import actions
 from omtui.actions import Action
-from omtui.commandline import PAGES, THEMES, Dress, Go, Look, Order, Plain
+from omtui.commandline import PAGES, THEMES, Dress, Go, Look, Order, Plain, Terminal
 from omtui.page import TITLES
 
 if TYPE_CHECKING:
@@ -127,6 +127,9 @@ def _other_entries(app: Omtui) -> list[Entry]:
         (_("End"), ":quit", Plain("quit")),
     ]
     found = [Entry(title, typed, partial(app.follow, order)) for title, typed, order in orders]
+    workshop, console = _("The workshop: the lesson beside omsh"), _("The console of a machine of the lab")
+    found.append(Entry(workshop, ":workshop", partial(app.follow, Terminal())))
+    found.append(Entry(console, ":console NODE", partial(_type, app, "console ")))
     found.append(Entry(_("Show only rows with a text in them"), "/", app.action_filter))
     return found
 
