@@ -1,7 +1,7 @@
 """Pictures of all screens with a made-up cluster: ``python -m omtui.screenshots DIRECTORY``.
 
-SVG (``make pictures`` renews those of the README), with ``--text`` as plain text: what tests compare with, and
-what shows in a review what a change does to the screens.
+SVG (``make pictures`` renews those of the README), with ``--text`` as plain text: what tests compare with,
+and what shows in a review what a change does to the screens.
 """
 
 from __future__ import annotations
