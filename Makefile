@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 JOBS   ?= $(shell nproc)
 
-.PHONY: help venv system system-tests demo test lint unit bench clean
+.PHONY: help venv system system-tests demo test lint unit bench pictures clean
 
 help:
 	@echo "make demo   set up, start a two-node lab, move real programs, compare their results (a minute)"
@@ -14,6 +14,7 @@ help:
 	@echo "make venv   set up only: the tools are then in $(BIN)"
 	@echo "make lint   ruff, mypy --strict, import contracts"
 	@echo "make bench  the figures of tests/bench, as ratios; writes tests/bench/RESULTS.md"
+	@echo "make pictures  the screens that README.md shows"
 	@echo "make clean  remove what these made"
 
 system:
@@ -52,6 +53,9 @@ bench: $(STAMP)
 	$(BIN)/python tests/bench/omfs_figures.py --write
 	$(BIN)/python tests/bench/agent_figures.py
 	$(BIN)/python tests/bench/cluster_figures.py
+
+pictures: $(STAMP)
+	$(BIN)/python -m omtui.screenshots --readme docs/pictures
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
