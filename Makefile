@@ -51,6 +51,7 @@ unit: $(STAMP) | system-tests
 bench: $(STAMP)
 	$(BIN)/python tests/bench/engine_figures.py --write
 	$(BIN)/python tests/bench/omfs_figures.py --write
+	$(BIN)/python tests/bench/dfsa_figures.py --write
 	$(BIN)/python tests/bench/agent_figures.py
 	$(BIN)/python tests/bench/cluster_figures.py
 

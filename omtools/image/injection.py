@@ -151,7 +151,7 @@ class Tracee:
         except ProcessLookupError:
             raise ProcessEnded(pid=self.pid) from None
 
-    def _load(self, frame: Registers) -> None:
+    def load(self, frame: Registers) -> None:
         """Set borrowed registers, and block signals once they are set."""
         ptrace.set_registers(self.pid, frame)
         if not self._masked:
@@ -166,6 +166,17 @@ class Tracee:
             if stop.kind in (ptrace.StopKind.EVENT, ptrace.StopKind.GROUP):
                 return
             ptrace.cont(self.pid, stop.signal)
+
+    def stopped_early(self) -> bool:
+        """It stopped where it should not, by something that was asked for before: run it again."""
+        stop = ptrace.poll(self.pid)
+        if stop is None:
+            return False
+        if stop.over:
+            raise self._over(stop)
+        if stop.kind is ptrace.StopKind.SIGNAL:
+            self.held.append(stop.signal)
+        return True
 
     def run_to_trap(self) -> None:
         """Let it run to the int3 of a gadget."""
@@ -186,13 +197,13 @@ class Tracee:
 
     def call_at(self, gadget: int, registers: Registers, call: Call) -> int:
         """Make one call at a ``syscall; int3`` while the registers are borrowed; minus errno on error."""
-        self._load(_call_frame(registers, gadget, call))
+        self.load(_call_frame(registers, gadget, call))
         self.run_to_trap()
         return ptrace.get_registers(self.pid).result
 
     def step_call(self, gadget: int, registers: Registers, call: Call) -> int:
         """Make one call at an `orphan_safe_call`; needs the option O_TRACESYSGOOD. Minus errno on error."""
-        self._load(_call_frame(registers, gadget, call))
+        self.load(_call_frame(registers, gadget, call))
         for _entry_and_exit in range(2):
             ptrace.step_to_syscall(self.pid)
             while (stop := ptrace.wait(self.pid)).signal != ptrace.SYSCALL_STOP:
@@ -215,7 +226,7 @@ class Tracee:
             self.memory.write(scratch.arena, bytes(slots))
             frame = registers.copy()
             frame.orig_rax, frame.rip, frame.rbx, frame.r12 = NO_CALL, scratch.base, scratch.arena, len(part)
-            self._load(frame)
+            self.load(frame)
             self.run_to_trap()
             done = self.memory.read(scratch.arena, len(slots))
             results += [signed(slot[7]) for slot in SLOT.iter_unpack(done)]

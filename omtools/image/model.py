@@ -154,6 +154,9 @@ class Image(msgspec.Struct, frozen=True):
         resume: the interrupted call, if its timeout must be shortened.
         personality: personality(2).
         files: open files that may be opened where it goes.
+        numbers: all descriptors that it has at home; None: not known.
+        umask: umask(2), -1 if not known.
+        directory: its working directory, "" if not known.
     """
 
     pid: int
@@ -180,6 +183,9 @@ class Image(msgspec.Struct, frozen=True):
     resume: Resume | None
     personality: int
     files: list[OpenFile] = []
+    numbers: list[int] | None = None
+    umask: int = -1
+    directory: str = ""
 
     def general_registers(self) -> Registers:
         """The registers, ready for ptrace."""

@@ -13,6 +13,7 @@ import ctypes
 import enum
 import os
 import signal
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ from omtools.linux.libc import fail
 SYS_PIVOT_ROOT = 155
 SYS_CLONE3 = 435
 SYS_EXECVEAT = 322
+SYS_CAPGET = 125
+SYS_CAPSET = 126
 
 
 class Clone(enum.IntFlag):
@@ -76,6 +79,7 @@ class Pr(enum.IntEnum):
     SET_NAME = 15
     SET_CHILD_SUBREAPER = 36
     SET_NO_NEW_PRIVS = 38
+    CAP_AMBIENT = 47
     SET_PTRACER = 0x59616D61
 
 
@@ -94,6 +98,9 @@ NAMESPACES: dict[str, Clone] = {
 
 # execveat(2): linux/fcntl.h
 AT_EMPTY_PATH = 0x1000
+
+_CAP_AMBIENT_RAISE = 2  # PR_CAP_AMBIENT_RAISE: linux/prctl.h
+_CAPABILITY_VERSION_3 = 0x20080522  # _LINUX_CAPABILITY_VERSION_3: linux/capability.h
 
 # clock ids that a time namespace can shift: linux/time.h
 CLOCK_MONOTONIC = 1
@@ -300,6 +307,23 @@ def set_child_subreaper(on: bool = True) -> None:
     prctl(Pr.SET_CHILD_SUBREAPER, int(on))
 
 
+def keep_capabilities(wanted: int) -> None:
+    """Take these capabilities (bits of <linux/capability.h>), which the caller has, through the next exec.
+
+    They become inheritable and ambient: capabilities(7), capset(2).
+    """
+    kept = [number for number in range(wanted.bit_length()) if wanted >> number & 1]
+    header = ctypes.create_string_buffer(struct.pack("<Ii", _CAPABILITY_VERSION_3, 0))
+    sets = ctypes.create_string_buffer(24)  # twice effective, permitted, inheritable: __user_cap_data_struct
+    _check(_libc.syscall(ctypes.c_long(SYS_CAPGET), header, sets), "capget")
+    words = list(struct.unpack("<6I", sets.raw))
+    words[2], words[5] = wanted & 0xFFFFFFFF, wanted >> 32
+    sets = ctypes.create_string_buffer(struct.pack("<6I", *words), 24)
+    _check(_libc.syscall(ctypes.c_long(SYS_CAPSET), header, sets), "capset")
+    for number in kept:
+        _check(_libc.prctl(Pr.CAP_AMBIENT, _CAP_AMBIENT_RAISE, number, 0, 0), f"ambient capability {number}")
+
+
 def set_no_new_privs() -> None:
     """Give up gaining privileges by exec, for good."""
     prctl(Pr.SET_NO_NEW_PRIVS, 1)
@@ -312,6 +336,17 @@ class IdRange:
     inside: int
     outside: int
     count: int = 1
+
+
+def own_id_maps() -> dict[str, list[IdRange]]:
+    """Maps for a child's user namespace in which every id is called as here: "uid_map", "gid_map"."""
+    return {
+        name: [
+            IdRange(int(line.split()[0]), int(line.split()[0]), int(line.split()[2]))
+            for line in Path("/proc/self", name).read_text().splitlines()
+        ]
+        for name in ("uid_map", "gid_map")
+    }
 
 
 def write_id_maps(

@@ -42,31 +42,41 @@ Rule = tuple[tuple[int, int, int], ...]
 """Equalities (argument index, mask, value) that must all hold for a call to be allowed."""
 
 
-def compile_filter(allowed: Mapping[int, tuple[Rule, ...]]) -> bytes:
+def compile_filter(
+    allowed: Mapping[int, tuple[Rule, ...]], trapped: Mapping[int, tuple[Rule, ...]] | None = None
+) -> bytes:
     """A filter that allows calls by rules and notifies of all others, as an array of struct sock_filter.
 
-    Calls are found by binary search over their numbers, so that no call costs more than some ten
-    comparisons. x32 numbers (bit 30) and unknown ones are notified; another architecture's are killed.
+    Calls of `trapped` are the other way round: allowed, but where one of their rules holds. Calls are
+    found by binary search over their numbers, so that no call costs more than some ten comparisons. x32
+    numbers (bit 30) and unknown ones are notified; another architecture's are killed.
     """
-    search = _search(sorted(allowed), allowed)
+    decisions = {nr: _alternatives(rules, _ALLOW) + _NOTIFY for nr, rules in allowed.items()}
+    decisions |= {nr: _alternatives(rules, _NOTIFY) + _ALLOW for nr, rules in (trapped or {}).items()}
+    often = [nr for nr in _OFTEN if nr in (trapped or {})]
+    search = _search(sorted(decisions.keys() - set(often)), decisions)
+    for nr in often:
+        search = _branch(_JEQ, nr, decisions[nr], search)
     head = [(_LD_ABS, 0, 0, _ARCH), (_JEQ, 1, 0, _AUDIT_ARCH_X86_64), (_RET, 0, 0, _RET_KILL_PROCESS),
             (_LD_ABS, 0, 0, _NR)]  # fmt: skip
     return b"".join(struct.pack("<HBBI", *instruction) for instruction in head + search)
 
+
+# close, pwrite64, pread64, write, read of <asm/unistd_64.h>; the last one is looked for first
+_OFTEN = (3, 18, 17, 1, 0)
 
 _Code = list[tuple[int, int, int, int]]
 _NOTIFY: _Code = [(_RET, 0, 0, _RET_USER_NOTIF)]
 _ALLOW: _Code = [(_RET, 0, 0, _RET_ALLOW)]
 
 
-def _search(numbers: list[int], allowed: Mapping[int, tuple[Rule, ...]]) -> _Code:
+def _search(numbers: list[int], decisions: Mapping[int, _Code]) -> _Code:
     if not numbers:
         return _NOTIFY
     if len(numbers) == 1:
-        then = _alternatives(allowed[numbers[0]])
-        return _branch(_JEQ, numbers[0], then, _NOTIFY)
+        return _branch(_JEQ, numbers[0], decisions[numbers[0]], _NOTIFY)
     middle = len(numbers) // 2
-    high, low = _search(numbers[middle:], allowed), _search(numbers[:middle], allowed)
+    high, low = _search(numbers[middle:], decisions), _search(numbers[:middle], decisions)
     return _branch(_JGE, numbers[middle], high, low)
 
 
@@ -81,29 +91,32 @@ def _branch(operation: int, value: int, then: _Code, otherwise: _Code) -> _Code:
     return [(operation, 1, 0, value), jump_always, *then, *otherwise]
 
 
-def _alternatives(rules: tuple[Rule, ...]) -> _Code:
+def _alternatives(rules: tuple[Rule, ...], verdict: _Code) -> _Code:
+    """Code that gives the verdict if one of the rules holds, else falls through to what follows."""
     if any(not rule for rule in rules):
-        return _ALLOW
+        return verdict
     code: _Code = []
     for rule in rules:
-        code += _all_hold(rule)
-    return code + _NOTIFY
+        code += _all_hold(rule, verdict)
+    return code
 
 
-def _all_hold(rule: Rule) -> _Code:
-    """Allow if every equality holds, else fall through to what follows."""
+def _all_hold(rule: Rule, verdict: _Code) -> _Code:
+    """Give the verdict if every equality holds, else fall through to what follows."""
     tests: _Code = []
     for argument, mask, value in rule:
         for half in range(2):
             part_mask, part_value = (mask >> 32 * half) & 0xFFFFFFFF, (value >> 32 * half) & 0xFFFFFFFF
             if part_mask or part_value:
-                tests += [(_LD_ABS, 0, 0, _ARGS + 8 * argument + 4 * half), (_AND, 0, 0, part_mask),
-                          (_JEQ, 0, 255, part_value)]  # fmt: skip
+                tests.append((_LD_ABS, 0, 0, _ARGS + 8 * argument + 4 * half))
+                if part_mask != 0xFFFFFFFF:
+                    tests.append((_AND, 0, 0, part_mask))
+                tests.append((_JEQ, 0, 255, part_value))
     code: _Code = []
     for index, (operation, yes, no, value) in enumerate(tests):
-        beyond = len(tests) - index  # instructions to jump over: the rest and the allowing return
+        beyond = len(tests) - index  # instructions to jump over: the rest and the verdict
         code.append((operation, yes, beyond if no else no, value))
-    return code + _ALLOW
+    return code + verdict
 
 
 @dataclass(frozen=True, slots=True)

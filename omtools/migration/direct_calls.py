@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
@@ -36,7 +37,12 @@ class AtHome(Protocol):
 
 
 class DirectCalls:
-    """What must be done so that nobody can tell a direct file from another."""
+    """What must be done so that nobody can tell a direct file from another.
+
+    Attributes:
+        place: puts something in the place of a file that is direct no more (a waiting call's cookie, or 0,
+            and the number); needed where the filter does not trap what is done with the number.
+    """
 
     def __init__(self, remote: Remote, files: DirectFiles, at_home: AtHome) -> None:
         self._remote = remote
@@ -44,10 +50,10 @@ class DirectCalls:
         self._at_home = at_home
         self._stale: set[int] = set()  # the guest still has a file there that is direct no more
         self._owed: list[OpenFile] = []  # the deputy must be told their positions
+        self.place: Callable[[int, int], None] | None = None
 
-    def arrive(self, opened: list[OpenFile]) -> None:
-        """The guest is built and stopped: open here what can be opened here."""
-        pairs = []
+    def prepare(self, opened: list[OpenFile]) -> None:
+        """Open here what can be opened here; the guest is not built yet."""
         for one in opened:
             if (file := self._files.open(one)) is None:
                 if one.direct:
@@ -56,9 +62,11 @@ class DirectCalls:
             file.position = one.position
             for number in one.numbers:
                 self._files.put(number, file)
-                pairs.append((file.descriptor, number))
-        if pairs:
-            self._remote.install(pairs)
+
+    def arrive(self) -> None:
+        """The guest is built and stopped: give it its files."""
+        if self._files:
+            self._remote.install([(self._files[number].descriptor, number) for number in self._files])
 
     def tell_positions(self) -> None:
         """The guest runs here: what was direct before and is not here, the deputy must do from now on."""
@@ -88,7 +96,7 @@ class DirectCalls:
                 self._at_home(_SYS_LSEEK, number, files[number].position, os.SEEK_SET)
         elif isinstance(meaning, GivenAway):
             for number in files:
-                self._give_back(number)
+                self._give_back(number, notification.cookie)
         return meaning
 
     def _sweep(self, notification: seccomp.Notification) -> None:
@@ -107,7 +115,7 @@ class DirectCalls:
         Raises OSError, ENOENT if the caller was interrupted: then all of it is done once more.
         """
         meaning, notification = flight.touch, flight.notification
-        listener, cookie = self._remote.listener, notification.cookie
+        cookie = notification.cookie
         if isinstance(meaning, Synced):
             self._read_positions(meaning.numbers)
         if result < 0:
@@ -117,7 +125,7 @@ class DirectCalls:
         elif isinstance(meaning, Duplicated):
             if meaning.source in self._files:
                 file = self._files[meaning.source]
-                seccomp.add_descriptor(listener, cookie, file.descriptor, result)
+                self._remote.give(cookie, file.descriptor, result)
                 self._files.put(result, file)
             elif meaning.replaces in self._files:
                 self._blank(notification, meaning.replaces)
@@ -133,7 +141,7 @@ class DirectCalls:
         if file is None:
             return
         try:
-            seccomp.add_descriptor(self._remote.listener, cookie, file.descriptor, number)
+            self._remote.give(cookie, file.descriptor, number)
         except OSError as error:
             os.close(file.descriptor)
             if error.errno == errno.ENOENT:
@@ -155,23 +163,26 @@ class DirectCalls:
             for number in self._files.within(meaning.first, meaning.last):
                 self._forget(number)
 
-    def _give_back(self, number: int) -> None:
+    def _give_back(self, number: int, cookie: int = 0) -> None:
         """From now on the deputy does what concerns this file."""
         if number in self._files:
             file = self._files[number]
             self._at_home(_SYS_LSEEK, number, file.position, os.SEEK_SET)
             for one in list(file.numbers):
-                self._forget(one)
+                self._forget(one, cookie)
 
-    def _forget(self, number: int) -> None:
+    def _forget(self, number: int, cookie: int = 0) -> None:
         self._files.drop(number)
-        self._stale.add(number)
+        if self.place is not None:
+            self.place(cookie, number)
+        else:
+            self._stale.add(number)
 
     def _blank(self, notification: seccomp.Notification, number: int) -> None:
         """Have the guest's own descriptor closed, in the only way there is: by another in its place."""
         nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            seccomp.add_descriptor(self._remote.listener, notification.cookie, nothing, number)
+            self._remote.give(notification.cookie, nothing, number)
         finally:
             os.close(nothing)
 

@@ -6,10 +6,14 @@ import errno
 import os
 import select
 import struct
+from dataclasses import replace
 from typing import Protocol
 
 from omtools.i18n import _
+from omtools.image.cage_files import CageFiles
 from omtools.linux import seccomp
+from omtools.linux.x86_64 import ERESTARTNOINTR
+from omtools.migration.calls import native
 from omtools.migration.calls.direct import Followed, Native, Touch
 from omtools.migration.calls.model import Answer, Arena, ComeHome, CpuTime, Exit, Fault, Forward
 from omtools.migration.calls.plan import land, plan
@@ -19,6 +23,7 @@ from omtools.migration.direct_calls import DirectCalls
 from omtools.migration.exchange import Exchange
 from omtools.migration.flight import Flight, Outcome
 from omtools.migration.frames import CANCELLED, COME_HOME, NUMBER, RESULT, Kind, pack_call
+from omtools.migration.native_files import NativeFiles
 from omtools.migration.remote import Remote
 
 
@@ -34,6 +39,13 @@ class Conductor(Protocol):
     def let_signals_in(self) -> None:
         """The guest waits under another mask, and a signal is pending that gets through it."""
 
+    def hold(self) -> bool:
+        """Stop the guest; False if it is gone."""
+        ...
+
+    def go_on(self) -> None:
+        """The guest was stopped in a call that is over."""
+
 
 class Forwarding:
     """The guest's calls.
@@ -42,7 +54,9 @@ class Forwarding:
         flight: the call that is under way.
         arena: where arguments are put at home.
         direct: the part of them that concerns direct files.
+        native: likewise, for a guest that opens files by itself.
         calls: how many were forwarded.
+        held: the guest is stopped in the call that is under way, which it has made at its cage's root.
     """
 
     def __init__(
@@ -61,7 +75,22 @@ class Forwarding:
         self._exchange = exchange
         self._conductor = conductor
         self._serial = 0
+        self.held = False
         self.direct = DirectCalls(remote, files, self._at_home)
+        self.native: NativeFiles | None = None
+        self._files = files
+
+    def open_natively(self, files: CageFiles, node: int, numbers: list[int], directory: str) -> None:
+        """The guest, built and stopped, opens files by itself; `numbers` are all that home has open."""
+        self.native = NativeFiles(self._remote, files, self._files, self, node)
+        self.direct.place = self.native.place
+        self.native.arrive(set(numbers) - set(self._files), directory)
+
+    def close(self) -> None:
+        """The guest is gone."""
+        self.direct.close()
+        if self.native is not None:
+            self.native.close()
 
     # -- what the filter trapped -------------------------------------------------------------------
 
@@ -80,6 +109,14 @@ class Forwarding:
             if error.errno not in (errno.ENOENT, errno.EINTR):
                 raise
             return
+        self._arrived(notification)
+
+    def refused_at_root(self, notification: seccomp.Notification) -> None:
+        """The guest is stopped behind a call of which its own kernel has done nothing."""
+        self.held = True
+        self._arrived(notification)
+
+    def _arrived(self, notification: seccomp.Notification) -> None:
         flight = self.flight
         if flight is not None:
             if flight.same_call(notification):
@@ -87,7 +124,45 @@ class Forwarding:
                 self._go_on(flight)
                 return
             self.settle(stopped=False)  # its signal handler makes other calls: the old one is over
-        self._plan(notification)
+        if self.native is None or not self._known_here(self.native, notification):
+            self._plan(notification)
+
+    def _known_here(self, files: NativeFiles, notification: seccomp.Notification) -> bool:
+        """The call of a guest that opens files by itself need not go home; else it may now."""
+        files.hear()
+        nr, args = notification.nr, notification.args
+        if not self.held:
+            if files.done_here(nr, args):
+                return self._let_continue(notification) or True
+            told = files.answer(nr, args)
+            if told is not None:
+                self._answer(notification, told if isinstance(told, int) else self._write(args, nr, told))
+                return True
+        if reason := files.only_at_home(nr, args):
+            self._need_home(notification, reason)
+            return True
+        files.before(notification)
+        return False
+
+    def _write(self, args: tuple[int, ...], nr: int, status: bytes) -> int:
+        """What stat(2) and its kin return, once they have written."""
+        try:
+            self._remote.memory.write(args[2 if nr == native.NEWFSTATAT else 1], status)
+        except OSError:
+            return -errno.EFAULT
+        return 0
+
+    def _need_home(self, notification: seccomp.Notification, reason: str) -> None:
+        if not notification.cookie:
+            self.held = False
+            self._remote.interrupted_call(-ERESTARTNOINTR)
+        self._conductor.need_home(reason)
+
+    def let_go(self) -> None:
+        """The guest, held in a call, shall run: it makes the call once more."""
+        self.held = False
+        self._remote.interrupted_call(-ERESTARTNOINTR)
+        self.interrupted()
 
     def _plan(self, notification: seccomp.Notification) -> None:
         meaning = self.direct.meaning(notification)
@@ -104,7 +179,7 @@ class Forwarding:
                 self._remote.memory.write(address, data)
             self._answer(notification, what.result)
         elif isinstance(what, ComeHome):
-            self._conductor.need_home(what.reason)
+            self._need_home(notification, what.reason)
         elif isinstance(what, Exit):
             self._conductor.exiting(what.status)
         else:
@@ -112,6 +187,11 @@ class Forwarding:
 
     def _answer(self, notification: seccomp.Notification, result: int) -> bool:
         """Answer a waiting call; False if the caller was interrupted meanwhile."""
+        if not notification.cookie:
+            self.held = False
+            self._remote.end_call(result)
+            self._conductor.go_on()
+            return True
         try:
             seccomp.answer(self._remote.listener, notification.cookie, result)
         except OSError as error:
@@ -121,6 +201,10 @@ class Forwarding:
         return True
 
     def _let_continue(self, notification: seccomp.Notification) -> bool:
+        if not notification.cookie:
+            self.let_go()
+            self._conductor.go_on()
+            return True
         try:
             seccomp.let_continue(self._remote.listener, notification.cookie)
         except OSError as error:
@@ -139,7 +223,7 @@ class Forwarding:
         touch: Touch | None = None,
     ) -> None:
         if forward.arena_length > self.arena.size and not self._grow(forward.arena_length):
-            self._conductor.need_home(_("a call passes more memory than can be carried"))
+            self._need_home(notification, _("a call passes more memory than can be carried"))
             return
         self._serial += 1
         self.flight = Flight(self._serial, notification, forward, cpu, touch=touch)
@@ -183,7 +267,7 @@ class Forwarding:
             return
         if outcome.result == COME_HOME:
             self.flight = None
-            self._conductor.need_home(outcome.data.decode())
+            self._need_home(flight.notification, outcome.data.decode())
             return
         if self._finish(flight, outcome):
             self.flight = None
@@ -197,11 +281,29 @@ class Forwarding:
         natively = result >= 0 and flight.forward.mirror
         try:
             natively |= self.direct.follow(flight, result)
+            if self.native is not None:
+                natively |= self.native.follow(flight, result)
         except OSError as error:
             if error.errno != errno.ENOENT:
                 raise
             return False
+        if self.native is not None and result >= 0 and notification.nr in (native.CHDIR, native.FCHDIR):
+            return self._change_directory(self.native, notification, result)
         return self._let_continue(notification) if natively else self._answer(notification, result)
+
+    def _change_directory(self, files: NativeFiles, notification: seccomp.Notification, result: int) -> bool:
+        """The guest goes where its home's process went: that takes a stop of its own."""
+        target = files.moved_to()
+        if target is None:
+            return self._answer(notification, result)
+        flight = self.flight
+        if self._conductor.hold():
+            self._remote.change_directory(target)
+            if self.flight is flight:  # else a signal's handler has begun, and the call is over
+                self._remote.end_call(result)
+            self.held = False
+            self._conductor.go_on()
+        return True
 
     def _land(self, flight: Flight, outcome: Outcome) -> int:
         """Write what the call wrote; returns its result."""
@@ -234,6 +336,7 @@ class Forwarding:
             return
         self._decide(flight)
         self.flight = None
+        self.held = False
         outcome = flight.outcome
         if not stopped or outcome is None:
             return
@@ -245,7 +348,20 @@ class Forwarding:
         else:
             result = self._land(flight, outcome)
             self.direct.catch_up(flight, result)
+            if self.native is not None:
+                flight.notification = replace(flight.notification, cookie=0)
+                self.native.follow(flight, result)
             remote.end_call(result)
+
+    @property
+    def gives_descriptors(self) -> bool:
+        """The call that is under way may give the guest descriptors of its own, which needs a stop."""
+        flight = self.flight
+        return (
+            self.native is not None
+            and flight is not None
+            and native.makes_descriptors(flight.notification.nr, flight.notification.args)
+        )
 
     def _decide(self, flight: Flight) -> None:
         """Have the deputy break the call off, unless it has its outcome."""
@@ -263,12 +379,19 @@ class Forwarding:
     def _at_home(self, nr: int, *args: int) -> int:
         """A call of our own that the deputy does at once; -EIO if the link broke."""
         a, b, c = args
+        return self.ask(Forward(nr, (a, b, c, 0, 0, 0), may_block=False))[0]
+
+    def ask(self, forward: Forward) -> tuple[int, bytes]:
+        """As `_at_home`, for any call; with what it gave back."""
+        if self.flight is not None and self.flight.outcome is None:
+            self.settle(stopped=False)  # the guest's handler runs: the deputy must be free
         self._serial += 1
         serial = self._serial
-        body = pack_call(Forward(nr, (a, b, c, 0, 0, 0), may_block=False))
-        self._exchange.send(Kind.CALL, body, serial)
+        self._exchange.send(Kind.CALL, pack_call(forward), serial)
         answer = self._exchange.wait_for(lambda kind, number: kind is Kind.RESULT and number == serial)
-        return -errno.EIO if answer is None else int(RESULT.unpack_from(answer[1])[0])
+        if answer is None:
+            return -errno.EIO, b""
+        return int(RESULT.unpack_from(answer[1])[0]), answer[1][RESULT.size :]
 
 
 class _Memory:

@@ -16,6 +16,7 @@ import msgspec
 from omtools.errors import OmError, ProcessEnded, RestoreFailed
 from omtools.i18n import _
 from omtools.image import cage
+from omtools.image.cage_files import usable
 from omtools.image.capture import look_before
 from omtools.image.clock_code import PATIENCE, a_moment
 from omtools.image.model import Image
@@ -23,6 +24,7 @@ from omtools.image.pages import CopySource
 from omtools.linux import ptrace
 from omtools.linux.events import ChildEvents
 from omtools.linux.ptrace import Stop, StopKind
+from omtools.migration import own_tree
 from omtools.migration.calls.model import Arena
 from omtools.migration.control import Control
 from omtools.migration.direct import DirectFiles
@@ -53,6 +55,7 @@ class GuestKeeper(Keeper):
         self._error: Exception = RestoreFailed(node=order.node, why="")
         self._held = False       # the deputy was stopped by a signal, so is the remote
         self._stopped = True     # it is in a stop of ours
+        self._again = False      # its signal was put off: it has to run for that
         self._fatal: list[bytes] = []  # the signal it goes home to die of
         self._late: list[bytes] = []   # signals that came when it was frozen: home has them too
         self._taken = 0                # signals from home that it has got
@@ -101,7 +104,7 @@ class GuestKeeper(Keeper):
         here = time.monotonic_ns()
         clocks = cage.Clocks(hello.monotonic_ns, hello.boottime_ns)
         try:
-            built = cage.build(self.order.pid, self.order.hostname, clocks)
+            built = self._cage(clocks, hello.places)
             self._remote = Remote(built, clocks.monotonic - here)
         except (OmError, OSError) as error:
             self._refuse(error)
@@ -109,6 +112,18 @@ class GuestKeeper(Keeper):
         self.state.local_pid = self._remote.pid
         link.send(Kind.HELLO)
         link.set_timeout(None)
+
+    def _cage(self, clocks: cage.Clocks, places: list[str]) -> cage.Cage:
+        """A cage, with this node's files in it if the process is at work on them."""
+        order = self.order
+        tree = own_tree.choose(places, order.reach, order.home, order.node) if places and usable() else None
+        try:
+            return cage.build(order.pid, order.hostname, clocks, tree)
+        except (OmError, OSError) as error:
+            if tree is None:
+                raise
+            self._log.warning(f"no files of its own: {error}")
+        return cage.build(order.pid, order.hostname, clocks)
 
     def _step(self, event: Event | None) -> None:
         if event is None:
@@ -145,29 +160,53 @@ class GuestKeeper(Keeper):
         assert exchange is not None
         if exchange.waiting:
             return self._receive(exchange)
+        remote = self._remote
+        if remote is not None and remote.wanted:
+            self._refuse_call(remote)
+            return None
         poller = select.poll()
-        link = exchange.link.fileno()
-        for descriptor in (self._children.fileno(), link, *self._control.descriptors()):
+        for descriptor in (self._children.fileno(), exchange.link.fileno(), *self._control.descriptors()):
             poller.register(descriptor, select.POLLIN)
-        listener = self._remote.listener if self._remote is not None and self._listening else -1
-        if listener >= 0:
-            poller.register(listener, select.POLLIN)
+        if remote is not None:
+            if self._listening:
+                poller.register(remote.listener, select.POLLIN)
+            if remote.files is not None:
+                poller.register(remote.files.root.device, select.POLLIN)
         for descriptor, mask in poller.poll():
-            if descriptor == listener:
-                if mask & select.POLLIN and self._calls is not None:
-                    self._calls.trapped()
-                else:
-                    self._listening = False  # nobody is left behind the filter; waitpid tells the rest
-            elif descriptor == link:
+            if descriptor == exchange.link.fileno():
                 return self._receive(exchange)
-            elif descriptor == self._children.fileno():
+            if descriptor == self._children.fileno():
                 self._children.clear()
                 self._reap()
                 return None  # it may have read from the link what poll has seen there
-            else:
-                for command in self._control.handle(descriptor):
-                    self._command(command)
+            self._hear(descriptor, mask)
         return None
+
+    def _hear(self, descriptor: int, mask: int) -> None:
+        """The guest says something, or the agent does."""
+        remote, calls = self._remote, self._calls
+        if remote is not None and descriptor == remote.listener:
+            if mask & select.POLLIN and calls is not None:
+                calls.trapped()
+            else:
+                self._listening = False  # nobody is left behind the filter; waitpid tells the rest
+        elif remote is not None and remote.files is not None and descriptor == remote.files.root.device:
+            if calls is not None and calls.native is not None:
+                calls.native.hear()
+            else:
+                remote.root_requests()
+        else:
+            for command in self._control.handle(descriptor):
+                self._command(command)
+
+    def _refuse_call(self, remote: Remote) -> None:
+        """A call of the guest's that its own kernel cannot do: its deputy does."""
+        stop, call = remote.refuse()
+        if call is None or self._calls is None:
+            self._stop(stop)
+        else:
+            self._stopped = True
+            self._calls.refused_at_root(call)
 
     def _command(self, command: Command) -> None:
         if isinstance(command, Ask):
@@ -214,6 +253,14 @@ class GuestKeeper(Keeper):
         self._exit = ("exited", status & 0xFF)
         self._events.append(Event.EXITED)
 
+    def hold(self) -> bool:
+        """See `Conductor`."""
+        return self._hold()
+
+    def go_on(self) -> None:
+        """See `Conductor`."""
+        self._continue()
+
     def let_signals_in(self) -> None:
         """See `Conductor`."""
         if self._hold():
@@ -244,8 +291,10 @@ class GuestKeeper(Keeper):
         self._was_stopped()
         if stop.kind is StopKind.SIGNAL:
             self._deliver(remote, stop.signal)
-        else:
-            self._continue()
+            if not self._again:
+                return
+        self._again = False
+        self._continue()
 
     def _was_stopped(self) -> None:
         self._stopped = True
@@ -267,12 +316,23 @@ class GuestKeeper(Keeper):
             self.need_home(_("it dies by signal {n}").format(n=number))
             return
         if effect == "caught":
+            if self._calls is not None and self._calls.gives_descriptors:
+                self._put_off(remote)
+                return
             self._settle_call()
             remote.leave_stub()
         elif effect != "kills":
             remote.undo_interruption()
         self._stopped = False
         ptrace.cont(remote.pid, 0 if effect == "stops" else number)
+
+    def _put_off(self, remote: Remote) -> None:
+        """Before its handler runs, the guest gets what its call has opened, for which it is to stop anew."""
+        siginfo = ptrace.get_siginfo(remote.pid)
+        remote.drop_signal()
+        self._settle_call()
+        remote.queue_signal(siginfo)
+        self._again = True
 
     def _hold(self) -> bool:
         """Stop the guest; False if it is gone. A signal on its way is dealt with first."""
@@ -291,11 +351,14 @@ class GuestKeeper(Keeper):
             self._was_stopped()
             if stop.kind is StopKind.SIGNAL:
                 self._deliver(remote, stop.signal)
+                self._again = False  # it will come once more
         return True
 
     def _continue(self) -> None:
         remote = self._remote
         if remote is not None and self._stopped and not self._held and not self._fatal:
+            if self._calls is not None and self._calls.held:
+                self._calls.let_go()
             self._stopped = False
             ptrace.cont(remote.pid)
 
@@ -335,17 +398,23 @@ class GuestKeeper(Keeper):
         assert remote is not None
         assert exchange is not None
         assert image is not None
+        files = DirectFiles(self.order.reach, self.order.home, self.order.node)
+        calls = self._calls = Forwarding(remote, exchange, self, Arena(*image.arena), files)
+        calls.direct.prepare(image.files)
+        trapped = None
+        if remote.files is not None and image.numbers is not None and image.umask >= 0:
+            trapped = set(image.numbers) - set(files)
         try:
-            self.state.statistics.bytes_moved = remote.build(image, exchange.link)
+            self.state.statistics.bytes_moved = remote.build(image, exchange.link, trapped)
         except LinkBroken as error:
             self._lost(error)
         except (OmError, OSError) as error:
             self._error = error
             self._events.append(Event.CANNOT)
         else:
-            files = DirectFiles(self.order.reach, self.order.home, self.order.node)
-            self._calls = Forwarding(remote, exchange, self, Arena(*image.arena), files)
-            self._calls.direct.arrive(image.files)
+            calls.direct.arrive()
+            if trapped is not None and remote.files is not None:
+                calls.open_natively(remote.files, self.order.node, image.numbers or [], image.directory)
             self._image = None  # some hundred kilobytes
             self._events.append(Event.BUILT)
 
@@ -392,8 +461,13 @@ class GuestKeeper(Keeper):
         resume = None if flight is None else flight.resume
         try:
             arena = (calls.arena.base, calls.arena.size)
+            numbers = calls.native.leave() if calls.native is not None else None
             image = remote.take_image(before, resume, self._fatal, arena)
             image = msgspec.structs.replace(image, files=calls.direct.leaving())
+            if calls.native is not None:
+                image = msgspec.structs.replace(
+                    image, numbers=numbers, umask=remote.umask(), directory=calls.native.directory
+                )
             head = LEAVING.pack(time.monotonic_ns() - frozen, self._taken & 0xFFFFFFFF)
             link.send(Kind.LEAVING, head + self._reason.encode())
             link.send(Kind.IMAGE, msgspec.msgpack.encode(image))
@@ -414,7 +488,7 @@ class GuestKeeper(Keeper):
             self._remote.destroy()
             self._remote = None
         if self._calls is not None:
-            self._calls.direct.close()
+            self._calls.close()
         if self._exchange is not None:
             self._exchange.link.close()
 

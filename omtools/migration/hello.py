@@ -19,12 +19,14 @@ class Hello(msgspec.Struct):
         monotonic_ns: the home node's CLOCK_MONOTONIC.
         boottime_ns: the home node's CLOCK_BOOTTIME.
         version: of the protocol.
+        places: where the process is at work, see `own_tree`; none if its files shall stay with the deputy.
     """
 
     pid: int
     monotonic_ns: int
     boottime_ns: int
     version: int = VERSION
+    places: list[str] = []
 
 
 def greet(link: Link, hello: Hello) -> None:

@@ -22,7 +22,7 @@ from omtools.image.pages import CopySource
 from omtools.linux import ptrace
 from omtools.linux.events import ChildEvents
 from omtools.linux.ptrace import Stop, StopKind
-from omtools.migration import residence
+from omtools.migration import own_tree, residence
 from omtools.migration.control import Control
 from omtools.migration.deputy import Deputy, Stance
 from omtools.migration.frames import LEAVING, NUMBER, Kind
@@ -55,6 +55,7 @@ class HomeKeeper(Keeper):
         self._service: Service | None = None
         self._image: Image | None = None
         self._exit: tuple[str, int] = ("", 0)
+        self._arguments: list[str] = []  # of the process: the deputy has none
         self._do: dict[Action, Callable[[], None]] = {
             Action.FREEZE: self._freeze,
             Action.SEND_IMAGE: self._send_image,
@@ -283,6 +284,7 @@ class HomeKeeper(Keeper):
         try:
             self._link = connect(self.order.endpoint, self.order.credentials)
             self._resident = residence.Resident(self.order.pid, self.order.dfsa)
+            self._arguments = own_tree.arguments(self.order.pid)
             self._greet(self._link)
         except OmError as error:
             self._fail(error)
@@ -298,7 +300,9 @@ class HomeKeeper(Keeper):
     def _greet(self, link: Link) -> None:
         link.set_timeout(_PATIENCE)
         clocks = Clocks.now()
-        greet(link, Hello(pid=self.order.pid, monotonic_ns=clocks.monotonic, boottime_ns=clocks.boottime))
+        places = own_tree.places(self.order.pid, self._arguments) if self.order.dfsa else []
+        greet(link, Hello(pid=self.order.pid, monotonic_ns=clocks.monotonic, boottime_ns=clocks.boottime,
+                          places=places))  # fmt: skip
         link.set_timeout(None)
 
     def _freeze(self) -> None:

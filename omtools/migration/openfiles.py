@@ -44,6 +44,19 @@ def _details(pid: int, number: int) -> tuple[int, int]:
     return int(words["flags"], 8), int(words["pos"])
 
 
+def descriptor_flags(pid: int, number: int) -> int:
+    """How a process's descriptor was opened, with O_CLOEXEC as it is now; raises OSError, ValueError."""
+    return _details(pid, number)[0]
+
+
+def same_open_file(pid: int, number: int, other: int, other_number: int) -> bool:
+    """kcmp(2): two descriptors of two processes are the same open file; False if one of them is none."""
+    try:
+        return syscall(_SYS_KCMP, pid, other, _KCMP_FILE, number, other_number) == 0
+    except OSError:
+        return False
+
+
 def own_files(pid: int) -> list[OpenFile]:
     """The regular files that a process has open and shares with no other process, one entry each.
 

@@ -8,16 +8,18 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import select
 import signal
 import struct
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import msgspec
 
 from omtools.errors import RestoreFailed
 from omtools.i18n import _
 from omtools.image.cage import Cage
+from omtools.image.cage_root import Wanted
 from omtools.image.capture import INJECTED_AWAY, Before, take_image
 from omtools.image.clock_code import ClockCode
 from omtools.image.injection import SCRATCH_SIZE, Scratch, normalise, private_scratch
@@ -35,6 +37,7 @@ from omtools.image.restore import (
 from omtools.linux import proc, ptrace, seccomp
 from omtools.linux.memory import ProcessMemory
 from omtools.linux.ptrace import Stop, StopKind
+from omtools.linux.seccomp import Notification
 from omtools.linux.x86_64 import (
     ERESTARTNOHAND,
     ERESTARTNOINTR,
@@ -45,14 +48,16 @@ from omtools.linux.x86_64 import (
     Registers,
     unsigned,
 )
+from omtools.migration.calls import native
 from omtools.migration.calls.plan import NATIVE_RULES
 from omtools.migration.link import Link
 from omtools.migration.transfer import guest_sink, receive_pages
 
-_SYS_CLOSE, _SYS_RT_SIGSUSPEND = 3, 130
+_SYS_RT_SIGSUSPEND = 130  # <asm/unistd_64.h>
 _SIGSET_SIZE = 8  # the kernel's sigset_t
 _FPROG = struct.Struct("<HxxxxxxQ")  # struct sock_fprog, <linux/filter.h>
 _MOST_BEHIND = 5.0  # seconds; more than a message takes
+_SHORT = 0.002  # seconds; how long at most nobody looks whether a guest has stopped
 _SI_KERNEL = 0x80  # <asm-generic/siginfo.h>; below it are the exceptions of the processor
 _PROCESS_CPU_CLOCK = 2  # CPUCLOCK_SCHED, include/linux/posix-timers.h
 
@@ -71,11 +76,19 @@ class Remote:
         pid: its pid on this node.
         listener: the seccomp listener its trapped calls come by.
         memory: its memory.
+        files: what its cage has for a guest that opens files by itself.
+        closed: handles of stand-ins that it has closed.
+        wanted: a call of its own that waits at its cage's root to be refused, or 0.
     """
 
     def __init__(self, cage: Cage, ahead_ns: int) -> None:
         """`ahead_ns`: how far home's CLOCK_MONOTONIC is ahead of this node's."""
         self._cage = cage
+        self.files = cage.files
+        self.closed: list[int] = []
+        self.wanted = 0
+        self._trapped: Collection[int] | None = None
+        self._refused = False  # a call of its own, while it was to stop
         self._ahead_ns = ahead_ns
         self.tracee = cage.stub
         self.pid = cage.stub.pid
@@ -92,9 +105,10 @@ class Remote:
 
     # -- building ----------------------------------------------------------------------------------
 
-    def build(self, image: Image, link: Link) -> int:
+    def build(self, image: Image, link: Link, trapped: Collection[int] | None = None) -> int:
         """Build the guest; its pages come by `link`. Returns bytes.
 
+        It opens files by itself if `trapped` says which of its descriptors are the home's, whatever it does.
         The stream is read to its end also on failure. Raises RestoreFailed, OSError, LinkBroken,
         ProcessEnded.
         """
@@ -111,7 +125,9 @@ class Remote:
                 raise
             amount = receive_pages(link, guest_sink(self.pid))
             finish(self.tracee, self._scratch, registers, image)
-            self._confine(registers)
+            if trapped is not None:
+                self._settle_in(registers, image)
+            self._confine(registers, trapped)
         start_state(self.tracee, image, final_registers(self.tracee, image, self._home_ns()))
         send_traps(self.pid, image)
         self._cpu_away = image.cpu_away
@@ -124,13 +140,42 @@ class Remote:
         if behind > 0:
             time.sleep(min(behind / 1e9, _MOST_BEHIND))
 
-    def _confine(self, registers: Registers) -> None:
+    def _settle_in(self, registers: Registers, image: Image) -> None:
+        """What a guest that opens files by itself needs of its home's process."""
+        assert self.files is not None
+        self.tracee.memory.write(self._scratch.data, os.fsencode(image.directory) + b"\0")
+        calls = [(native.UMASK, image.umask)]
+        if self.files.tree.holds(image.directory):
+            calls.append((native.CHDIR, self._scratch.data))
+        results = self.tracee.batch(self._scratch, registers, calls)
+        if results[-1] < 0:
+            raise RestoreFailed(node="", why=f"chdir: {os.strerror(-results[-1])}")
+
+    def change_directory(self, path: str) -> None:
+        """Move the stopped guest: into its own tree, or to where every path leads home."""
+        assert self.files is not None
+        if self.files.tree.holds(path):
+            with self.tracee.borrowed() as (registers, _mask):
+                self.tracee.memory.write(self._scratch.data, os.fsencode(path) + b"\0")
+                self._let_through(registers, (native.CHDIR, self._scratch.data))
+            return
+        taken = {int(name) for name in os.listdir(f"/proc/{self.pid}/fd")}
+        number = next(free for free in range(len(taken) + 1) if free not in taken)
+        self.install([(self.files.elsewhere, number)])
+        with self.tracee.borrowed() as (registers, _mask):
+            self._let_through(registers, (native.FCHDIR, number))
+            self._close_inside(registers, number)
+
+    def _confine(self, registers: Registers, trapped: Collection[int] | None) -> None:
         """Install the filter, take its listener out of the guest."""
+        self._trapped = trapped
         rules = dict(NATIVE_RULES)
+        more_allowed, but = native.rules(trapped) if trapped is not None else ({}, {})
+        rules |= more_allowed
         own = ((0, 0xFFFFFFFF, self._home_pid), (1, 0xFFFFFFFF, self._home_pid))
         for nr, more in {**INJECTED_AWAY, SYS_RT_TGSIGQUEUEINFO: (own,)}.items():
             rules[nr] = (*rules.get(nr, ()), *more)
-        program = seccomp.compile_filter(rules)
+        program = seccomp.compile_filter(rules, but)
         at = self._scratch.data
         self.tracee.memory.write(at, _FPROG.pack(len(program) // 8, at + 64).ljust(64, b"\0") + program)
         call = (seccomp.SYS_SECCOMP, seccomp.SET_MODE_FILTER, seccomp.FILTER_FLAG_NEW_LISTENER, at)
@@ -142,22 +187,33 @@ class Remote:
         self._close_inside(registers, descriptor)
 
     def _close_inside(self, registers: Registers, descriptor: int) -> None:
-        """close(2) in the guest: the filter traps it already, so it is answered from here."""
-        cookie = self._trap_close(registers, descriptor)
-        seccomp.let_continue(self.listener, cookie)
+        """close(2) in the guest; the filter may trap it already, then it is answered from here."""
+        if self._trapped is None or descriptor in self._trapped:
+            self._let_through(registers, (native.CLOSE, descriptor))
+        else:
+            self.tracee.batch(self._scratch, registers, [(native.CLOSE, descriptor)])
+
+    def _let_through(self, registers: Registers, call: tuple[int, ...]) -> None:
+        """Have the stopped guest make a call that the filter traps, and let its kernel do it."""
+        seccomp.let_continue(self.listener, self._trap(registers, call))
         self.tracee.expect_trap()
 
-    def _trap_close(self, registers: Registers, descriptor: int) -> int:
-        """Have the stopped guest call close(2), which the filter traps; returns the notification's cookie."""
+    def _trap(self, registers: Registers, call: tuple[int, ...]) -> int:
+        """Have the stopped guest make a call that the filter traps; returns the notification's cookie."""
         frame = registers.copy()
-        self.tracee.memory.write(
-            self._scratch.arena, struct.pack("<8Q", _SYS_CLOSE, descriptor, 0, 0, 0, 0, 0, 0)
-        )
+        padded = (*(unsigned(value) for value in call), *(0,) * (8 - len(call)))
+        self.tracee.memory.write(self._scratch.arena, struct.pack("<8Q", *padded))
         frame.orig_rax, frame.rip = NO_CALL, self._scratch.base
         frame.rbx, frame.r12 = self._scratch.arena, 1
-        ptrace.set_registers(self.pid, frame)
+        self.tracee.load(frame)
         ptrace.cont(self.pid)
-        return seccomp.receive(self.listener).cookie
+        while True:
+            if select.select([self.listener], [], [], _SHORT)[0]:
+                with contextlib.suppress(FileNotFoundError):  # it was interrupted
+                    return seccomp.receive(self.listener).cookie
+            if self.tracee.stopped_early():
+                self.tracee.load(frame)
+                ptrace.cont(self.pid)
 
     def install(self, descriptors: Iterable[tuple[int, int]]) -> None:
         """Give the stopped guest copies of our descriptors: pairs of ours and its number.
@@ -165,7 +221,7 @@ class Remote:
         Descriptors can be handed in only while a trapped call waits, so it makes one that does nothing.
         """
         with self.tracee.borrowed() as (registers, _mask):
-            cookie = self._trap_close(registers, 0xFFFFFFFF)
+            cookie = self._trap(registers, (native.CLOSE, 0xFFFFFFFF))
             for ours, number in descriptors:
                 seccomp.add_descriptor(self.listener, cookie, ours, number)
             seccomp.answer(self.listener, cookie, -errno.EBADF)
@@ -185,6 +241,10 @@ class Remote:
     def blocked(self) -> int:
         """The signals it blocks, bit n-1 for signal n."""
         return int(proc.status(self.pid)["SigBlk"], 16)
+
+    def umask(self) -> int:
+        """Which rights its new files do not get."""
+        return int(proc.status(self.pid)["Umask"], 8)
 
     def waiting_signals(self, mask: int) -> bool:
         """A signal that it blocks is pending and would get through `mask`."""
@@ -236,10 +296,78 @@ class Remote:
         """Ask for a stop and wait for the first: EVENT, or what was faster: a signal's delivery, its end."""
         with contextlib.suppress(ProcessLookupError):  # it has died and waits to be reaped
             ptrace.interrupt(self.pid)
-        stop = ptrace.wait(self.pid)
+        stop = self._await_stop()
         if not stop.over and stop.kind is not StopKind.SIGNAL:
             self.undo_interruption()
         return stop
+
+    def _await_stop(self) -> Stop:
+        """The guest's next stop; it may need its cage's root to come to that.
+
+        What that refuses it meanwhile, it asks for again afterwards.
+        """
+        if self.files is None:
+            return ptrace.wait(self.pid)
+        while (stop := ptrace.poll(self.pid)) is None:
+            self.root_requests()
+            if self.wanted:
+                self.files.root.refuse(self.wanted)
+                self.wanted = 0
+                self._refused = True
+            else:
+                select.select([self.files.root.device], [], [], _SHORT)
+        if self._refused and not stop.over:
+            self._refused = False
+            self.interrupted_call(-ERESTARTNOINTR)
+        return stop
+
+    def root_requests(self) -> None:
+        """Answer the cage's root; see `closed` and `wanted`."""
+        assert self.files is not None
+        for heard in self.files.root.requests():
+            if isinstance(heard, Wanted):
+                self.wanted = heard.unique
+            else:
+                self.closed.append(heard.handle)
+
+    def refuse(self) -> tuple[Stop, Notification | None]:
+        """Break off the call for which the guest waits at its cage's root.
+
+        Returns how it stopped, and the call if it stands behind it with nothing done. If a signal was
+        faster, the call begins anew after that.
+        """
+        assert self.files is not None
+        with contextlib.suppress(ProcessLookupError):
+            ptrace.interrupt(self.pid)
+        self.files.root.refuse(self.wanted)
+        self.wanted = 0
+        stop = ptrace.wait(self.pid)
+        if stop.over:
+            return stop, None
+        if stop.kind is StopKind.SIGNAL:
+            self.interrupted_call(-ERESTARTNOINTR)
+            return stop, None
+        now = ptrace.get_registers(self.pid)
+        arguments = (now.rdi, now.rsi, now.rdx, now.r10, now.r8, now.r9)
+        return stop, Notification(0, self.pid, now.call, now.rip, arguments)
+
+    def stand_in(self) -> tuple[int, int]:
+        """A file for `give` that stands for one at home, and its handle; the caller closes our descriptor."""
+        files = self.files
+        assert files is not None
+        if not files.stand_ins:
+            with files.opening_more() as done:
+                while not done():
+                    self.root_requests()
+                    select.select([files.root.device], [], [], _SHORT)
+        return files.stand_ins.pop(0)
+
+    def give(self, cookie: int, descriptor: int, number: int) -> None:
+        """Give the guest, which waits in a trapped call or (0) is stopped, our descriptor as `number`."""
+        if cookie:
+            seccomp.add_descriptor(self.listener, cookie, descriptor, number)
+        else:
+            self.install([(descriptor, number)])
 
     def reads_clock(self) -> bool:
         """The stopped guest is where it must not be moved, see `clock_code`."""
@@ -280,6 +408,11 @@ class Remote:
             self.tracee.memory.write(self._scratch.data, siginfo)
             call = (SYS_RT_TGSIGQUEUEINFO, self._home_pid, self._home_pid, number, self._scratch.data)
             self.tracee.batch(self._scratch, registers, [call])
+
+    def drop_signal(self) -> None:
+        """The guest, about to take a signal, does not get it, and is in a stop like any other."""
+        with self.tracee.borrowed():
+            pass
 
     def disposition(self, number: int) -> str:
         """What a signal does to it: "caught", "ignored", "stops", "core" or "kills"."""

@@ -76,7 +76,11 @@ class Resident:
         at = (signal.SIGTRAP - 1) * SIGACTION_SIZE
         actions = image.actions[:at] + trap_action + image.actions[at + SIGACTION_SIZE :]
         arena = (self.arena.base, self.arena.room)
-        return msgspec.structs.replace(image, actions=actions, arena=arena, files=self._own_files())
+        return msgspec.structs.replace(
+            image, actions=actions, arena=arena, files=self._own_files(),
+            numbers=sorted(int(name) for name in os.listdir(f"/proc/{self.pid}/fd")),
+            umask=int(proc.status(self.pid)["Umask"], 8), directory=os.readlink(f"/proc/{self.pid}/cwd"),
+        )  # fmt: skip
 
     def _stop(self) -> Registers:
         """Stop it where it may be moved; its registers."""

@@ -1,0 +1,299 @@
+"""A guest that opens its node's files by itself (DFSA): its descriptors and home's are kept the same.
+
+What it opens, its keeper learns of only when that matters: when home is about to give a number away, when a
+call is about such a file, when it leaves. Then home opens the same file under the same number, and it is a
+direct file like any other. A file of home that is opened later gets a stand-in here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from typing import Protocol
+
+import msgspec
+
+from omtools.i18n import _
+from omtools.image.cage_files import CageFiles
+from omtools.image.model import OpenFile
+from omtools.linux import seccomp
+from omtools.linux.files import AT_FDCWD
+from omtools.migration.calls import native
+from omtools.migration.calls.model import Arena, Forward, Out, OutRule
+from omtools.migration.direct import DirectFile, DirectFiles
+from omtools.migration.flight import Flight
+from omtools.migration.openfiles import descriptor_flags, same_open_file
+from omtools.migration.remote import Remote
+from omtools.migration.status_here import StatusHere
+from omtools.migration.unlinked import named_again
+
+_DUP3, _OPEN, _GETCWD = 292, 2, 79  # <asm/unistd_64.h>
+_GIVEN_ONCE = os.O_CREAT | os.O_EXCL | os.O_TRUNC | os.O_NOCTTY
+_PATH_MAX = 4096  # <linux/limits.h>
+_STAT_SIZE = 144  # <asm/stat.h>
+_NO_FOLLOW, _EMPTY_PATH = 0x100, 0x1000  # AT_SYMLINK_NOFOLLOW, AT_EMPTY_PATH of <linux/fcntl.h>
+
+class AtHome(Protocol):
+    """The deputy, for calls of our own."""
+
+    arena: Arena
+
+    def ask(self, forward: Forward) -> tuple[int, bytes]:
+        """Make a call that returns at once: its result, and what it gave back in memory."""
+        ...
+
+
+class NativeFiles:
+    """The descriptors of one guest.
+
+    Attributes:
+        directory: its working directory at home.
+    """
+
+    def __init__(
+        self, remote: Remote, files: CageFiles, direct: DirectFiles, home: AtHome, node: int
+    ) -> None:
+        self._remote, self._files, self._direct = remote, files, direct
+        self._home, self._node = home, node
+        self._fixed: set[int] = set()  # trapped whatever is done with them
+        self._at_home: set[int] = set()  # open at home and not direct
+        self._stand_ins: dict[int, int] = {}  # handles: their numbers
+        self._kept: set[int] = set()  # files of the guest's; home has nothing but the number
+        self._nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        self._status = StatusHere(files.tree, node)
+        self.directory = ""
+
+    # -- coming and going --------------------------------------------------------------------------
+
+    def arrive(self, numbers: set[int], directory: str) -> None:
+        """The guest is built and stopped: `numbers` are open at home and not direct."""
+        self._fixed, self.directory = set(numbers), directory
+        self._at_home = set(numbers)
+        self._remote.install([(self._nothing, number) for number in sorted(numbers)])
+
+    def _learn(self) -> None:
+        """How the deputy sees the files of this node."""
+        path = os.fsencode(self._files.tree.path) + b"\0"
+        base, at = self._home.arena.base, _PATH_MAX
+        status = Out(at, _STAT_SIZE, OutRule.FULL)
+        result, data = self._home.ask(
+            Forward(
+                native.STAT, (base, base + at, 0, 0, 0, 0), path, at + _STAT_SIZE, (status,), may_block=False
+            )
+        )
+        self._status.learn(data if result == 0 else b"")
+
+    def leave(self) -> list[int]:
+        """The guest is stopped and leaves: all its descriptors, which home has now."""
+        self.level(0, adopt=True, leaving=True)
+        return sorted({*self._at_home, *self._direct})
+
+    def close(self) -> None:
+        """The guest is gone."""
+        os.close(self._nothing)
+        self._status.close()
+
+    # -- before a call -----------------------------------------------------------------------------
+
+    def hear(self) -> None:
+        """Close at home what the guest has closed here."""
+        self._remote.root_requests()
+        while self._remote.closed:
+            number = self._stand_ins.pop(self._remote.closed.pop(0), None)
+            if number is not None and number in self._at_home:
+                self._at_home.discard(number)
+                self._plain(native.CLOSE, number)
+
+    def answer(self, nr: int, args: tuple[int, ...]) -> bytes | int | None:
+        """What stat(2) and its kin would say of a file of this node: a struct stat, or minus an errno.
+
+        None: home has to be asked.
+        """
+        if nr not in (native.STAT, native.LSTAT, native.FSTAT, native.NEWFSTATAT):
+            return None
+        if not self._status.asked:
+            self._learn()
+        flags = args[3] if nr == native.NEWFSTATAT else _NO_FOLLOW if nr == native.LSTAT else 0
+        path = b"" if nr == native.FSTAT else self._text(args[nr == native.NEWFSTATAT])
+        if path:
+            from_here = nr != native.NEWFSTATAT or native.names_one(nr, args) == AT_FDCWD
+            if not from_here and not path.startswith(b"/"):
+                return None
+            return self._status.of_path(os.fsdecode(path), self.directory, not flags & _NO_FOLLOW)
+        number = native.names_one(nr, args)
+        if path is None or (nr != native.FSTAT and not flags & _EMPTY_PATH):
+            return None
+        if number is None or not self.is_here(number):
+            return None
+        return self._status.of_descriptor(self._remote.pid, number)
+
+    def _text(self, address: int) -> bytes | None:
+        try:
+            return self._remote.memory.read_string(address, _PATH_MAX).rstrip(b"\0")
+        except (OSError, OverflowError):
+            return None
+
+    def only_at_home(self, nr: int, args: tuple[int, ...]) -> str:
+        """Why the call has to be made at home, by the process itself, "" if it need not be."""
+        if nr not in (native.RECVMSG, native.RECVMMSG):
+            return ""
+        try:  # struct msghdr: msg_controllen is its sixth word, <linux/socket.h>
+            length = int.from_bytes(self._remote.memory.read(args[1] + 40, 8), "little")
+        except (OSError, OverflowError):
+            length = 0
+        return _("it may be sent descriptors while it opens files by itself") if length else ""
+
+    def done_here(self, nr: int, args: tuple[int, ...]) -> bool:
+        """The node's own kernel shall do the call: it is about a file that was opened here."""
+        if not native.local(nr, args):
+            return False
+        number = native.names_one(nr, args)
+        return number is not None and self.is_here(number) and number not in self._direct
+
+    def is_here(self, number: int) -> bool:
+        """The guest has a file of this node under that number."""
+        if number < 0 or number in self._at_home:
+            return False
+        self._still_direct(number)
+        return number in self._direct or os.path.lexists(f"/proc/{self._remote.pid}/fd/{number}")
+
+    def before(self, notification: seccomp.Notification) -> None:
+        """A call goes home: what it is about must be there, the numbers that it takes must be free here."""
+        nr, args, cookie = notification.nr, notification.args, notification.cookie
+        number = native.names_one(nr, args)
+        if number is None:
+            self.level(cookie, adopt=True)
+        elif self.is_here(number) and number not in self._direct:
+            self._adopt(cookie, number)
+        if native.makes_descriptors(nr, args):
+            self.level(cookie, adopt=False)
+
+    def level(self, cookie: int, adopt: bool, leaving: bool = False) -> None:
+        """Have home's descriptors be those that the guest has: what it opened, or something in its place."""
+        self.hear()
+        for number in list(self._direct):
+            self._still_direct(number)
+        here = {int(name) for name in os.listdir(f"/proc/{self._remote.pid}/fd")}
+        for number in sorted(self._kept - here):
+            self._kept.discard(number)
+            self._plain(native.CLOSE, number)
+        unknown = here - self._at_home - set(self._direct) - (set() if adopt else self._kept)
+        for number in sorted(unknown):
+            if not adopt or not self._adopt(cookie, number, leaving):
+                self._keep(number)
+
+    def _still_direct(self, number: int) -> None:
+        """A direct file may have been closed here, where nobody is told of that."""
+        if number in self._direct and not same_open_file(
+            self._remote.pid, number, os.getpid(), self._direct[number].descriptor
+        ):
+            self._direct.drop(number)
+            self._plain(native.CLOSE, number)
+
+    def _keep(self, number: int) -> None:
+        """The number is taken, that is all that home has to know."""
+        if number not in self._kept and self._open_at_home(b"/dev/null", os.O_PATH, number) is not None:
+            self._kept.add(number)
+
+    def _adopt(self, cookie: int, number: int, leaving: bool = False) -> bool:
+        """Home opens the file too; False if that is not possible."""
+        link = f"/proc/{self._remote.pid}/fd/{number}"
+        try:
+            path, status = os.readlink(link), os.stat(link)
+            flags = descriptor_flags(self._remote.pid, number)
+        except (OSError, ValueError):
+            return False  # it is none of those that can be moved
+        regular = stat.S_ISREG(status.st_mode)
+        with contextlib.ExitStack() as stack:
+            if regular and status.st_nlink == 0:
+                path = stack.enter_context(named_again(self._files.tree, link, path)) if leaving else ""
+                if not path:
+                    return False
+            told = self._open_at_home(os.fsencode(path), flags & ~_GIVEN_ONCE, number)
+        if told is None:
+            return False
+        self._kept.discard(number)
+        if not regular:
+            self._at_home.add(number)
+            if not leaving:
+                self.place(cookie, number)
+            return True
+        opened = msgspec.msgpack.decode(told, type=OpenFile) if told else OpenFile((), path, 0, 0, flags, 0)
+        descriptor = seccomp.take_descriptor(self._remote.pid, number)
+        self._direct.put(number, DirectFile(descriptor, opened, self._node))
+        return True
+
+    def _open_at_home(self, path: bytes, flags: int, number: int) -> bytes | None:
+        """Have home open a file under a certain number; what its keeper says of it, None if it cannot."""
+        base, text = self._home.arena.base, path + b"\0"
+        result, told = self._home.ask(
+            Forward(_OPEN, (base, flags, 0, 0, 0, 0), text, len(text), may_block=False, opens=True)
+        )
+        if result < 0:
+            return None
+        if result != number:
+            self._plain(_DUP3, result, number, flags & os.O_CLOEXEC)
+            self._plain(native.CLOSE, result)
+        return told
+
+    def _plain(self, nr: int, *numbers: int) -> int:
+        a, b, c = (*numbers, 0, 0)[:3]
+        return self._home.ask(Forward(nr, (a, b, c, 0, 0, 0), may_block=False))[0]
+
+    # -- after a call ------------------------------------------------------------------------------
+
+    def follow(self, flight: Flight, result: int) -> bool:
+        """The deputy did a call: numbers are made or freed; says if the guest's kernel shall do it too."""
+        notification = flight.notification
+        nr, args = notification.nr, notification.args
+        if result < 0:
+            return False
+        if nr == native.CLOSE:
+            number = native.names_one(nr, args)
+            if number in self._at_home:
+                self._at_home.discard(number)
+                return True
+        elif nr == native.CLOSE_RANGE and not args[2] & 4:  # CLOSE_RANGE_CLOEXEC, <linux/close_range.h>
+            for number in [one for one in self._at_home if args[0] <= one <= args[1] & 0xFFFFFFFF]:
+                self.forget(number)
+        outcome = flight.outcome.data if flight.outcome is not None and not flight.forward.opens else b""
+        for number in native.made(nr, args, result, outcome):
+            if number in self._direct:
+                self.forget(number)
+            else:
+                self.place(notification.cookie, number)
+        return nr == native.UMASK
+
+    def place(self, cookie: int, number: int) -> None:
+        """A file of home is open under that number: the guest gets something in its place."""
+        self.forget(number)
+        self._at_home.add(number)
+        if number in self._fixed:
+            self._remote.give(cookie, self._nothing, number)
+            return
+        descriptor, handle = self._remote.stand_in()
+        try:
+            self._remote.give(cookie, descriptor, number)
+        finally:
+            os.close(descriptor)
+        self._stand_ins[handle] = number
+
+    def forget(self, number: int) -> None:
+        """Home has closed it, or put another file there."""
+        self._at_home.discard(number)
+        self._kept.discard(number)
+        for handle in [handle for handle, one in self._stand_ins.items() if one == number]:
+            del self._stand_ins[handle]
+
+    def moved_to(self) -> str | None:
+        """After chdir(2): the new working directory if the guest's kernel has to change its own too."""
+        buffer = Out(0, _PATH_MAX, OutRule.RET)
+        base = self._home.arena.base
+        result, data = self._home.ask(
+            Forward(_GETCWD, (base, _PATH_MAX, 0, 0, 0, 0), b"", _PATH_MAX, (buffer,), may_block=False)
+        )
+        before = self.directory
+        self.directory = os.fsdecode(data.rstrip(b"\0")) if result > 0 else ""
+        inside = self._files.tree.holds
+        return self.directory if inside(self.directory) or inside(before) else None

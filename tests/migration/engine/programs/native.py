@@ -1,0 +1,231 @@
+"""What a program does with files while it moves; each scenario prints the same wherever it runs."""
+
+import errno
+import fcntl
+import mmap
+import os
+import select
+import signal
+import socket
+import stat
+import sys
+from collections.abc import Callable
+from typing import Any
+
+
+def say(*words: object) -> None:
+    os.write(1, (" ".join(map(str, words)) + "\n").encode())
+
+
+def checkpoint() -> None:
+    say("ready")
+    while os.read(0, 1) != b"x":
+        pass
+
+
+def failing(what: Callable[..., Any], *arguments: object) -> Any:
+    try:
+        return what(*arguments)
+    except OSError as error:
+        return errno.errorcode[error.errno or 0]
+
+
+def make(name: str, text: str = "") -> None:
+    with open(name, "w") as file:
+        file.write(text)
+
+
+def read(name: str) -> str:
+    with open(name) as file:
+        return file.read()
+
+
+def ordinary() -> None:
+    for turn in range(3):
+        checkpoint()
+        for number in range(5):
+            make(f"f{number}", f"{turn} of {number}")
+        say([read(f"f{number}") for number in range(5)], sorted(os.listdir(".")))
+        os.rename("f0", "g0")
+        os.link("f1", "l1")
+        os.symlink("f2", "s2")
+        say(read("g0"), read("l1"), read("s2"), os.readlink("s2"), os.stat("f1").st_nlink)
+        for name in ("g0", "l1", "s2", "f1"):
+            os.unlink(name)
+        os.mkdir("d")
+        make("d/inside", "x")
+        say(failing(os.rmdir, "d"), failing(open, "d", "w"), failing(os.mkdir, "d"), failing(open, "no"))
+        say(failing(os.open, "f2", os.O_CREAT | os.O_EXCL | os.O_WRONLY), failing(os.unlink, "d"))
+        os.unlink("d/inside")
+        os.rmdir("d")
+        os.truncate("f2", 3)
+        say(read("f2"), failing(os.rename, "no", "yes"), failing(os.open, "f2/x", os.O_RDONLY))
+
+
+def numbers() -> None:
+    first = os.open("a", os.O_CREAT | os.O_RDWR)
+    checkpoint()
+    second, third = os.open("b", os.O_CREAT | os.O_RDWR), os.open("/dev/null", os.O_RDONLY)
+    reading, writing = os.pipe()
+    say(first, second, third, reading, writing)
+    os.close(second)
+    say(os.open("c", os.O_CREAT | os.O_RDWR), os.open("d", os.O_CREAT | os.O_RDWR), os.dup(first))
+    checkpoint()
+    os.close(third)
+    say(os.open("e", os.O_CREAT | os.O_RDWR), socket.socket().detach(), os.open("a", os.O_RDONLY))
+    os.dup2(writing, 20)
+    os.dup2(first, 21)
+    os.write(20, b"through")
+    os.write(21, b"kept")
+    os.close(20)
+    say(os.read(reading, 100), os.lseek(first, 0, os.SEEK_CUR), fcntl.fcntl(first, fcntl.F_DUPFD, 20))
+    os.dup2(reading, first)  # a number of the node's own files is now one of home's
+    os.write(writing, b"again")
+    say(os.read(first, 100), failing(os.read, 99, 1), failing(os.lseek, reading, 0, 0))
+    checkpoint()
+    os.closerange(3, 40)
+    say(os.open("z", os.O_CREAT | os.O_RDWR), failing(os.fstat, 4), sorted(map(int, os.listdir("/proc/self/fd")))[:4])
+
+
+def at_home() -> None:
+    checkpoint()
+    pairs = [os.pipe() for _one in range(40)]  # more than there are stand-ins
+    for number, (_reading, writing) in enumerate(pairs):
+        os.write(writing, b"%d" % number)
+    say(b" ".join(os.read(reading, 9) for reading, _writing in pairs))
+    left, right = socket.socketpair()
+    left.sendall(b"over")
+    say(right.recv(9), select.select([right], [left], [], 0)[1] == [left])
+    os.close(left.detach())
+    say(right.recv(9))  # its other end was closed
+    checkpoint()
+    say(read("/proc/self/status")[:5], os.path.exists("/etc/passwd"), len(read("/etc/passwd")) > 10)
+    poll = select.poll()
+    poll.register(pairs[0][0], select.POLLIN)
+    poll.register(os.open("own", os.O_CREAT | os.O_RDWR), select.POLLIN)
+    os.write(pairs[0][1], b"1")
+    say(len(poll.poll(0)))
+    for reading, writing in pairs:
+        os.close(writing)
+        say(os.read(reading, 5))
+    checkpoint()
+    say(os.read(pairs[1][0], 5))
+
+
+def unlinked() -> None:
+    checkpoint()
+    file = os.open("gone", os.O_CREAT | os.O_RDWR)
+    os.write(file, b"still there")
+    os.unlink("gone")
+    say(os.pread(file, 99, 0), os.fstat(file).st_nlink)
+    checkpoint()
+    say(os.pread(file, 99, 0), os.write(file, b", and more"), os.pread(file, 99, 0), os.listdir("."))
+    checkpoint()
+    say(os.pread(file, 99, 0), os.listdir("."))
+
+
+def directories() -> None:
+    os.mkdir("below")
+    make("below/there", "down")
+    top = os.getcwd()
+    checkpoint()
+    os.chdir("below")
+    say(read("there"), read("../below/there"), os.getcwd() == top + "/below")
+    os.chdir("/")
+    say(failing(open, "there"), os.path.exists("etc/passwd"), read(top + "/below/there"))
+    checkpoint()
+    say(os.getcwd(), failing(os.open, "there", os.O_RDONLY))
+    os.chdir(top)
+    make("new", "up")
+    say(read("new"), read("./below/../new"))
+    handle = os.open("below", os.O_RDONLY)
+    say(os.listdir(handle), read("below/there"), os.open("there", os.O_RDONLY, dir_fd=handle) > 0)
+    os.fchdir(handle)
+    say(read("there"))
+    checkpoint()
+    say(read("there"), os.path.basename(os.getcwd()))
+
+
+def links() -> None:
+    make("target", "found")
+    os.symlink("target", "near")
+    os.symlink("/etc/passwd", "far")
+    os.symlink("../here/target", "around")
+    os.symlink("loop", "loop")
+    for _turn in range(2):
+        checkpoint()
+        say(read("near"), read("around"), len(read("far")) > 10, failing(open, "loop"))
+        say(stat.S_ISLNK(os.lstat("near").st_mode), os.stat("far").st_size == os.stat("/etc/passwd").st_size)
+        file = os.open("near", os.O_RDONLY)
+        mine, named = os.fstat(file), os.stat("target")
+        say((mine.st_dev, mine.st_ino, mine.st_mtime_ns) == (named.st_dev, named.st_ino, named.st_mtime_ns))
+        say(named.st_size, oct(named.st_mode), named.st_uid == os.getuid(), named.st_blksize > 0)
+        os.close(file)
+
+
+def rights() -> None:
+    os.umask(0o027)
+    checkpoint()
+    make("a")
+    say(oct(os.stat("a").st_mode), oct(os.umask(0o077)))
+    make("b")
+    checkpoint()
+    make("c")
+    os.chmod("c", 0o641)
+    say(oct(os.stat("b").st_mode), oct(os.stat("c").st_mode), oct(os.umask(0)))
+    make("d")
+    say(oct(os.stat("d").st_mode))
+    for flags in (os.O_RDONLY, os.O_WRONLY, os.O_RDWR | os.O_APPEND):
+        file = os.open("a", flags)
+        seen = fcntl.fcntl(file, fcntl.F_GETFL) & (os.O_ACCMODE | os.O_APPEND)
+        say(seen, failing(os.read, file, 1), failing(os.write, file, b"x"), fcntl.fcntl(file, fcntl.F_GETFD))
+        os.close(file)
+
+
+def interrupted() -> None:
+    heard: list[str] = []
+
+    def handler(_number: int, _frame: object) -> None:
+        make("by-handler", f"{len(heard)}")
+        heard.append(read("by-handler"))
+
+    signal.signal(signal.SIGALRM, handler)
+    checkpoint()
+    reading, writing = os.pipe()
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    ready = select.select([reading], [], [], 0.3)[0]
+    say(ready, heard)
+    signal.setitimer(signal.ITIMER_REAL, 0.03, 0.03)
+    total = 0
+    while len(heard) < 10:
+        make("busy", "x" * 100)
+        total += len(read("busy")) + len(read("/etc/passwd")[:1])
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    say(total % 101, failing(os.read, reading, 0))
+    checkpoint()
+    os.write(writing, b"end")
+    say(os.read(reading, 9))
+
+
+def shared() -> None:
+    checkpoint()
+    file = os.open("both", os.O_CREAT | os.O_RDWR)
+    os.write(file, b"one two three")
+    os.lseek(file, 4, os.SEEK_SET)
+    reading, writing = os.pipe()
+    say(os.sendfile(writing, file, None, 3), os.read(reading, 9), os.lseek(file, 0, os.SEEK_CUR))
+    fcntl.flock(file, fcntl.LOCK_EX)
+    other = os.open("both", os.O_RDWR)
+    say(failing(fcntl.flock, other, fcntl.LOCK_EX | fcntl.LOCK_NB))
+    checkpoint()
+    say(failing(fcntl.flock, other, fcntl.LOCK_EX | fcntl.LOCK_NB), os.read(file, 9))
+    with mmap.mmap(file, 13) as memory:
+        say(bytes(memory[:3]))
+    child = os.fork()
+    if child == 0:
+        os.write(file, b" child")
+        os._exit(os.lseek(file, 0, os.SEEK_CUR))
+    say(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), os.lseek(file, 0, os.SEEK_CUR), read("both"))
+
+
+globals()[sys.argv[1]]()
