@@ -42,10 +42,12 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
 
-# First those that work, then those that sleep and look at the clock, then those that want all for themselves.
+# First those that work, then those that sleep and look at the clock, then two labs of emulated machines side by side
+# (each keeps one processor busy), then those that want all for themselves.
 unit: $(STAMP) | system-tests
-	$(BIN)/pytest -n $(JOBS) -m 'not timing and not alone'
+	$(BIN)/pytest -n $(JOBS) -m 'not timing and not alone and not machines'
 	$(BIN)/pytest -n $(JOBS) -m timing
+	$(BIN)/pytest -n 2 --dist loadfile -m machines
 	$(BIN)/pytest -m alone
 
 bench: $(STAMP)

@@ -14,6 +14,6 @@ function __openmosix_complete
     end
 end
 
-for command in lessons migrate mosctl moslimit mosmon omagentd omanalyzer omcheck omcollector omdiscd omkey omlab omsh omsim omtui openmosix setpe showmap tune mosrun nomig runhome runon cpujob iojob nodecay slowdecay fastdecay mps mtop
+for command in lessons migrate mosctl moslimit mosmon omagentd omanalyzer omcheck omcollector omdiscd omkey omlab omnetboot omsh omsim omtui openmosix setpe showmap tune mosrun nomig runhome runon cpujob iojob nodecay slowdecay fastdecay mps mtop
     complete -c $command -f -a '(__openmosix_complete)'
 end

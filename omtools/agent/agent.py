@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from typing import assert_never
 
 from omtools import __version__
@@ -11,6 +12,7 @@ from omtools.agent import api, log
 from omtools.agent.balancing import Balancing
 from omtools.agent.callers import Caller
 from omtools.agent.candidates import Candidates
+from omtools.agent.changes import Changes
 from omtools.agent.clearing import send_home
 from omtools.agent.config import Configuration
 from omtools.agent.conversation import Notify
@@ -29,6 +31,7 @@ from omtools.agent.migrations import Migrations
 from omtools.agent.paths import make_run_dir
 from omtools.agent.peers import Peers
 from omtools.agent.reconsidering import BALANCE, Reconsidering
+from omtools.agent.renewal import Renewed
 from omtools.agent.server import SshServer, UnixServer
 from omtools.agent.telling import Telling
 from omtools.agent.tuning import Tuning, changes
@@ -60,9 +63,11 @@ class Agent:
         self.keys: Keys = ensure_keys(configuration.directory, configuration.node.name)
         self.gauge = Gauge(configuration.run, configuration.settings.speed, configuration.settings.memory)
         self.keepers = Keepers(configuration.run, self._on_state, self._on_gone)
+        self.gauge.passing = self.keepers.passing
         self.peers = Peers(configuration, self.keys)
         self._memo = Memo(configuration.run)
         candidates = Candidates(self._memo, configuration.settings.everything, self.node.number)
+        candidates.share = self.gauge.share
         self.wishes = Wishes(configuration, self._memo, self.keepers, self.peers, candidates)
         self.guests = Guests(
             configuration, self.engine, self.keepers, self.gauge, self._reach, self._judge,
@@ -84,10 +89,19 @@ class Agent:
         self.limiting = Limiting(self.keepers, self.gauge)
         self.tuning = Tuning(configuration)
         self.balancing.costs = self.tuning.costs()
+        self._changes = Changes()
+        self._renewed = Renewed(configuration.directory, self.node.name, self._use)
         self._subscribers: list[Notify] = []
         self._work: set[asyncio.Task[api.Moved]] = set()
         self._unix = UnixServer(configuration.run, self)
-        self._ssh = SshServer(configuration.directory, self.keys, self, self._permits, self._own_files)
+        self._ssh = SshServer(
+            configuration.directory,
+            self.keys,
+            self,
+            self._permits,
+            self._own_files,
+            silence=configuration.settings.silence,
+        )
 
     @property
     def node(self) -> Node:
@@ -418,7 +432,13 @@ class Agent:
         if why := self.limiting.full(self.tuning.limits, self.gauge.loads.upper, self.guests.expected):
             raise NodeRefuses(node=self.node.name, why=why)
 
+    def _use(self, own: Keys) -> None:
+        self.keys = own
+        self.peers.use(own)
+        self._ssh.use(own)
+
     async def _round(self) -> None:
+        self._renewed.look()
         self.limiting.look()
         await self.balancing.round()
 
@@ -454,11 +474,13 @@ class Agent:
             at=state.node,
             reason=state.reason,
         )
-        self._publish(api.ProcessChanged(self._info(keeper), gone=keeper.final))
+        if self._changes.are_news(keeper.path, info := self._info(keeper), time.monotonic()):
+            self._publish(api.ProcessChanged(info, gone=keeper.final))
 
     def _on_gone(self, keeper: Keeper) -> None:
         if keeper.state.role == "deputy":
             self._memo.add_moves(keeper.state.local_pid, keeper.state.statistics.moves)
+        self._changes.forget(keeper.path)
         self.guests.gone(keeper)
         self.migrations.gone(keeper)
         self.wishes.gone(keeper)

@@ -49,6 +49,7 @@ from omtools.cluster.process_settings import (
     ProcessSettings as ProcessSettings,
 )
 from omtools.image.platform import Platform
+from omtools.omfs.rights import GROUPS_MAX
 
 VERSION = 1
 MAX_LINE = 1 << 20  # of one message, either way
@@ -58,6 +59,7 @@ NODE_USER = "openmosix-node"  # the SSH user name under which agents meet
 Number = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 Pid = Annotated[int, msgspec.Meta(ge=1, le=1 << 22)]  # the kernel's own limit for pids
 Id = Annotated[int, msgspec.Meta(ge=0, le=(1 << 32) - 1)]
+GroupLine = Annotated[str, msgspec.Meta(max_length=GROUPS_MAX, pattern=r"^([0-9]{1,10}( [0-9]{1,10})*)?\Z")]
 MigrationName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,63}\Z")]  # it is in paths
 Speed = Annotated[int, msgspec.Meta(ge=0, le=10_000_000)]  # 10000 is the standard processor
 SwitchName = Literal["block", "stay", "lstay", "quiet", "mfs", "dfsa"]
@@ -243,13 +245,16 @@ class GuestSettings(msgspec.Struct, tag="guest_settings", frozen=True):
 
 
 class SetDecay(msgspec.Struct, tag="set_decay", frozen=True):
-    """How fast this node forgets what processes did. Answer: `Done`."""
+    """How fast a node forgets what processes did; "" is the agent's own. Answer: `Done`."""
 
     decay: NodeDecay
+    node: Word = ""
 
 
 class GetDecay(msgspec.Struct, tag="get_decay", frozen=True):
-    """How fast this node forgets what processes did. Answer: `NodeDecay`."""
+    """How fast a node forgets what processes did; "" is the agent's own. Answer: `NodeDecay`."""
+
+    node: Word = ""
 
 
 class Subscribe(msgspec.Struct, tag="subscribe", frozen=True):
@@ -304,19 +309,32 @@ class PrepareFiles(msgspec.Struct, tag="prepare_files", frozen=True):
         user: the user's name there ("" if the uid has none).
         certificate: PEM, the only one to accept.
         link: over what the files will come.
+        gid: the asking process's group; None: that user's own, with his further groups.
+        groups: its further groups, numbers in a line.
     """
 
     uid: Id
     user: Word
     certificate: Pem
     link: Literal["direct", "ssh", "auto"] = "auto"
+    gid: Id | None = None
+    groups: GroupLine = ""
 
 
 class OpenFiles(msgspec.Struct, tag="open_files", frozen=True):
-    """From the agent's own mount: a way to the files of a node, for one user. Answer: `FilesOpened`."""
+    """From the agent's own mount: a way to the files of a node, for one user. Answer: `FilesOpened`.
+
+    Attributes:
+        node: that node.
+        uid: that user.
+        gid: as `PrepareFiles` has it.
+        groups: likewise.
+    """
 
     node: Number
     uid: Id
+    gid: Id | None = None
+    groups: GroupLine = ""
 
 
 class News(msgspec.Struct, tag="news", frozen=True):

@@ -20,14 +20,14 @@ from omtools.cluster.balance import Proposal, Refusal, Snapshot, balance
 from omtools.cluster.constraints import MAX_AGE_S, Process
 from omtools.cluster.costs import Avoided, Costs, Promises
 from omtools.cluster.load import LSTAY, STAY
-from omtools.cluster.usher import OUTCOMES, Eviction, Outcome, Plight, Ushering, usher
+from omtools.cluster.usher import OUTCOMES, Eviction, Falling, Outcome, Plight, Ushering, usher
+from omtools.cluster.vector import MB
 from omtools.cluster.weighing import Policy
 from omtools.errors import CannotMigrate, NodeDown, NodeFull, NodeRefuses, OmError
 from omtools.i18n import _
 
 _VIEWS = 128  # of the freshest nodes that are weighed
 _BALANCER = "the balancer"
-_FRESH = 0.3  # of a new measurement of a link, against what was known
 
 
 class Balancing:
@@ -59,6 +59,8 @@ class Balancing:
         self._work: set[asyncio.Task[None]] = set()
         self._told: dict[int, str] = {}  # the last word on each process, to be said once
         self._outcome = Outcome.CALM
+        self._falling = Falling()
+        self._looked = time.monotonic()
         self.costs = Costs()
 
     async def stop(self) -> None:
@@ -79,14 +81,17 @@ class Balancing:
         moving = frozenset(self._moving)
         processes = self._candidates.look(now, self._keepers.all(), self._gauge.speed, moving)
         self._promises.sweep(now)
+        self.costs = self.costs.faded(now - self._looked)
+        self._looked = now
+        own = self._knowing.gossip.own
+        falling = self._falling.look(now, own.available_mb * MB, own.guests)
         if not processes:
             self._outcome = Outcome.CALM  # nobody whom a shortage concerns; the next one is news again
             return
         views = self._knowing.gossip.freshest(now, _VIEWS, MAX_AGE_S)
-        own, leaving = self._knowing.gossip.own, sum(self._moving.values())
-        plight = Plight(
-            now, own, processes, views, leaving, self.costs, self._promises, self._avoided
-        )  # fmt: skip
+        leaving = sum(self._moving.values())
+        plight = Plight(now, own, processes, views, leaving, self.costs, self._promises, self._avoided,
+                        falling=falling)  # fmt: skip
         ushering = usher(plight, self._random)
         self._tell_outcome(ushering)
         if ushering.outcome is not Outcome.CALM:
@@ -145,7 +150,7 @@ class Balancing:
         else:
             self._avoided.worked(target)
             self._candidates.moved(pid)
-            self._measure(target, moved)
+            self.costs = self.costs.learned(target, moved.bytes, moved.frozen_ms / 1000)
         finally:
             self._moving.pop(pid, None)
 
@@ -154,20 +159,12 @@ class Balancing:
         self._promises.withdraw(target)
         if error.fields.get("busy"):  # others were faster: it has more to do than was known
             self._promises.add(now, target, 1.0, 0)
+            self._avoided.busy(now, target)
         elif isinstance(error, NodeDown | NodeFull | NodeRefuses):
             self._avoided.failed(now, target)
         elif isinstance(error, CannotMigrate):
             self._candidates.stays(pid, str(error), now)
         self._tell(pid, "failed", target, str(error))
-
-    def _measure(self, target: int, moved: api.Moved) -> None:
-        """Learn the link's speed from a move that was large enough to tell."""
-        if moved.bytes < 1 << 20 or moved.frozen_ms <= 0:
-            return
-        new = moved.bytes / (moved.frozen_ms / 1000)
-        old = self.costs.links.get(target, new)
-        links = {**self.costs.links, target: old + _FRESH * (new - old)}
-        self.costs = Costs(self.costs.fixed_s, self.costs.call_s, self.costs.bytes_per_s, links)
 
     # -- telling
 

@@ -49,12 +49,17 @@ class Candidates:
 
     By default those whose nearest marked ancestor (or themselves) was unlocked: what runs under mosrun, omsh
     or a login shell of the cluster. With `everything`, also what nobody has marked.
+
+    Attributes:
+        share: of a processor that this node has in each of its own (`Gauge.share`): what a process gets of
+            it is all that there is.
     """
 
     def __init__(self, memo: Memo, everything: bool, node: int) -> None:
         self._memo = memo
         self._everything = everything
         self._node = node
+        self.share = 1.0
         self._known: dict[tuple[int, int], _Known] = {}  # by local pid and start time
         self._settings: dict[int, ProcessSettings] = {}  # of this round, by pid
 
@@ -164,8 +169,8 @@ class Candidates:
             pid=pid,
             home=state.home if state is not None else self._node,
             uid=state.uid if state is not None else _owner(pid),
-            cpu=known.statistics.cpu if known.statistics.seconds else 1.0,
-            used_s=stat.cpu_s * speed / STANDARD_SPEED,
+            cpu=known.statistics.cpu / self.share if known.statistics.seconds else 1.0,
+            used_s=stat.cpu_s * speed / self.share / STANDARD_SPEED,
             age_s=age,
             here_s=now - known.here_since if known.here_since else 0.0,
             moves=known.moves + (state.statistics.moves if state is not None else 0),

@@ -149,13 +149,13 @@ class Cluster:
         """Change some of them; returns all."""
         return await self.ask(change, api.Tuned)
 
-    async def decay(self) -> api.NodeDecay:
-        """How fast this node forgets what its processes did."""
-        return await self.ask(api.GetDecay(), api.NodeDecay)
+    async def decay(self, *, node: NodeWord = "") -> api.NodeDecay:
+        """How fast a node forgets what its processes did."""
+        return await self.ask(api.GetDecay(str(node)), api.NodeDecay)
 
-    async def set_decay(self, decay: api.NodeDecay) -> None:
-        """Have this node forget faster or more slowly."""
-        await self.ask(api.SetDecay(decay), api.Done)
+    async def set_decay(self, decay: api.NodeDecay, *, node: NodeWord = "") -> None:
+        """Have a node forget faster or more slowly."""
+        await self.ask(api.SetDecay(decay, str(node)), api.Done)
 
     def events(self) -> AsyncIterator[api.Event]:
         """Everything that happens on that node from now on: moves, switches, decisions."""

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from pathlib import Path
 
 import asyncssh
@@ -27,6 +28,8 @@ from omtools.agent.api import NODE_USER
 from omtools.errors import BadCertificate, BadConfiguration, NotInCluster
 from omtools.i18n import _
 
+DAYS = 90  # that a node's certificates are valid
+DAY_S = 86400
 PRIVATE = "cluster_key"
 PUBLIC = "cluster_key.pub"
 MEMBERSHIP = "cluster.json"
@@ -180,7 +183,7 @@ def create(directory: Path, name: str) -> asyncssh.SSHKey:
 def certify(
     key: asyncssh.SSHKey, place: Membership, host: asyncssh.SSHKey, client: asyncssh.SSHKey
 ) -> Certified:
-    """Sign the two keys of a node.
+    """Sign the two keys of a node, for `DAYS`.
 
     Args:
         key: the cluster's, private.
@@ -190,8 +193,14 @@ def certify(
     """
     told = f"openMosix node {place.number} {place.name}"
     who = [principal(place.number)]
-    signed_host = key.generate_host_certificate(host, told, serial=place.number, principals=who)
-    signed_client = key.generate_user_certificate(client, told, serial=place.number, principals=who)
+    before = int(time.time()) + DAYS * DAY_S
+    # Valid from the beginning of time: no clock that is behind refuses it.
+    signed_host = key.generate_host_certificate(
+        host, told, serial=place.number, principals=who, valid_after=0, valid_before=before
+    )
+    signed_client = key.generate_user_certificate(
+        client, told, serial=place.number, principals=who, valid_after=0, valid_before=before
+    )
     return Certified(
         key.export_public_key().decode(),
         signed_host.export_certificate().decode(),

@@ -17,13 +17,14 @@ from omtools.cluster.discovery import Known, nodes_of
 from omtools.cluster.map import Map, Node, parse_map, parse_names
 from omtools.errors import BadConfiguration, NotInCluster
 from omtools.i18n import _
-from omtools.linux.interfaces import address_of, default_interface
+from omtools.linux.interfaces import address_of, default_interface, socket_address
+from omtools.migration.orders import SILENCE
 from omtools.omfs.exports import parse_exports
 
 DEFAULT_PORT = 4660  # openMosix's own migration port
 NOWHERE = "none"
 DISCOVERED = "discovered.json"  # in the run directory: the nodes that omdiscd has proven
-_EVERYWHERE = "0.0.0.0"
+_EVERYWHERE = ("0.0.0.0", "::")  # by whether this node has but an IPv6 address
 MAP = "openmosix.map"
 Link = Literal["direct", "ssh", "auto"]
 
@@ -50,6 +51,7 @@ class Settings:
         link: LINK, how the two keepers of a process reach each other.
         reserve: MEMRESERVE, bytes no guest gets (-1: a fiftieth of the memory).
         connect_timeout: CONNECTTIMEOUT, seconds for a peer to answer.
+        silence: LINKTIMEOUT, seconds without a sign of another node after which a link to it is broken.
         mfs: MFS, whether this node gives others its files and mounts theirs.
         mfs_directory: MFSDIR, where it mounts them ("": /omfs as root, else below the run directory; "none":
             nowhere).
@@ -90,6 +92,7 @@ class Settings:
     hpc_directory: str = ""
     overheads: Overheads | None = None
     memory: int = 0
+    silence: float = SILENCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +149,7 @@ def load_configuration(directory: Path, run: Path, number: int = 0, debug: bool 
     settings = read_settings(directory / "openmosix.config")
     if settings.discover or not has_map(directory):
         found, node = discovered(directory, run, settings, number)
-        settings = replace(settings, listen=settings.listen or _EVERYWHERE)
+        settings = replace(settings, listen=settings.listen or _EVERYWHERE[":" in node.address])
     else:
         found = read_map(directory)
         wanted = number or configured_number(directory, settings)
@@ -359,6 +362,12 @@ def _seconds(value: str) -> float:
     return seconds
 
 
+def _silence(value: str) -> float:
+    if (seconds := _seconds(value)) < 1:  # less is a hiccup of any network
+        raise ValueError(value)
+    return seconds
+
+
 def _candidates(value: str) -> bool:
     if value not in ("all", "marked"):
         raise ValueError(value)
@@ -402,6 +411,7 @@ _KEYS: dict[str, tuple[str, Callable[[str], object]]] = {
     "LINK": ("link", _link),
     "MEMRESERVE": ("reserve", lambda value: _whole(0, 1 << 30)(value) << 20),
     "CONNECTTIMEOUT": ("connect_timeout", _seconds),
+    "LINKTIMEOUT": ("silence", _silence),
     "MFS": ("mfs", _yes),
     "MFSDIR": ("mfs_directory", _directory),
     "HPCDIR": ("hpc_directory", _directory),
@@ -434,10 +444,10 @@ def _read(path: Path) -> str | None:
 
 def _is_local(address: str) -> bool:
     """Whether this machine has that address: only then can a socket be bound to it."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
+        family, where = socket_address(address, 0)
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.bind((address, 0))
+            probe.bind(where)
     except (OSError, UnicodeError):
         return False
     return True

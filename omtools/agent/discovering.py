@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from omtools.agent import api, cluster_key, keys, log
+from omtools.agent import api, cluster_key, joining, keys, log, renewal
 from omtools.agent.client import Client
 from omtools.agent.config import DISCOVERED, Settings, read_discovered
 from omtools.agent.joining import JoinServer
 from omtools.agent.paths import SOCKET
 from omtools.agent.peers import connect
-from omtools.agent.waiting import WaitingList
+from omtools.agent.waiting import Asked, WaitingList
 from omtools.agent.wire import Wire
 from omtools.cluster.discovery import Announcement, Known, Place, Roll
 from omtools.cluster.map import Node
@@ -25,7 +26,8 @@ from omtools.i18n import _
 from omtools.linux.interfaces import address_of
 
 _LOOK_S = 1.0
-_ADDRESSES_S = 5.0  # between looks whether the interfaces have other addresses
+_RENEW_S = 3600.0  # between looks at this node's certificates
+_RENEW_SOON_S = 30.0  # if they are to be renewed and were not
 _AT_ONCE = 8  # proofs
 
 
@@ -62,8 +64,9 @@ class Discovering:
         self._wire = Wire(self._heard, self.roll.left)
         keeps_key = (directory / cluster_key.PRIVATE).exists()
         self._join = JoinServer(WaitingList(directory)) if keeps_key else None
+        self._renew_at = 0.0
+        self._renewing = False
         self._addresses: list[str] = []
-        self._checked = 0.0
         self._untold = True
         self._proving: set[Place] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -122,13 +125,14 @@ class Discovering:
 
     async def _look(self) -> None:
         now = time.monotonic()
-        if now - self._checked > _ADDRESSES_S:
-            self._checked = now
-            await self._follow_addresses()
+        await self._follow_addresses()
         for place in self.roll.to_prove(now):
             if place not in self._proving:
                 self._proving.add(place)
                 self._spawn(self._prove(place))
+        if now >= self._renew_at and not self._renewing:
+            self._renewing = True
+            self._spawn(self._renew())
         if self._untold:
             self._untold = not await asyncio.to_thread(self._tell)
 
@@ -185,6 +189,43 @@ class Discovering:
             await link.close()
             return hello is not None and (hello.node, hello.name) == (place.number, place.name)
 
+    async def _renew(self) -> None:
+        """See that this node's certificates do not expire; the agent sees by itself that they are new."""
+        try:
+            self._renew_at = time.monotonic() + _RENEW_S
+            expire = await asyncio.to_thread(renewal.own_until, self._directory)
+            if not renewal.is_due(expire, time.time()) or await self._renewed():
+                return
+            self._renew_at = time.monotonic() + _RENEW_SOON_S
+            if expire - time.time() < cluster_key.DAYS * cluster_key.DAY_S / 6:
+                log.warn("nobody renews this node's certificates", until=renewal.day_of(expire))
+        except OmError as error:
+            log.warn("this node's certificates cannot be renewed", why=error)
+        finally:
+            self._renewing = False
+
+    async def _renewed(self) -> bool:
+        directory, done = self._directory, False
+        if (directory / cluster_key.PRIVATE).exists():
+            done = await asyncio.to_thread(renewal.renew_own, directory, self._keys, time.time())
+        for address, port in [] if done else self.roll.holders():
+            try:
+                told = await joining.ask(address, port, self._asked())
+                if told.given is not None and renewal.replace_own(directory, self._keys, told.given):
+                    done = True
+                    break
+            except OmError as error:
+                log.debug("new certificates were not got", address=address, why=error)
+        if done:
+            self._keys = keys.ensure_keys(directory, self._place.name)
+            day = renewal.day_of(renewal.own_until(directory))
+            log.info("this node's certificates were renewed", until=day)
+        return done
+
+    def _asked(self) -> Asked:
+        host, client = (key.export_public_key().decode() for key in (self._keys.host, self._keys.client))
+        return Asked(self.roll.cluster, self._place.name, self._place.number, host, client)
+
     # -- the agent
 
     def _save(self) -> None:
@@ -214,5 +255,4 @@ def _place_of(known: Known) -> Place:
 
 def number_by(address: str) -> int:
     """The number that the original would have given to that address: its last two bytes."""
-    parts = [int(part) for part in address.split(".")]
-    return parts[2] * 256 + parts[3] or 1
+    return int.from_bytes(ip_address(address.partition("%")[0]).packed[-2:], "big") or 1

@@ -17,11 +17,15 @@ from omtools.cluster.map import Node
 
 _QUICK = 15.0  # seconds for an answer that needs no move
 _CLEARING = 3600.0  # for all moves of an expel or a bring; each is followed there, stage by stage
-_Elsewhere = api.Processes | api.Switch | api.SetSpeed | api.Tune | api.Expel | api.Bring
+_Elsewhere = (
+    api.Processes | api.Switch | api.SetSpeed | api.SetDecay | api.GetDecay | api.Tune | api.Expel | api.Bring
+)
 _RESULTS: dict[type[Any], type[Any]] = {
     api.Processes: api.ProcessList,
     api.Switch: api.Done,
     api.SetSpeed: api.Done,
+    api.SetDecay: api.Done,
+    api.GetDecay: api.NodeDecay,
     api.Tune: api.Tuned,
     api.Expel: api.Cleared,
     api.Bring: api.Cleared,

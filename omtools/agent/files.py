@@ -37,6 +37,7 @@ from omtools.omfs.orders import (
     ServeOrder,
     Way,
 )
+from omtools.omfs.rights import Rights
 from omtools.omfs.worker import line_of
 
 _START_SECONDS = 20.0
@@ -174,7 +175,8 @@ class Files:
         identity = await asyncio.to_thread(make_identity, f"openMosix files of {own}")
         address = self._configuration.listen if wanted.link != "ssh" else _LOOPBACK
         credentials = Credentials(identity.certificate, identity.key, wanted.certificate)
-        port = await self._admit(wanted.uid, Admit(address, credentials))
+        rights = Rights(wanted.uid, wanted.gid, wanted.groups)
+        port = await self._admit(rights, Admit(address, credentials))
         self._ports.add(port)
         log.debug("files are served", uid=wanted.uid, port=port, to=caller.where)
         return api.FilesReady(port, identity.certificate, address)
@@ -188,13 +190,14 @@ class Files:
             Endpoint(ready.address, ready.port), Credentials(own.certificate, own.key, ready.certificate)
         )
 
-    async def _admit(self, uid: int, admit: Admit) -> int:
+    async def _admit(self, rights: Rights, admit: Admit) -> int:
+        name, order = self._server_of(rights)
         for again in (True, False):
-            worker = await self._worker(f"serve-{uid}", "omtools.omfs.serving", self._serve_order(uid))
+            worker = await self._worker(name, "omtools.omfs.serving", order)
             try:
                 reply = await worker.ask(admit, _START_SECONDS)
             except (EOFError, TimeoutError, OSError) as error:
-                self._workers.pop(f"serve-{uid}", None)
+                self._workers.pop(name, None)
                 if again:
                     continue
                 raise FilesRefused(node=self._configuration.node.name, why=str(error)) from None
@@ -202,6 +205,16 @@ class Files:
                 return reply.port
             raise OmError.from_wire(reply.error or {})
         raise AssertionError("unreachable")
+
+    def _server_of(self, rights: Rights) -> tuple[str, ServeOrder]:
+        """Which server has those rights: the user's, or one for who has other groups than the user."""
+        name, order = f"serve-{rights.uid}", self._serve_order(rights.uid)
+        mark = rights.mark(order.gid, order.groups)
+        if rights.gid is None or not mark or os.geteuid() != 0:  # or we cannot become anybody
+            return name, order
+        groups = None if order.groups is None else list(rights.numbers)
+        changed = msgspec.structs.replace(order, gid=rights.gid, groups=groups, stays=False)
+        return f"{name}-{mark}", changed
 
     def _serve_order(self, uid: int) -> ServeOrder:
         node, exports = self._configuration.node.number, self._configuration.exports
@@ -222,7 +235,9 @@ class Files:
         target = self._configuration.map.number(wanted.node)
         own = await asyncio.to_thread(make_identity, f"openMosix files for {wanted.uid}")
         link = self._configuration.settings.link
-        question = api.PrepareFiles(wanted.uid, name_of(wanted.uid), own.certificate, link)
+        question = api.PrepareFiles(
+            wanted.uid, name_of(wanted.uid), own.certificate, link, wanted.gid, wanted.groups
+        )
         if target == self._configuration.node:
             ready = await self.prepare(question, Caller("node", -1), refused=False)
         else:
@@ -247,6 +262,7 @@ class Files:
             nodes=nodes,
             exports=configuration.exports,
             everybody=os.geteuid() == 0,
+            directory=str(configuration.directory),
         )
 
     async def _mount(self) -> None:

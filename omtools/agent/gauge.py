@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import time
+from collections.abc import Callable, Container
 from pathlib import Path
 
 from omtools.agent import log
@@ -17,6 +19,7 @@ from omtools.cluster.load import (
     speed_of,
     utilizability,
 )
+from omtools.linux import cgroup
 
 INTERVAL = 1.0
 # Inode of the first pid namespace (PROC_PID_INIT_INO in the kernel's proc_ns.h).
@@ -32,25 +35,34 @@ class Gauge:
         loads: the load, as this node and as others should see it.
         speed: 10000 is the standard processor.
         cpus: processors that processes here may use.
+        share: of each of them, where a control group allows less than all.
+        passing: tells processes whose work is over at once: what runs on for a moment is no load.
     """
 
     def __init__(self, run: Path, speed: int = 0, limit: int = 0) -> None:
         """`limit`: bytes of memory that this node has at most; 0: as much as the machine."""
         self._limit = limit
+        self._groups = cgroup.own_groups("memory")
         self.loads = Loads()
-        self.cpus = len(os.sched_getaffinity(0))
+        self.cpus, self.share = _processors(
+            len(os.sched_getaffinity(0)), cgroup.cpu_limit(cgroup.own_groups("cpu"))
+        )
         self._run = run
         self._configured = speed
-        self.speed = speed or _cached_speed(run / "speed")
+        self.speed = speed or self._measured()
         self._counted = _in_own_pid_namespace()
         self._timer: asyncio.TimerHandle | None = None
+        self.passing: Callable[[], Container[int]] = frozenset
 
     def set_speed(self, speed: int) -> None:
         """Tell others this speed from now on; 0: the configured or measured one."""
         before = self.speed
-        self.speed = speed or self._configured or _cached_speed(self._run / "speed")
+        self.speed = speed or self._configured or self._measured()
         # Else what ran before would count for as many tasks more as the node became faster, for many seconds.
         self.loads = self.loads.rescaled(before / self.speed)
+
+    def _measured(self) -> int:
+        return max(1, round(_cached_speed(self._run / "speed") * self.share))
 
     def start(self) -> None:
         """Sample once a second from now on."""
@@ -64,7 +76,10 @@ class Gauge:
     def _tick(self) -> None:
         self.start()
         try:
-            runnable = _count_running() if self._counted else runnable_of_loadavg(_read("/proc/loadavg"))
+            if self._counted:
+                runnable = _count_running(self.passing())
+            else:
+                runnable = runnable_of_loadavg(_read("/proc/loadavg"))
         except (OSError, ValueError, IndexError) as error:
             log.debug("the load cannot be read", why=error)
             return
@@ -76,6 +91,9 @@ class Gauge:
             found = memory_of_meminfo(_read("/proc/meminfo"))
         except (OSError, ValueError, IndexError):
             return Memory(0, 0, 0)
+        if (group := cgroup.memory_limit(self._groups)) is not None and group.limit < found.total:
+            left = min(group.left, found.available)
+            found = Memory(group.limit, min(max(group.limit - group.used, 0), found.free), left)
         if not 0 < self._limit < found.total:
             return found
         left = max(self._limit - _used_by_processes(), 0)
@@ -87,6 +105,14 @@ class Gauge:
             return utilizability(_read("/proc/pressure/memory"))
         except (OSError, ValueError, IndexError):
             return 100
+
+
+def _processors(allowed: int, quota: float | None) -> tuple[int, float]:
+    """How many processors a node has and which share of each, as its control group allows."""
+    if quota is None or quota >= allowed:
+        return allowed, 1.0
+    cpus = math.ceil(quota)
+    return cpus, quota / cpus
 
 
 def _read(path: str) -> str:
@@ -102,12 +128,12 @@ def _in_own_pid_namespace() -> bool:
         return False
 
 
-def _count_running() -> int:
-    """Processes of this pid namespace that run or could run, without this one."""
+def _count_running(passing: Container[int] = ()) -> int:
+    """Processes of this pid namespace that run or could run, without this one and those passing ones."""
     running = 0
     own = str(os.getpid())
     for name in os.listdir("/proc"):
-        if not name.isdigit() or name == own:
+        if not name.isdigit() or name == own or int(name) in passing:
             continue
         try:
             with open(f"/proc/{name}/stat", "rb") as file:
@@ -153,6 +179,6 @@ def measure_speed() -> int:
 
 def _work() -> float:
     base, modulus = 3, (1 << 2048) - 1942289
-    begun = time.perf_counter()
+    begun = time.thread_time()  # not of the clock: others may be running meanwhile
     pow(base, modulus >> 1024, modulus)
-    return time.perf_counter() - begun
+    return time.thread_time() - begun

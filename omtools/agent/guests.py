@@ -183,6 +183,7 @@ class Guests:
             patience=PATIENCE,
             debug=self._configuration.debug,
             reach=self._reach(wanted.mount),
+            silence=self._configuration.settings.silence,
         )
         launched = await self._engine.launch(self._configuration.run, order)
         self._expected[control] = replace(self._expected[control], port=launched.port)

@@ -153,6 +153,10 @@ class Keepers:
         """Those that live."""
         return [keeper for keeper in self._keepers.values() if not keeper.gone]
 
+    def passing(self) -> frozenset[int]:
+        """Pids of keepers that only carry a process from one place to another: over in a moment."""
+        return frozenset(keeper.state.keeper for keeper in self.all() if keeper.state.phase != "away")
+
     def deputy_of(self, pid: int) -> Keeper | None:
         """The keeper of a process whose home is here, unless it is through with it."""
         return self._find("deputy", pid)

@@ -193,6 +193,7 @@ class Migrations:
             control=str(control),
             debug=self._configuration.debug,
             dfsa=self._files()[0],
+            silence=self._configuration.settings.silence,
         )
         await self._engine.launch(self._configuration.run, order)
         keeper = await self._keepers.adopt(order, own.name)

@@ -37,6 +37,7 @@ from omtools.omfs.fuse import FilesHandler
 from omtools.omfs.local import LocalFiles
 from omtools.omfs.operations import Files
 from omtools.omfs.orders import Done, MountOrder, Question, Renew, Reply, Way
+from omtools.omfs.rights import GROUPS_MAX, Groups, Rights
 from omtools.omfs.secured import connect
 from omtools.omfs.serving import collect_rarely, keep_memory, open_many_files
 from omtools.omfs.stream import Stream
@@ -44,6 +45,7 @@ from omtools.omfs.tree import ClusterTree
 from omtools.omfs.worker import Control, detach, farewell, inherited_listener, line_of
 
 _RETRY_SECONDS = 1.0  # without an agent
+_USERS = 64  # who are remembered at a time: who has other groups counts as another
 _PATIENCE = 3.0  # seconds for the agent to answer a question about this node
 
 
@@ -57,33 +59,33 @@ class Ways:
     def __init__(self, agent: Path) -> None:
         self.turns: Turns | None = None
         self._agent = agent
-        self._known: dict[tuple[int, int], Way] = {}
+        self._known: dict[tuple[int, Rights], Way] = {}
         self._lock = threading.Lock()
 
-    def stream(self, node: int, uid: int) -> Stream:
-        """One more connection to that node's server for that user; raises OSError, LinkBroken."""
+    def stream(self, node: int, rights: Rights) -> Stream:
+        """One more connection to that node's server with those rights; raises OSError, LinkBroken."""
         from omtools.migration.link import LinkBroken  # noqa: PLC0415 - beside its only use
 
         if self.turns is not None:
             self.turns.step_aside()
         wait = self.turns.wait if self.turns is not None else None
-        way = self._known.get((node, uid))
+        way = self._known.get((node, rights))
         if way is not None:
             try:
                 return connect(way.endpoint, way.credentials, wait)
             except LinkBroken as error:
                 if isinstance(error.__cause__, TimeoutError):  # a server that ended would be refused at once
                     raise OSError(errno.EHOSTDOWN, os.strerror(errno.EHOSTDOWN)) from error
-                self._known.pop((node, uid), None)
-        way = self._ask(node, uid)
+                self._known.pop((node, rights), None)
+        way = self._ask(node, rights)
         made = connect(way.endpoint, way.credentials, wait)
-        self._known[node, uid] = way
+        self._known[node, rights] = way
         return made
 
-    def _ask(self, node: int, uid: int) -> Way:
+    def _ask(self, node: int, rights: Rights) -> Way:
         try:
             with Client(self._agent, "omfs") as client:
-                return client.call(api.OpenFiles(node, uid), api.FilesOpened).way
+                return client.call(api.OpenFiles(node, *rights), api.FilesOpened).way
         except OmError as error:
             raise OSError(_errno_of(error), str(error)) from error
 
@@ -168,7 +170,7 @@ class Facts:
 
 
 class Mounting:
-    """The mount of one node: for each user who comes, the files of all nodes with that user's rights."""
+    """The mount of one node: for whoever comes, the files of all nodes with his rights."""
 
     def __init__(self, order: MountOrder) -> None:
         self._order = order
@@ -176,23 +178,47 @@ class Mounting:
         self.facts = Facts(order.node, Path(order.agent))
         self._tree = ClusterTree(order.nodes)
         self._exports = parse_exports(order.exports)
-        self._users: dict[int, ClusterFiles] = {}
+        self._users: dict[Rights, ClusterFiles] = {}
+        self._groups = Groups()
+        self._own = Rights(0, os.getegid()) if os.geteuid() == 0 else Rights(os.geteuid())
         self._lock = threading.Lock()
 
-    def files_for(self, uid: int, _gid: int, _pid: int) -> Files:
-        """The files of all nodes as that user sees them."""
-        found = self._users.get(uid)
+    def files_for(self, uid: int, gid: int, pid: int) -> Files:
+        """The files of all nodes as that process sees them."""
+        rights = self._rights(uid, gid, pid)
+        found = self._users.get(rights)
         if found is None:
             with self._lock:
-                found = self._users.setdefault(
-                    uid, ClusterFiles(lambda: self._tree, self.facts, lambda node: self._open(node, uid))
-                )
+                found = self._users.get(rights)
+                if found is None:
+                    self._make_room()
+                    found = self._users[rights] = ClusterFiles(
+                        lambda: self._tree, self.facts, lambda node: self._open(node, rights)
+                    )
         return found
 
-    def _open(self, node: int, uid: int) -> Files:
-        if node == self._order.node and uid == os.geteuid():
+    def _rights(self, uid: int, gid: int, pid: int) -> Rights:
+        """Whose: root's further groups do not matter, and only root can act for others."""
+        if self._own.uid != 0:
+            return Rights(uid)
+        if uid == 0:
+            return Rights(uid, gid)
+        groups = self._groups.of(pid) if pid else None
+        return Rights(uid) if groups is None or len(groups) > GROUPS_MAX else Rights(uid, gid, groups)
+
+    def _make_room(self) -> None:
+        """Of many who were here, the first who have nothing open are forgotten."""
+        for rights, files in list(self._users.items()):
+            if len(self._users) < _USERS:
+                return
+            if not files.in_use:
+                del self._users[rights]
+                files.close()
+
+    def _open(self, node: int, rights: Rights) -> Files:
+        if node == self._order.node and rights == self._own:
             return LocalFiles(self._exports)
-        return RemoteFiles(lambda: self.ways.stream(node, uid))
+        return RemoteFiles(lambda: self.ways.stream(node, rights))
 
     def answer(self, question: Question) -> Reply:
         """See `Control`: nodes were found, or have left the map."""

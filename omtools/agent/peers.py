@@ -7,6 +7,7 @@ the others.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +21,7 @@ from omtools.agent.config import Configuration
 from omtools.cluster.map import Node
 from omtools.errors import HostKeyWrong, KeyNotAuthorised, NodeDown, OmError
 from omtools.i18n import _
+from omtools.migration.link import give_up_after
 
 # AES-GCM first: it is several times as fast as the others on any processor of the last fifteen years.
 ENCRYPTION = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "chacha20-poly1305@openssh.com")
@@ -55,7 +57,8 @@ class Session(Asking, asyncssh.SSHClientSession[bytes]):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The channel or its connection is gone."""
-        self.lost(str(exc) if exc else _("it hung up"))
+        why = (exc.strerror if isinstance(exc, OSError) else None) or str(exc or "")
+        self.lost(why or _("it hung up"))
 
     # -- what `Asking` calls
 
@@ -229,6 +232,10 @@ class Peers:
         self._connecting: dict[int, asyncio.Lock] = {}
         self._failures: dict[int, tuple[float, dict[str, str | int]]] = {}
 
+    def use(self, own: keys.Keys) -> None:
+        """Show these to whoever is connected to from now on."""
+        self._own = own
+
     async def link(self, node: Node) -> Link:
         """A connection to that node that was up a moment ago; raises as `connect`."""
         # Those who want the same node at once share one connection, or the one failure to get it.
@@ -263,6 +270,8 @@ class Peers:
             # On loopback every address is this machine's: come from the one that is this node's.
             local=self._configuration.listen if self._configuration.listen.startswith("127.") else "",
         )
+        with contextlib.suppress(OSError):  # it may be gone again already
+            give_up_after(settings.silence, link.connection.get_extra_info("socket"))
         self._doubtful = [old for old in self._doubtful if not old.over]
         self._links[node.number] = link
         log.info("connected to a peer", peer=node.name, address=node.address)

@@ -22,6 +22,7 @@ from omtools.agent.paths import SOCKET
 from omtools.agent.peers import ENCRYPTION, GOODBYE, KEEPALIVE, PACKET, WINDOW
 from omtools.agent.sftp import FindWay, SftpSession
 from omtools.errors import AgentRunning, BadConfiguration
+from omtools.migration.link import give_up_after
 
 _BACKLOG = 512
 _PEERCRED = struct.Struct("3i")
@@ -230,12 +231,15 @@ class SshClient(asyncssh.SSHServer):
         permits: Permits,
         find_way: FindWay,
         connections: set[SshClient],
+        *,
+        silence: float,
     ) -> None:
         self._agent = agent
         self._find_way = find_way
         self._directory = directory
         self._permits = permits
         self._connections = connections
+        self._silence = silence
         self._connection: asyncssh.SSHServerConnection | None = None
         self._username = ""
 
@@ -243,6 +247,8 @@ class SshClient(asyncssh.SSHServer):
         """Somebody connected."""
         self._connection = conn
         self._connections.add(self)
+        with contextlib.suppress(OSError):  # it may be gone already
+            give_up_after(self._silence, conn.get_extra_info("socket"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """They are gone."""
@@ -300,8 +306,11 @@ class SshServer:
         agent: Dispatcher,
         permits: Permits,
         find_way: FindWay,
+        *,
+        silence: float,
     ) -> None:
         self._find_way = find_way
+        self._silence = silence
         self._directory = directory
         self._own = own
         self._agent = agent
@@ -342,11 +351,22 @@ class SshServer:
                 reuse_address=True,
                 options=options,
                 server_factory=lambda: SshClient(
-                    self._agent, self._directory, self._permits, self._find_way, self._connections
+                    self._agent,
+                    self._directory,
+                    self._permits,
+                    self._find_way,
+                    self._connections,
+                    silence=self._silence,
                 ),
             )
         except OSError as error:
             raise BadConfiguration(path=f"{address}:{port}", why=error.strerror or str(error)) from None
+
+    def use(self, own: keys.Keys) -> None:
+        """Show these to whoever connects from now on."""
+        self._own = own
+        if self._acceptor is not None and own.host_certificate is not None:
+            self._acceptor.update(server_host_keys=[own.host], server_host_certs=[own.host_certificate])
 
     async def close(self) -> None:
         """Stop listening and hang up on everybody."""

@@ -23,7 +23,7 @@ from typing import Annotated, Literal
 import asyncssh
 import msgspec
 
-from omtools.agent import cluster_key, log
+from omtools.agent import cluster_key, log, renewal
 from omtools.agent.cluster_key import Certified, Membership
 from omtools.cluster.map import MAX_NUMBER
 from omtools.errors import BadCertificate, NotWaiting
@@ -132,7 +132,25 @@ class WaitingList:
                 known = Waiting(asked, code, address, int(time.time()))
                 self._write(path, known)
                 log.info("a node asks to join", name=asked.name, address=address, code=code)
+            if known.state == "accepted" and known.given is not None:
+                known = self._renewed(path, known, known.given)
             return Told(known.state, known.given)
+
+    def _renewed(self, path: Path, known: Waiting, given: Certified) -> Waiting:
+        """The same, signed again if it is time for that: a node that was accepted once need not ask twice."""
+        number = given.membership.number
+        holds_key = (self._directory / cluster_key.PRIVATE).exists()
+        if not holds_key or number in cluster_key.retired(self._directory):
+            return known
+        if not renewal.is_due(renewal.until(given), time.time()):
+            return known
+        key = cluster_key.private_key(self._directory)
+        given = cluster_key.certify(key, given.membership, _key(known.asked.host), _key(known.asked.client))
+        known = msgspec.structs.replace(known, given=given)
+        self._write(path, known)
+        day = renewal.day_of(renewal.until(given))
+        log.info("a node's certificates are renewed", number=number, until=day)
+        return known
 
     def accept(self, word: str, number: int = 0) -> Waiting:
         """Sign the keys of one who waits.

@@ -11,7 +11,13 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 import msgspec
+from msgspec.structs import replace
 
+_TELLING, _LARGE = 1 << 20, 64 << 20  # bytes: a move of less says nothing of a link, one of more says all
+_FRESH = 0.3  # of a new measurement of a link, against what was known
+_HALF_LIFE_S = 30.0  # of what small moves say
+_ROUND_S = 0.9
+_BUSY_ROUNDS = 3
 _NO_LINKS: Mapping[int, float] = MappingProxyType({})
 
 
@@ -23,16 +29,42 @@ class Costs(msgspec.Struct, frozen=True):
         call_s: seconds that a forwarded system call takes.
         bytes_per_s: of a link nobody has measured.
         links: bytes per second by node, where measured.
+        lately: the same by small moves of late, which say as much of how busy that node was as of the link.
     """
 
     fixed_s: float = 0.05
     call_s: float = 150e-6
     bytes_per_s: float = 100e6
     links: Mapping[int, float] = _NO_LINKS
+    lately: Mapping[int, float] = _NO_LINKS
 
     def link(self, node: int) -> float:
         """Bytes per second to that node."""
-        return max(self.links.get(node, self.bytes_per_s), 1.0)
+        return max(self.lately.get(node, 0.0) or self.links.get(node, self.bytes_per_s), 1.0)
+
+    def learned(self, node: int, size: int, seconds: float) -> Costs:
+        """What is known once that many bytes took so long to that node."""
+        if size < _TELLING or seconds <= 0:
+            return self
+        new = size / seconds
+        if size < _LARGE:
+            old = self.lately.get(node) or self.links.get(node, new)
+            return replace(self, lately={**self.lately, node: old + _FRESH * (new - old)})
+        old = self.links.get(node, new)
+        lately = {other: speed for other, speed in self.lately.items() if other != node}
+        return replace(self, links={**self.links, node: old + _FRESH * (new - old)}, lately=lately)
+
+    def faded(self, seconds: float) -> Costs:
+        """What is still believed so much later: a node that was busy once is not avoided for ever."""
+        if not self.lately:
+            return self
+        kept, lately = 0.5 ** (seconds / _HALF_LIFE_S), {}
+        for node, speed in self.lately.items():
+            base = max(self.links.get(node, self.bytes_per_s), 1.0)
+            now = base * (max(speed, 1.0) / base) ** kept
+            if not 0.9 < now / base < 1.1:
+                lately[node] = now
+        return replace(self, lately=lately)
 
     def move_s(self, size: int, source: int, target: int, home: int) -> float:
         """How long a process of that size stands still on that way.
@@ -100,12 +132,17 @@ class Promises:
 
 
 class Avoided:
-    """Nodes that refused or failed: asked again after `pause_s`, then twice that, up to `limit_s`."""
+    """Nodes that refused or failed: asked again after `pause_s`, then twice that, up to `limit_s`.
+
+    One that says that it is idle and refuses for having work enough is believed the latter: others were
+    faster, and its next vector shows it. If that goes on for several rounds, it counts as failing too.
+    """
 
     def __init__(self, pause_s: float = 2.0, limit_s: float = 120.0) -> None:
         self._pause_s = pause_s
         self._limit_s = limit_s
         self._until: dict[int, tuple[float, float]] = {}  # node -> (until when, the pause)
+        self._busy: dict[int, tuple[int, float]] = {}  # node -> (rounds, the last one)
 
     def failed(self, now: float, node: int) -> None:
         """It refused, or a move to it failed."""
@@ -113,9 +150,19 @@ class Avoided:
         pause = min(2 * pause, self._limit_s)
         self._until[node] = (now + pause, pause)
 
+    def busy(self, now: float, node: int) -> None:
+        """It said that it has work enough; of those within a second one counts."""
+        count, when = self._busy.get(node, (0, -_ROUND_S))
+        if now - when < _ROUND_S:
+            return
+        self._busy[node] = count + 1, now
+        if count + 1 >= _BUSY_ROUNDS:
+            self.failed(now, node)
+
     def worked(self, node: int) -> None:
         """A move to it went well."""
         self._until.pop(node, None)
+        self._busy.pop(node, None)
 
     def now(self, now: float) -> frozenset[int]:
         """Whom to leave alone."""

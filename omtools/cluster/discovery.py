@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from ipaddress import IPv6Address
 from typing import NamedTuple
 
 import msgspec
@@ -51,7 +52,8 @@ def text_of(one: Announcement) -> dict[str, str]:
     """The TXT record of an announcement (RFC 6763, section 6)."""
     return {
         "v": VERSION, "cluster": one.cluster, "called": one.called, "id": str(one.number),
-        "name": one.name, "join": str(one.join), "at": ",".join(one.addresses),
+        "name": one.name, "join": str(one.join),
+        "at": ",".join(address.partition("%")[0] for address in one.addresses),
     }  # fmt: skip
 
 
@@ -73,9 +75,26 @@ def _number(word: str, most: int) -> int | None:
 
 
 def _is_address(word: str) -> bool:
-    # IPv4 only, as the wire: 224.0.0.251.
+    if ":" in word:
+        try:
+            found = IPv6Address(word)
+        except ValueError:
+            return False
+        # Zones are the hearer's own business (`with_zone`).
+        nobodys = found.is_loopback or found.is_multicast or found.is_unspecified
+        return found.scope_id is None and not nobodys
     parts = word.split(".")
     return len(parts) == 4 and all(re.fullmatch(r"[0-9]{1,3}", part) and int(part) <= 255 for part in parts)
+
+
+def with_zone(one: Announcement, interface: str) -> Announcement:
+    """The same with link-local addresses as they are meant here, where it was heard on that interface."""
+    return one._replace(addresses=tuple(_with_zone(word, interface) for word in one.addresses))
+
+
+def _with_zone(address: str, interface: str) -> str:
+    link_local = ":" in address and interface and IPv6Address(address).is_link_local
+    return f"{address}%{interface}" if link_local else address
 
 
 class Place(NamedTuple):
@@ -128,6 +147,10 @@ class Roll:
     def left(self, service: str) -> None:
         """It is announced no more. It stays in the map: whether it is up, gossip knows."""
         self._heard.pop(service, None)
+
+    def holders(self) -> list[tuple[str, int]]:
+        """Address and port of who has the cluster's key, as announced: to be asked, not to be believed."""
+        return [(one.addresses[0], one.join) for one in self._heard.values() if one.join]
 
     def to_prove(self, now: float) -> list[Place]:
         """Places where a look is due: announced, and not what the map says already."""

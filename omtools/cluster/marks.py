@@ -18,6 +18,7 @@ class Marks(msgspec.Struct, frozen=True):
         rest_s: who arrived later than that ago stays.
         moves: per round.
         budget_s: of the links' time that all moves out of this node together may take, the first excepted.
+        horizon_s: what will be missing so soon, as memory is falling now, counts as missing.
     """
 
     low: float = 0.04
@@ -27,6 +28,7 @@ class Marks(msgspec.Struct, frozen=True):
     rest_s: float = 5.0
     moves: int = 4
     budget_s: float = 4.0
+    horizon_s: float = 3.0
 
     def low_bytes(self, total: int) -> int:
         """The low mark of a node with so much memory."""

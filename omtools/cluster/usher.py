@@ -9,6 +9,10 @@ process and choice of node nothing was found in the sources; those here are our 
 "full") while it is below the *high mark*: then what is free no longer tells the truth. Wanted: the high
 mark again. What is on its way out already counts as gone.
 
+Memory that falls fast is gone before a move is done. So what will be used within a few seconds, at the rate
+of the last ones, counts as used (`Falling`). What an arriving guest takes is no such fall: it was expected,
+and else an arrival could make the target usher in its turn.
+
 **Which.** The smallest process that suffices alone; among those of about that size guests before locals,
 then the one that rests longest. When none suffices alone: the largest that fits somewhere, then again, a
 few per round. One that arrived in the last seconds is not sent on.
@@ -114,6 +118,7 @@ class Plight(NamedTuple):
         promises: what was promised to others and does not show yet.
         avoided: nodes that refused or failed of late.
         marks: what may be tuned.
+        falling: bytes per second by which available memory falls (`Falling`).
     """
 
     now: float
@@ -125,11 +130,34 @@ class Plight(NamedTuple):
     promises: Promises | None = None
     avoided: Avoided | None = None
     marks: Marks = Marks()
+    falling: float = 0.0
 
 
-def pressed(own: Vector, marks: Marks) -> bool:
-    """Whether the node is short of memory."""
-    available, total = own.available_mb * MB, own.total_mb * MB
+class Falling:
+    """How fast memory is being used up, in bytes per second.
+
+    Attributes:
+        rate: 0 where it is not.
+    """
+
+    def __init__(self) -> None:
+        self.rate = 0.0
+        self._last = (0.0, 0, 0)  # when, bytes available, guests
+
+    def look(self, now: float, available: int, guests: int) -> float:
+        """The rate once that is seen, about once a second."""
+        then, had, guests_then = self._last
+        self._last = now, available, guests
+        if not 0.2 < now - then < 5 or guests > guests_then:
+            self.rate = 0.0  # the first look, or somebody has arrived
+        else:
+            self.rate = max(0.0, (self.rate + (had - available) / (now - then)) / 2)
+        return self.rate
+
+
+def pressed(own: Vector, marks: Marks, falling: float = 0.0) -> bool:
+    """Whether the node is short of memory, or will be at once."""
+    available, total = own.available_mb * MB - falling * marks.horizon_s, own.total_mb * MB
     if total == 0:
         return False  # it does not know its memory
     if available < marks.low_bytes(total):
@@ -147,9 +175,10 @@ def usher(plight: Plight, random: Random) -> Ushering:
     own, marks = plight.own, plight.marks
     available, total = own.available_mb * MB, own.total_mb * MB
     low = marks.low_bytes(total)
-    if not pressed(own, marks):
+    if not pressed(own, marks, plight.falling):
         return Ushering(Outcome.CALM, available=available, low=low)
-    needed = marks.high_bytes(total) - available - plight.leaving
+    soon = int(plight.falling * marks.horizon_s)
+    needed = marks.high_bytes(total) - available + soon - plight.leaving
     if needed <= 0:
         return Ushering(Outcome.UNDER_WAY, needed=max(needed, 0), available=available, low=low)
     victims = [process for process in plight.processes if _may_go(process, plight)]

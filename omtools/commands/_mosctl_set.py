@@ -105,7 +105,7 @@ async def set_yard(cluster: Cluster, given: argparse.Namespace) -> int:
 async def set_decay(cluster: Cluster, given: argparse.Namespace) -> int:
     """setdecay: interval and the two portions that are kept."""
     decay = api.NodeDecay(given.interval, given.slow, given.fast)
-    await cluster.set_decay(decay)
+    await cluster.set_decay(decay, node=given.on)
     if given.json:
         print_json({"interval_s": decay.interval_s, "slow": decay.slow, "fast": decay.fast})
     else:

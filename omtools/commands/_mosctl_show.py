@@ -98,7 +98,7 @@ async def yardstick(cluster: Cluster, given: argparse.Namespace) -> int:
 
 async def decay(cluster: Cluster, given: argparse.Namespace) -> int:
     """The verb getdecay."""
-    found = await cluster.decay()
+    found = await cluster.decay(node=given.on)
     if given.json:
         print_json({"interval_s": found.interval_s, "slow": found.slow, "fast": found.fast})
     else:

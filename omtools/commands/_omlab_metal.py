@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import re
 import sys
+from pathlib import Path
 from typing import Any
 
 from omtools.commands._common import say
-from omtools.errors import LabError, LabNotUp
+from omtools.errors import LabError, LabNotUp, MetalBootFailed
 from omtools.i18n import _
 from omtools.lab.lab import Lab
 from omtools.lab.metal.lab import MetalLab
+
+_SCREEN_BYTES, _SCREEN_LINES = 4096, 12  # of a screen, for somebody who wonders why it does not boot
+_UNPRINTABLE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[\x00-\x1f\x7f]")  # ECMA-48's control sequences
 
 
 def up(options: argparse.Namespace) -> int:
@@ -21,7 +27,11 @@ def up(options: argparse.Namespace) -> int:
     if _namespaces_up():
         raise LabError(why=_("a lab of namespaces is up; `omlab down` first, or name another by OMLAB_NAME"))
     report = (lambda _line: None) if options.json else say
-    lab = MetalLab.up(bare=options.bare, report=report)
+    try:
+        lab = MetalLab.up(bare=options.bare, here=options.metal == "here", report=report)
+    except MetalBootFailed as error:
+        _show_screen(Path(str(error.fields["record"])))
+        raise
     if options.json:
         print(json.dumps(_description(lab)))
         return 0
@@ -32,6 +42,15 @@ def up(options: argparse.Namespace) -> int:
         print(_("mCii has no services yet; /usr/share/omlab/netboot there is how they could look."))
     print(_("`omlab shell {name}` takes you there.").format(name=found[0]["name"]))
     return 0
+
+
+def _show_screen(record: Path) -> None:
+    """The last lines of what was on a machine's screen."""
+    with contextlib.suppress(OSError):
+        text = record.read_bytes()[-_SCREEN_BYTES:].decode(errors="replace")
+        lines = [_UNPRINTABLE.sub("", line).rstrip() for line in text.splitlines()]
+        for line in [line for line in lines if line][-_SCREEN_LINES:]:
+            print(f"  | {line}", file=sys.stderr)
 
 
 def _namespaces_up() -> bool:
@@ -50,6 +69,7 @@ def down(_options: argparse.Namespace) -> bool:
 def _description(lab: MetalLab) -> dict[str, Any]:
     return {
         "up": True, "name": lab.state.name, "mode": "metal", "bare": lab.state.bare,
+        "here": lab.state.here,
         "directory": str(lab.directory), "nodes": lab.nodes(),
     }  # fmt: skip
 
@@ -63,6 +83,8 @@ def status(options: argparse.Namespace) -> int:
         print(json.dumps(found))
         return 0 if well else 1
     head = _("Lab “{name}”, machines under emulation, in {directory}")
+    if lab.state.here:
+        head = _("Lab “{name}”, this machine and an emulated one, in {directory}")
     print(head.format(name=lab.state.name, directory=lab.directory))
     for node in found["nodes"]:
         print(f"{node['number']:>5}  {node['name']:<16} {node['address']:<15}  {_words(node)}")

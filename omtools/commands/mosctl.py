@@ -50,8 +50,8 @@ _VERBS: dict[str, tuple[str, str]] = {
     "setspeed": (N_("tell others this speed instead of the measured one (0: the measured one)"), _ON),
     "getyard": (N_("the yardstick: speed of the processor by which load and speed are shown"), _ON),
     "setyard": (N_("set the yardstick: a speed, a processor's name, or “this”"), _ON),
-    "getdecay": (N_("how fast what processes did is forgotten"), _NOTHING),
-    "setdecay": (N_("set how fast what processes did is forgotten"), _NOTHING),
+    "getdecay": (N_("how fast what processes did is forgotten"), _ON),
+    "setdecay": (N_("set how fast what processes did is forgotten"), _ON),
     "gettune": (N_("what moving and forwarding cost here, as `tune` has measured it"), _ON),
 }
 _Verb = Callable[["Cluster", "argparse.Namespace"], Coroutine[Any, Any, int]]

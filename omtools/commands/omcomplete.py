@@ -28,7 +28,8 @@ Candidate = tuple[str, str]  # the word, what it is
 # Those that read their command line with argparse, and the modules of those whose module has another name.
 PARSED = (
     "lessons", "migrate", "mosctl", "moslimit", "mosmon", "omagentd", "omanalyzer", "omcheck", "omcollector",
-    "omdiscd", "omkey", "omlab", "omsh", "omsim", "omtui", "openmosix", "setpe", "showmap", "tune",
+    "omdiscd", "omkey", "omlab", "omnetboot", "omsh", "omsim", "omtui", "openmosix", "setpe", "showmap",
+    "tune",
 )  # fmt: skip
 _HIDDEN = "==SUPPRESS=="  # argparse.SUPPRESS, without argparse
 _MODULES = {

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from omtools.cluster.discovery import Announcement
 
 _LISTEN_S = 4.0  # for announcements of clusters
+_KNOWN_S = 10.0  # for that of one that was named: somebody knows that it is there
+_NAMESAKE_S = 1.0  # more, once the one that was named is heard: another of that name answers by then
 _ASK_AGAIN_S = 1.0
 
 
@@ -150,8 +152,10 @@ def _list(given: Namespace, directory: Path) -> int:
     if not found:
         print(_("Nobody has asked to join."))
     for one in found:
-        number = f" #{one.given.membership.number}" if one.given is not None else ""
-        print(f"{one.asked.name:<16} {one.address:<15} {one.code}  {_(_STATES[one.state])}{number}")
+        row = _row(one)
+        number = f" #{row['number']}" if row["number"] else ""
+        until = "  " + _("until {day}").format(day=row["until"]) if row["until"] else ""
+        print(f"{one.asked.name:<16} {one.address:<15} {one.code}  {_(_STATES[one.state])}{number}{until}")
     return 0
 
 
@@ -159,10 +163,13 @@ _STATES = {"waiting": N_("waits"), "accepted": N_("accepted"), "refused": N_("re
 
 
 def _row(one: Waiting) -> dict[str, object]:
+    from omtools.agent import renewal  # noqa: PLC0415
+
     number = one.given.membership.number if one.given is not None else 0
+    until = renewal.day_of(renewal.until(one.given)) if one.given is not None else ""
     return {
         "name": one.asked.name, "address": one.address, "code": one.code, "state": one.state,
-        "number": number, "since": one.since,
+        "number": number, "since": one.since, "until": until,
     }  # fmt: skip
 
 
@@ -234,22 +241,25 @@ def _retire(given: Namespace, directory: Path) -> int:
 
 
 def _show(given: Namespace, directory: Path) -> int:
-    from omtools.agent import cluster_key  # noqa: PLC0415
+    from omtools.agent import cluster_key, renewal  # noqa: PLC0415
 
     place, key = cluster_key.membership(directory), cluster_key.public_key(directory)
     if place is None or key is None:
         raise NotInCluster(why=_("this node belongs to no cluster yet"))
     held = (directory / cluster_key.PRIVATE).exists()
+    until = renewal.day_of(renewal.own_until(directory))
     if given.json:
         print_json({
             "cluster": place.cluster, "key": cluster_key.fingerprint(key), "number": place.number,
-            "name": place.name, "holds_key": held,
+            "name": place.name, "holds_key": held, "until": until,
         })  # fmt: skip
         return 0
     print(_("This is node {n}, {name}, of cluster {cluster}.").format(
         n=place.number, name=place.name, cluster=place.cluster
     ))  # fmt: skip
     print(_("Its key: SHA256:{key}").format(key=cluster_key.fingerprint(key)))
+    if until:
+        print(_("Its certificates are valid until {day}, and renewed by omdiscd before.").format(day=until))
     if held:
         print(_("Newcomers are accepted here: `omkey list` shows who asks."))
     return 0
@@ -281,19 +291,25 @@ async def _clusters(given: Namespace, directory: Path) -> list[Announcement]:
     configured = read_settings(directory / "openmosix.config").interfaces
     names = (given.interface,) if given.interface else configured
     found: dict[str, Announcement] = {}
-    hit = asyncio.Event()
+    hit, named = asyncio.Event(), asyncio.Event()
 
     def heard(_service: str, one: Announcement) -> None:
         if one.join:
             found.setdefault(one.cluster, one)
             if given.key and one.cluster == given.key.removeprefix("SHA256:"):
                 hit.set()
+            if one.called == given.cluster:
+                named.set()
 
     wire = Wire(heard, lambda _service: None)
     try:
         await wire.open(own_addresses(names))
-        async with asyncio.timeout(_LISTEN_S):
-            await hit.wait()
+        async with asyncio.timeout(_KNOWN_S if given.cluster or given.key else _LISTEN_S):
+            if given.cluster and not given.key:
+                await named.wait()
+                await asyncio.sleep(_NAMESAKE_S)
+            else:
+                await hit.wait()
     except TimeoutError:
         pass
     except OSError as error:

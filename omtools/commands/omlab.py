@@ -37,8 +37,11 @@ def _parser() -> argparse.ArgumentParser:
     up = commands.add_parser("up", help=_("start the lab, or what is missing of it"))
     up.add_argument("--nodes", type=int, metavar="N", help=_("how many nodes; two if nothing is said"))
     up.add_argument("--plain", action="store_true", help=_("without namespaces: agents on 127.x.y.z"))
-    machines = _("two emulated machines; metrakilate boots over the network from mCii")
-    up.add_argument("--metal", action="store_true", help=machines)
+    machines = _("two emulated machines; metrakilate boots over the network from mCii; with “here” "
+                 "this machine is mCii")
+    up.add_argument(
+        "--metal", nargs="?", const="two", choices=("two", "here"), metavar="here", help=machines
+    )
     bare = _("with --metal: leave the services that metrakilate boots from to you")
     up.add_argument("--bare", action="store_true", help=bare)
     up.add_argument("--json", action="store_true", help=_("print what is up as JSON"))

@@ -80,7 +80,11 @@ OmError
     ├── MetalNoRoom          49
     ├── MetalImageFailed     50
     ├── MetalBootFailed      51
-    └── MetalMachineOff      52
+    ├── MetalMachineOff      52
+    ├── MetalNotHere        130
+    ├── MetalIsHere         131
+    ├── NetbootRefused      132
+    └── NetbootNoSuchMachine 133
 
 An error travels between processes as its name and its fields (`to_wire`, `from_wire`) and is worded
 where it is read, in the reader's language. Exit status 1 means "it worked, and the answer is no".
@@ -146,9 +150,13 @@ from omtools.errors.places import (
     LoginFailed as LoginFailed,
     MetalBootFailed as MetalBootFailed,
     MetalImageFailed as MetalImageFailed,
+    MetalIsHere as MetalIsHere,
     MetalMachineOff as MetalMachineOff,
     MetalNoRoom as MetalNoRoom,
+    MetalNotHere as MetalNotHere,
     MetalProgramMissing as MetalProgramMissing,
+    NetbootNoSuchMachine as NetbootNoSuchMachine,
+    NetbootRefused as NetbootRefused,
     NodeShellError as NodeShellError,
     NoSuchLesson as NoSuchLesson,
     NoSuchScenario as NoSuchScenario,

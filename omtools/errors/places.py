@@ -67,6 +67,38 @@ class MetalMachineOff(OmError):
     remedy = N_("`omlab power on {node}` switches it on.")
 
 
+class MetalNotHere(OmError):
+    """This machine cannot be one of the two of a lab of machines."""
+
+    exit_status = 130
+    template = N_("This machine cannot be mCii: {why}.")
+    remedy = N_("`omlab up --metal` makes mCii a machine of its own, and needs no rights.")
+
+
+class MetalIsHere(OmError):
+    """Something was asked of mCii that only a machine of its own can do."""
+
+    exit_status = 131
+    template = N_("{node} is this machine: {what} is not for it.")
+    remedy = N_("`omlab shell {node}` takes you there, `omlab down` ends it.")
+
+
+class NetbootRefused(OmError):
+    """The netboot server cannot do its work."""
+
+    exit_status = 132
+    template = N_("Machines cannot boot from here: {why}.")
+    remedy = N_("`omnetboot plan` shows what would be done.")
+
+
+class NetbootNoSuchMachine(OmError):
+    """A machine is not on the list of those that asked to boot from here."""
+
+    exit_status = 133
+    template = N_("No machine {machine} has asked to boot from here.")
+    remedy = N_("`omnetboot list` shows those that have.")
+
+
 class LessonError(OmError):
     """A lesson's file is not written as it should be."""
 

@@ -1,8 +1,9 @@
 """The cage: where a guest runs, with nothing of its host in sight.
 
-Its own user, pid, mount, network, ipc, uts and time namespace; an empty read-only root; no capability,
-no new privileges. Inside, pid 1 waits for ever in ten bytes of code, and beside it, under the pid that
-the process has at home, stands the stub: a page with a gadget, ready to become the guest.
+Its own user, pid, mount, network, ipc, uts and time namespace; an empty read-only root, or that of
+`cage_root`; no capability (there: root's over the files that it has), no new privileges. Inside, pid 1
+waits for ever in ten bytes of code, and beside it, under the pid that the process has at home, stands the
+stub: a page with a gadget, ready to become the guest.
 """
 
 from __future__ import annotations
@@ -38,11 +39,13 @@ class Cage:
     Attributes:
         init: its pid 1, as seen from outside; a child of ours.
         stub: the process that becomes the guest, seized and stopped in its first int3.
+        ahead_ns: how far CLOCK_MONOTONIC inside is ahead of this node's.
         files: for a guest that opens files by itself.
     """
 
     init: int
     stub: Tracee
+    ahead_ns: int
     files: CageFiles | None = None
 
     def destroy(self) -> None:
@@ -121,7 +124,7 @@ def build(pid: int, hostname: str, home: Clocks, tree: NativeTree | None = None)
             raise RestoreFailed(node="", why=why or "the cage's builder ended without a word")
         stub = _outer_pid(pidfds[0])
         os.close(pidfds[0])
-        built = Cage(int(message), Tracee(stub), served.files)
+        built = Cage(int(message), Tracee(stub), home.monotonic - plan.here.monotonic, served.files)
         try:
             ptrace.seize(stub, ptrace.O_EXITKILL)
             ours.send(b"go")

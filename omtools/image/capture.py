@@ -6,6 +6,7 @@ and nothing in it is changed for good: it can be let go at any moment as if noth
 
 from __future__ import annotations
 
+import os
 import re
 import resource
 import struct
@@ -83,13 +84,14 @@ def take_image(
     where the caller knows; `vdso` its home's, if it is not at home. Raises CannotMigrate with the reason when
     something ties it to its home.
     """
-    home_pid, pid = pid or tracee.pid, tracee.pid
+    # Not by comparing pids: on its host it may by chance have the number that it has at home.
+    away, home_pid, pid = pid != 0, pid or tracee.pid, tracee.pid
     if registers.cs != CS_64BIT:
         raise ForeignArchitecture(pid=pid, architecture=_("32-bit"))
     now = time.clock_gettime_ns(time.CLOCK_MONOTONIC), time.clock_gettime_ns(time.CLOCK_BOOTTIME)
     vdso = vdso or _vdso(tracee, registers)
     regions = _regions(pid, scratch, vdso)
-    asked = _ask_inside(tracee, registers, scratch, away=home_pid != pid)
+    asked = _ask_inside(tracee, registers, scratch, away)
     rest = Resume.rest(registers.call, registers.result, registers.rdx)
     resume = resume or rest or _resume(tracee, registers, before, now[0])
     if resume:
@@ -118,6 +120,7 @@ def take_image(
         cpu_away=(0.0, 0.0),
         resume=resume,
         personality=asked.personality,
+        nice=os.getpriority(os.PRIO_PROCESS, pid),
     )
 
 

@@ -157,6 +157,7 @@ class Image(msgspec.Struct, frozen=True):
         numbers: all descriptors that it has at home; None: not known.
         umask: umask(2), -1 if not known.
         directory: its working directory, "" if not known.
+        nice: nice(2).
     """
 
     pid: int
@@ -186,6 +187,7 @@ class Image(msgspec.Struct, frozen=True):
     numbers: list[int] | None = None
     umask: int = -1
     directory: str = ""
+    nice: int = 0
 
     def general_registers(self) -> Registers:
         """The registers, ready for ptrace."""

@@ -7,6 +7,7 @@ vector state and signal mask come last, by ptrace.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import signal
@@ -263,7 +264,9 @@ def finish(tracee: Tracee, scratch: Scratch, registers: Registers, image: Image)
 
 
 def limit_guest(pid: int, image: Image) -> None:
-    """Give a guest its home's limits where this node allows them."""
+    """Give a guest its home's limits and priority where this node allows them."""
+    with contextlib.suppress(OSError):  # to be nicer is always allowed
+        os.setpriority(os.PRIO_PROCESS, pid, image.nice)
     for number, (wanted, _hard) in image.limits.items():
         soft = wanted
         _mine, most = resource.prlimit(pid, number)

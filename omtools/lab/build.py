@@ -66,7 +66,7 @@ CLUSTER_FILES, CLUSTER_TREE = "/omfs", "/hpc"
 _CAPABILITIES = 1 << 12 | 1 << 19 | 1 << 21
 
 
-def _is_capable() -> bool:
+def is_capable() -> bool:
     """Whether we may make namespaces as we are; root in a container often may not."""
     return int(proc.status(os.getpid())["CapEff"], 16) & _CAPABILITIES == _CAPABILITIES
 
@@ -75,7 +75,7 @@ def bear_hub(directory: Path) -> Newborn:
     """Make the lab's process 1, its user namespace and its network with the bridge."""
     uid, gid = os.geteuid(), os.getegid()
     flags = Clone.NEWPID | Clone.NEWNET
-    if not _is_capable():
+    if not is_capable():
         flags |= Clone.NEWUSER
 
     def prepare() -> None:
@@ -93,7 +93,7 @@ def bear_hub(directory: Path) -> Newborn:
 def bear_node(directory: Path, hub: Being, node: NodeState) -> Newborn:
     """Make a node: its namespaces, cable, address, host name, mounts and process 1."""
     outside: list[Netlink] = []
-    kept = _keep_visible([Path(sys.prefix), Path(sys.base_prefix), PACKAGE_HOME, directory])
+    kept = keep_visible([Path(sys.prefix), Path(sys.base_prefix), PACKAGE_HOME, directory])
 
     def before() -> None:
         outside.append(Netlink())  # stays in the hub's network, wherever the newborn goes
@@ -102,7 +102,7 @@ def bear_node(directory: Path, hub: Being, node: NodeState) -> Newborn:
         with outside[0] as wires:
             _wire(wires, node)
         sethostname(node.name)
-        _mount_own(directory, kept)
+        mount_own(kept, directory / "hosts")
         os.chdir("/")
 
     return bear(
@@ -131,7 +131,7 @@ def _wire(wires: Netlink, node: NodeState) -> None:
         net.set_up("eth0")
 
 
-def _keep_visible(paths: list[Path]) -> list[Path]:
+def keep_visible(paths: list[Path]) -> list[Path]:
     """Those of the paths that a /tmp of one's own would hide, without those below another of them."""
     hidden: set[Path] = set()
     for path in (variant for given in paths for variant in (given, given.resolve())):
@@ -139,12 +139,19 @@ def _keep_visible(paths: list[Path]) -> list[Path]:
     return sorted(path for path in hidden if not hidden & set(path.parents))
 
 
-def _mount_own(directory: Path, kept: list[Path]) -> None:
-    """Mount what a node has for itself; everything else stays shared with the machine."""
+def mount_own(kept: list[Path], hosts: Path | None, *, own_root: bool = False) -> None:
+    """Mount what a node has for itself; everything else stays shared with the machine.
+
+    Args:
+        kept: directories below /tmp that stay visible.
+        hosts: what is seen as /etc/hosts; None: the machine's.
+        own_root: make a root directory in any case; else only if the machine's lacks a place that is needed.
+    """
     # SLAVE: what the machine mounts later appears here too, what is mounted here never gets out.
     mount(None, "/", None, Mount.REC | Mount.SLAVE)
     handles = [(path, os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)) for path in kept]
-    root = "" if all(map(os.path.isdir, (CLUSTER_FILES, CLUSTER_TREE))) else _make_root()
+    complete = all(map(os.path.isdir, (CLUSTER_FILES, CLUSTER_TREE)))
+    root = "" if complete and not own_root else _make_root()
     mount("tmpfs", f"{root}/tmp", "tmpfs", Mount.NOSUID | Mount.NODEV, "mode=1777")
     for path, handle in handles:
         place = Path(f"{root}{path}")
@@ -158,8 +165,8 @@ def _mount_own(directory: Path, kept: list[Path]) -> None:
     with contextlib.suppress(OSError):
         if stat.S_ISDIR(os.lstat("/dev/shm").st_mode):
             mount("tmpfs", "/dev/shm", "tmpfs", Mount.NOSUID | Mount.NODEV, "mode=1777")
-    if os.path.exists("/etc/hosts"):
-        mount(directory / "hosts", "/etc/hosts", None, Mount.BIND)
+    if hosts is not None and os.path.exists("/etc/hosts"):
+        mount(hosts, "/etc/hosts", None, Mount.BIND)
     # last: until now /proc/self had to be the outer one
     mount("proc", "/proc", "proc", Mount.NOSUID | Mount.NODEV | Mount.NOEXEC)
 

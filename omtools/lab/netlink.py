@@ -12,7 +12,7 @@ import fcntl
 import os
 import socket
 import struct
-from ipaddress import IPv4Interface
+from ipaddress import IPv4Interface, IPv6Interface
 
 # linux/netlink.h
 NLMSG_ERROR = 2
@@ -37,6 +37,7 @@ VETH_INFO_PEER = 1
 IFA_ADDRESS = 1
 IFA_LOCAL = 2
 IFA_BROADCAST = 4
+IFA_F_NODAD = 2
 # net/if.h
 IFF_UP = 1
 # linux/sockios.h
@@ -107,6 +108,11 @@ class Netlink:
         body = _link(up=True) + _name(name) + _attribute(IFLA_MASTER, struct.pack("=i", master)) + info
         self._ask(RTM_NEWLINK, body, NLM_F_CREATE | NLM_F_EXCL, f"veth {name}")
 
+    def add_to_bridge(self, name: str, bridge: int) -> None:
+        """Make a link a port of the bridge with that index."""
+        body = _link(self.index(name), up=False) + _attribute(IFLA_MASTER, struct.pack("=i", bridge))
+        self._ask(RTM_NEWLINK, body, what=f"{name} in a bridge")
+
     def delete(self, name: str) -> None:
         """Take a link away; for a cable this takes both ends."""
         self._ask(RTM_DELLINK, _link(up=False) + _name(name), what=f"delete {name}")
@@ -115,12 +121,14 @@ class Netlink:
         """Switch a link on."""
         self._ask(RTM_NEWLINK, _link(self.index(name), up=True), what=f"{name} up")
 
-    def add_address(self, name: str, address: IPv4Interface) -> None:
-        """Give a link an address."""
-        header = struct.pack("=BBBBI", socket.AF_INET, address.network.prefixlen, 0, 0, self.index(name))
+    def add_address(self, name: str, address: IPv4Interface | IPv6Interface) -> None:
+        """Give a link an address; one of IPv6 is used at once, without asking whether somebody has it."""
+        six = isinstance(address, IPv6Interface)
+        family, flags = (socket.AF_INET6, IFA_F_NODAD) if six else (socket.AF_INET, 0)
+        header = struct.pack("=BBBBI", family, address.network.prefixlen, flags, 0, self.index(name))
         own, broadcast = address.ip.packed, address.network.broadcast_address.packed
         attributes = _attribute(IFA_LOCAL, own) + _attribute(IFA_ADDRESS, own)
-        attributes += _attribute(IFA_BROADCAST, broadcast)
+        attributes += b"" if six else _attribute(IFA_BROADCAST, broadcast)
         self._ask(RTM_NEWADDR, header + attributes, NLM_F_CREATE | NLM_F_EXCL, f"{address} on {name}")
 
     def index(self, name: str) -> int:

@@ -79,7 +79,7 @@ class GuestKeeper(Keeper):
         """Wait for the deputy's keeper, then from the image to the end."""
         self._report()
         try:
-            link = accept(listener, self.order.credentials, self.order.patience)
+            link = accept(listener, self.order.credentials, self.order.patience, self.order.silence)
             self._exchange = Exchange(link, self._lost)
             self._prepare(link)
         except LinkBroken as error:
@@ -101,11 +101,9 @@ class GuestKeeper(Keeper):
         """Build the cage while the process still runs at home; raises LinkBroken."""
         link.set_timeout(self.order.patience)
         hello = expect(link, self.order.pid)
-        here = time.monotonic_ns()
         clocks = cage.Clocks(hello.monotonic_ns, hello.boottime_ns)
         try:
-            built = self._cage(clocks, hello.places)
-            self._remote = Remote(built, clocks.monotonic - here)
+            self._remote = Remote(self._cage(clocks, hello.places))
         except (OmError, OSError) as error:
             self._refuse(error)
             raise LinkBroken(str(error)) from error

@@ -282,7 +282,7 @@ class HomeKeeper(Keeper):
         """Seize the process (it runs on) and reach the guest's keeper."""
         self._report()
         try:
-            self._link = connect(self.order.endpoint, self.order.credentials)
+            self._link = connect(self.order.endpoint, self.order.credentials, self.order.silence)
             self._resident = residence.Resident(self.order.pid, self.order.dfsa)
             self._arguments = own_tree.arguments(self.order.pid)
             self._greet(self._link)
@@ -423,7 +423,7 @@ class HomeKeeper(Keeper):
         self._begun = time.monotonic()
         self._next_node = command.target
         try:
-            self._next = connect(command.endpoint, command.credentials)
+            self._next = connect(command.endpoint, command.credentials, self.order.silence)
             self._greet(self._next)
         except (LinkBroken, OmError) as error:  # it runs on where it is
             self._drop_next()

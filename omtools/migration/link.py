@@ -13,11 +13,10 @@ import ssl
 from collections.abc import Iterator
 
 from omtools.migration.frames import HEADER, Kind
-from omtools.migration.orders import Credentials, Endpoint
+from omtools.migration.orders import SILENCE, Credentials, Endpoint
 
 MAX_FRAME = 1 << 30
-_KEEPALIVE_IDLE, _KEEPALIVE_INTERVAL, _KEEPALIVE_COUNT = 10, 5, 3  # seconds, seconds, tries
-_UNACKNOWLEDGED_MS = 20_000
+_PROBES = 4  # of an idle one, in that time
 _CONNECT_SECONDS = 5.0
 
 
@@ -50,26 +49,41 @@ def context_of(credentials: Credentials, server: bool) -> ssl.SSLContext:
     return context
 
 
-def tune(raw: socket.socket) -> None:
-    """Have a connection send at once, block, and notice that the other machine has died."""
+def tune(raw: socket.socket, silence: float = SILENCE) -> None:
+    """Have a connection send at once, block, and notice that the other machine has died.
+
+    Args:
+        raw: the connection.
+        silence: seconds; see `give_up_after`.
+    """
     raw.setblocking(True)
     if raw.family == socket.AF_UNIX:
         return
     raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    give_up_after(silence, raw)
+
+
+def give_up_after(silence: float, raw: socket.socket) -> None:
+    """Have the kernel give a TCP connection up when the other machine's kernel is silent for so long.
+
+    However busy that machine is, its kernel acknowledges; so silence means machine or wire, not load.
+    See tcp(7): TCP_USER_TIMEOUT bounds what is sent, and, set together with keep-alive, also the probes.
+    """
+    every = max(1, int(silence / _PROBES))
     raw.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _KEEPALIVE_IDLE)
-    raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _KEEPALIVE_INTERVAL)
-    raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _KEEPALIVE_COUNT)
-    raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED_MS)
+    raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, every)
+    raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, every)
+    raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _PROBES)
+    raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(silence * 1000))
 
 
-def connect(endpoint: Endpoint, credentials: Credentials) -> Link:
+def connect(endpoint: Endpoint, credentials: Credentials, silence: float = SILENCE) -> Link:
     """Reach the keeper that listens there; raises LinkBroken."""
     try:
         secured = context_of(credentials, server=False).wrap_socket(dial(endpoint))
     except OSError as error:
         raise LinkBroken(str(error)) from error
-    tune(secured)
+    tune(secured, silence)
     return Link(secured)
 
 
@@ -91,7 +105,9 @@ def _connect_unix(path: str) -> socket.socket:
     return raw
 
 
-def accept(listener: socket.socket, credentials: Credentials, patience: float) -> Link:
+def accept(
+    listener: socket.socket, credentials: Credentials, patience: float, silence: float = SILENCE
+) -> Link:
     """Wait for the other keeper; whoever cannot show its certificate is turned away."""
     context = context_of(credentials, server=True)
     listener.settimeout(patience)
@@ -106,7 +122,7 @@ def accept(listener: socket.socket, credentials: Credentials, patience: float) -
         except OSError:
             raw.close()
             continue
-        tune(secured)
+        tune(secured, silence)
         return Link(secured)
 
 

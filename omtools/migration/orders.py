@@ -14,6 +14,8 @@ import msgspec
 
 from omtools.migration.reach import Reach
 
+SILENCE = 20.0  # seconds without any sign of the other machine after which a link to it counts as broken
+
 Phase = Literal[
     "linking",   # connecting the two keepers; the process runs undisturbed
     "freezing",  # stopped, its image is being taken
@@ -55,6 +57,7 @@ class DeputyOrder(msgspec.Struct, tag="deputy", frozen=True):
         control: path of the control socket to listen on.
         debug: log every forwarded call.
         dfsa: tell the guest's keeper of open files that it may open itself.
+        silence: seconds without a sign of the other node after which the link counts as broken.
     """
 
     migration: str
@@ -68,6 +71,7 @@ class DeputyOrder(msgspec.Struct, tag="deputy", frozen=True):
     control: str
     debug: bool = False
     dfsa: bool = False
+    silence: float = SILENCE
 
 
 class GuestOrder(msgspec.Struct, tag="guest", frozen=True):
@@ -84,6 +88,7 @@ class GuestOrder(msgspec.Struct, tag="guest", frozen=True):
         address: local address to bind; the port is chosen and told in `Launched`.
         patience: seconds to wait for the deputy's keeper.
         reach: how the guest's files can be reached from here without the deputy.
+        silence: as in the deputy's order.
     """
 
     migration: str
@@ -99,6 +104,7 @@ class GuestOrder(msgspec.Struct, tag="guest", frozen=True):
     patience: float = 20.0
     debug: bool = False
     reach: Reach = Reach()
+    silence: float = SILENCE
 
 
 Order = DeputyOrder | GuestOrder

@@ -81,15 +81,14 @@ class Remote:
         wanted: a call of its own that waits at its cage's root to be refused, or 0.
     """
 
-    def __init__(self, cage: Cage, ahead_ns: int) -> None:
-        """`ahead_ns`: how far home's CLOCK_MONOTONIC is ahead of this node's."""
+    def __init__(self, cage: Cage) -> None:
         self._cage = cage
         self.files = cage.files
         self.closed: list[int] = []
         self.wanted = 0
         self._trapped: Collection[int] | None = None
         self._refused = False  # a call of its own, while it was to stop
-        self._ahead_ns = ahead_ns
+        self._ahead_ns = cage.ahead_ns
         self.tracee = cage.stub
         self.pid = cage.stub.pid
         self.memory = ProcessMemory(self.pid)

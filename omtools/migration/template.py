@@ -25,6 +25,7 @@ from omtools.errors import AgentRunning, NotYourProcess, OmError, RestoreFailed
 from omtools.i18n import _
 from omtools.linux import namespaces as ns
 from omtools.linux.events import ChildEvents
+from omtools.linux.interfaces import listen
 from omtools.migration.control import Control
 from omtools.migration.guest_keeper import GuestKeeper
 from omtools.migration.home_keeper import HomeKeeper
@@ -151,7 +152,7 @@ def _keep(order: DeputyOrder | GuestOrder, connection: socket.socket) -> None:
     children = ChildEvents()
     try:
         if isinstance(order, GuestOrder):
-            listener = socket.create_server((order.address, 0), backlog=2)
+            listener = listen(order.address, backlog=2)
             _answer(connection, Launched(os.getpid(), listener.getsockname()[1]))
             connection.close()
             GuestKeeper(order, children, control, log).serve(listener)

@@ -218,6 +218,10 @@ class RemoteFiles:
         """See `Files`."""
         return cast(Created, self._node(Kind.CREATE, parent, flags, mode, caller.umask, name))
 
+    def tmpfile(self, caller: Caller, directory: int, flags: int, mode: int) -> Created:
+        """See `Files`."""
+        return cast(Created, self._node(Kind.TMPFILE, directory, flags, mode, caller.umask))
+
     def opendir(self, caller: Caller, node: int) -> int:  # noqa: ARG002
         """See `Files`."""
         return cast(int, self._node(Kind.OPENDIR, node))
@@ -385,7 +389,7 @@ def _marked_file(file: int, mark: int) -> int:
 
 _MARKS: dict[Kind, Callable[[Any, int], Any]] = {
     **dict.fromkeys((Kind.LOOKUP, Kind.MKNOD, Kind.MKDIR, Kind.SYMLINK, Kind.LINK), _marked_entry),
-    Kind.CREATE: _marked_created,
+    **dict.fromkeys((Kind.CREATE, Kind.TMPFILE), _marked_created),
     Kind.READDIRPLUS: _marked_listing,
     Kind.OPEN: _marked_file,
     Kind.OPENDIR: _marked_file,

@@ -37,6 +37,11 @@ class ClusterFiles(ClusterNames):
             are closed by `drop` and `close`.
     """
 
+    @property
+    def in_use(self) -> bool:
+        """Something is open."""
+        return self._handles.in_use
+
     # opening
 
     def open(self, caller: Caller, node: int, flags: int) -> int:
@@ -57,6 +62,13 @@ class ClusterFiles(ClusterNames):
             entry = self._handles.adopt(member, made.entry)
             if place.path is not None:
                 self._facts.set_magic(caller.pid, member.node)
+            return Created(entry, self._handles.enroll(member, made.file, self._handles.place(entry.node)))
+
+    def tmpfile(self, caller: Caller, directory: int, flags: int, mode: int) -> Created:
+        """See `Files`."""
+        with self._at(caller, directory, creating=True) as (member, theirs, _place):
+            made = member.files.tmpfile(caller, theirs, flags, mode)
+            entry = self._handles.adopt(member, made.entry)
             return Created(entry, self._handles.enroll(member, made.file, self._handles.place(entry.node)))
 
     def opendir(self, caller: Caller, node: int) -> int:

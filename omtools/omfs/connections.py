@@ -1,7 +1,8 @@
 """The client's connections to one server: made when needed, joined in one session, given up when dead.
 
 A question that brings no answer for a while is no proof of a dead server: a disk may be slow. So the client
-then asks over another connection whether anybody is there, and goes on waiting if there is.
+then asks over another connection whether anybody is there, and goes on waiting if there is. If there is not,
+whoever comes is told so at once, until the server answers again: it is asked each second.
 """
 
 from __future__ import annotations
@@ -227,7 +228,8 @@ class Connections:
         self._token = b""
         self._epoch = 0
         self._rest_until = 0.0
-        self._closed = False
+        self._silent = False
+        self._closed = threading.Event()
 
     def holds(self, epoch: int) -> bool:
         """The present session is that one, and to all appearance the server still has it."""
@@ -239,6 +241,11 @@ class Connections:
         Raises:
             OSError: EHOSTDOWN if there is none to be had, or why the server does not want this client.
         """
+        if self._silent:
+            raise failure(errno.EHOSTDOWN)
+        return self._take()
+
+    def _take(self) -> Connection:
         while self._idle:
             try:
                 connection = self._idle.pop()
@@ -251,7 +258,7 @@ class Connections:
 
     def give(self, connection: Connection) -> None:
         """It is free again."""
-        if self._closed or connection.epoch != self._epoch or len(self._idle) >= _KEPT:
+        if self._closed.is_set() or connection.epoch != self._epoch or len(self._idle) >= _KEPT:
             self.drop(connection)
         else:
             self._idle.append(connection)
@@ -264,8 +271,27 @@ class Connections:
 
     def is_alive(self) -> bool:
         """The server answers, over another connection than the one that waits."""
+        if self._answers():
+            return True
+        with self._lock:
+            if self._silent or self._closed.is_set():
+                return False
+            self._silent = True
         try:
-            connection = self.take()
+            threading.Thread(target=self._await, name="omfs-silent", daemon=True).start()
+        except RuntimeError:  # no thread to be had: then everybody finds out for himself
+            self._silent = False
+        return False
+
+    def _await(self) -> None:
+        """Ask the silent server until it answers."""
+        while not self._closed.wait(_REST_SECONDS) and not self._answers():
+            pass
+        self._silent = False
+
+    def _answers(self) -> bool:
+        try:
+            connection = self._take()
         except OSError:
             return False
         try:
@@ -290,7 +316,7 @@ class Connections:
         """End all; who waits gets EIO."""
         self.telling.close()
         with self._lock:
-            self._closed = True
+            self._closed.set()
             idle, self._idle = self._idle, []
             busy = self._all - set(idle)
             self._all -= set(idle)
@@ -301,7 +327,7 @@ class Connections:
 
     def _new(self) -> Connection:
         with self._lock:
-            if self._closed:
+            if self._closed.is_set():
                 raise failure(errno.EIO)
             began = time.monotonic()
             if began < self._rest_until:

@@ -15,8 +15,10 @@ on): there shared mappings are the real ones, and data cost what they cost witho
 What FUSE cannot do: fifos and sockets that are made here connect processes of this node only; where several
 append, the position of the file descriptor (not the data) after a write is a guess; copy_file_range(2) ends
 where the file did when it was last looked at (stat, seek to the end); inotify sees what this node does; a
-write(2) of more than 1 MiB travels in pieces, between which others may write. Where two things are wrong
-with a call, permissions, which only the server judges, are named last.
+write(2) of more than 256 KiB to another node is written in pieces, as it arrives, between which others may
+write (with O_APPEND one of more than 1 MiB): when it returns, all of it is there. epoll(7) takes regular
+files, fallocate(2) cannot collapse or insert ranges, and who may run a program must be allowed to read it.
+Where two things are wrong with a call, permissions, which only the server judges, are named last.
 """
 
 # Methods have the arguments that the protocol gives them, in its order. What was opened needs no caller, and
@@ -51,6 +53,7 @@ from omtools.omfs.operations import (
     Files,
     Interrupt,
     Lock,
+    near_time,
 )
 
 _T = TypeVar("_T")
@@ -76,8 +79,12 @@ def _wire(attributes: Attributes) -> abi.Attributes:
 def changes_of(change: abi.SetattrIn) -> Changes:
     """What a SETATTR asks for, in the words of `Files`."""
     valid = change.valid
-    atime = UTIME_NOW if valid & Fattr.ATIME_NOW else change.atime * 1_000_000_000 + change.atimensec
-    mtime = UTIME_NOW if valid & Fattr.MTIME_NOW else change.mtime * 1_000_000_000 + change.mtimensec
+    atime = near_time(change.atime * 1_000_000_000 + change.atimensec)
+    mtime = near_time(change.mtime * 1_000_000_000 + change.mtimensec)
+    if valid & Fattr.ATIME_NOW:
+        atime = UTIME_NOW
+    if valid & Fattr.MTIME_NOW:
+        mtime = UTIME_NOW
     return Changes(
         mode=stat.S_IMODE(change.mode) if valid & Fattr.MODE else None,
         uid=change.uid if valid & Fattr.UID else None,
@@ -297,6 +304,18 @@ class FilesHandler(Handler):
 
         return self._on(request, make, umask)
 
+    def tmpfile(
+        self, request: Request, flags: int, mode: int, umask: int
+    ) -> tuple[abi.Entry, abi.Opened]:
+        """See `Handler`."""
+
+        def make(files: Files, caller: Caller, at: int) -> tuple[abi.Entry, abi.Opened]:
+            created = files.tmpfile(caller, at, flags, mode)
+            entry = self._entry(files, request.node, b"", created.entry)
+            return entry, self._open_as(files, entry.node, created.file)
+
+        return self._on(request, make, umask)
+
     def _open_as(self, files: Files, number: int, file: int) -> abi.Opened:
         node = self._nodes.get(number)
         backing = self._pass(files, node, file)
@@ -470,4 +489,4 @@ class FilesHandler(Handler):
 
 
 def _lock(asked: abi.LockIn) -> Lock:
-    return Lock(asked.kind, asked.start, min(asked.end, MAX_OFFSET))
+    return Lock(asked.kind, asked.start, min(asked.end, MAX_OFFSET), asked.pid)

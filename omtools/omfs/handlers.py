@@ -42,6 +42,9 @@ HANDLERS: dict[Kind, Callable[..., Any]] = {
     Kind.CREATE: lambda files, parent, flags, mode, umask, name: files.create(
         Caller(0, umask), parent, name, flags, mode
     ),
+    Kind.TMPFILE: lambda files, directory, flags, mode, umask: files.tmpfile(
+        Caller(0, umask), directory, flags, mode
+    ),
     Kind.OPENDIR: lambda files, node: files.opendir(NOBODY, node),
     Kind.READ: lambda files, *asked: files.read(*asked),
     Kind.WRITE: lambda files, *asked: files.write(*asked),

@@ -73,6 +73,11 @@ class Handles:
         self._opened: dict[int, tuple[Member | None, int, Place]] = {}
         self._lock = threading.Lock()
 
+    @property
+    def in_use(self) -> bool:
+        """Something is open."""
+        return bool(self._opened)
+
     def place(self, number: int) -> Place:
         """What a handle stands for; ESTALE."""
         place = self._places.get(number)

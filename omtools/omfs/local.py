@@ -3,8 +3,8 @@
 POSIX locks are the process's that sets them, and this process acts for many. So each lock owner gets an open
 file of its own per inode, and the locks are that open file's (F_OFD_SETLK): owners conflict with each other,
 with owners that other servers act for, and with ordinary processes of this machine, as the kernel has it.
-What the kernel cannot see between open files is a deadlock of F_SETLKW: nobody gets EDEADLK, one can be
-interrupted.
+What the kernel cannot see between open files, deadlocks and who asked for a lock, `omtools.omfs.record_locks`
+knows.
 """
 
 from __future__ import annotations
@@ -23,10 +23,19 @@ from omtools.omfs.exports import Exports
 from omtools.omfs.local_files import LocalOpened
 from omtools.omfs.nodes import Opened, failure
 from omtools.omfs.operations import MAX_OFFSET, Interrupt, Lock
+from omtools.omfs.record_locks import RecordLocks
+
+_RECORDS = RecordLocks()
+"""Of all clients of this process."""
 
 
 class _Held:
-    """The open file that an owner's locks on one inode belong to."""
+    """The open file that an owner's locks on one inode belong to.
+
+    Attributes:
+        descriptor: of it.
+        mode: for what it is open.
+    """
 
     __slots__ = ("descriptor", "mode")
 
@@ -34,11 +43,24 @@ class _Held:
         self.descriptor = descriptor
         self.mode = mode
 
+    def end(self) -> None:
+        """The locks end, also where the descriptor is somebody else's too and is not closed yet."""
+        set_lock(self.descriptor.number, Range(fcntl.F_UNLCK, 0, 0))
+
 
 def _allows(mode: int, kind: int) -> bool:
     """A file open in that mode may be locked so."""
     forbidden = {fcntl.F_RDLCK: os.O_WRONLY, fcntl.F_WRLCK: os.O_RDONLY}.get(kind)
     return mode & os.O_ACCMODE != forbidden
+
+
+def _covers(mode: int, flags: int) -> bool:
+    """A file open in that mode may be locked as one that is open with these flags may."""
+    return mode == os.O_RDWR or mode == flags & os.O_ACCMODE
+
+
+def _key(opened: Opened) -> tuple[int, int]:
+    return opened.node.device, opened.node.ino
 
 
 def _range(lock: Lock) -> Range:
@@ -85,14 +107,18 @@ class LocalFiles(LocalOpened):
                 self._end_locks(opened, owner)
 
     def _end_locks(self, opened: Opened, owner: int) -> None:
-        key = opened.node.device, opened.node.ino
+        key = _key(opened)
         opened.owners.discard(owner)
         with self._locks_guard:
             owners = self._locks.get(key)
-            if owners is not None:
-                owners.pop(owner, None)
-                if not owners:
-                    del self._locks[key]
+            if owners is None:
+                return
+            held = owners.pop(owner, None)
+            if not owners:
+                del self._locks[key]
+        if held is not None:
+            held.end()
+            _RECORDS.ended(key, (self, owner))
 
     def getlk(self, file: int, owner: int, lock: Lock) -> Lock | None:
         """See `Files`."""
@@ -103,7 +129,13 @@ class LocalFiles(LocalOpened):
         if conflict is None:
             return None
         end = MAX_OFFSET if not conflict.length else conflict.start + conflict.length - 1
-        return Lock(conflict.kind, conflict.start, end, conflict.pid)
+        found = Lock(conflict.kind, conflict.start, end, conflict.pid)
+        if conflict.pid < 0:  # an open file's: perhaps one of ours
+            asked = lock._replace(start=max(lock.start, found.start), end=min(lock.end, end))
+            holder = _RECORDS.holder(_key(opened), (self, owner), asked)
+            if holder is not None and holder[0][0] is self:  # else it is another machine's process
+                return found._replace(pid=holder[1] or found.pid)
+        return found
 
     def setlk(
         self, file: int, owner: int, lock: Lock, wait: bool = False, interrupt: Interrupt | None = None
@@ -121,8 +153,18 @@ class LocalFiles(LocalOpened):
         except OSError as error:
             if not wait or error.errno not in {errno.EAGAIN, errno.EACCES}:
                 raise
+            self._wait_for(opened, owner, lock, interrupt)
+        _RECORDS.granted(_key(opened), (self, owner), lock)
+
+    def _wait_for(self, opened: Opened, owner: int, lock: Lock, interrupt: Interrupt | None) -> None:
+        held = self._of_owner(opened, owner)
+        if not _RECORDS.awaits(_key(opened), (self, owner), lock):
+            raise failure(errno.EDEADLK)
+        try:
             with _breakable(interrupt) as waiting:
-                wait_for_lock(held.descriptor.number, wanted, waiting)
+                wait_for_lock(held.descriptor.number, _range(lock), waiting)
+        finally:
+            _RECORDS.awaits_no_more((self, owner))
 
     def flock(
         self, file: int, operation: int, wait: bool = False, interrupt: Interrupt | None = None
@@ -140,13 +182,16 @@ class LocalFiles(LocalOpened):
 
     def close(self) -> None:
         """See `Files`."""
+        for key, owners in list(self._locks.items()):
+            for owner in list(owners):
+                _RECORDS.ended(key, (self, owner))
         self._locks.clear()
         self._opened.clear()
         self._nodes.clear()
         self._unserved.close()
 
     def _of_owner(self, opened: Opened, owner: int) -> _Held:
-        key = opened.node.device, opened.node.ino
+        key = _key(opened)
         with self._locks_guard:
             held = self._locks.get(key, {}).get(owner)
             if held is None:
@@ -159,10 +204,16 @@ class LocalFiles(LocalOpened):
         """As much access as can be had, for the owner may have other open files with more."""
         path = opened.descriptor.path
         for mode in (os.O_RDWR, os.O_RDONLY, os.O_WRONLY):
+            if not _covers(mode, opened.flags):
+                continue
             flags = mode | os.O_CLOEXEC
             with contextlib.suppress(OSError):
                 return _Held(Descriptor(self._retry(partial(os.open, path, flags))), mode)
-        raise failure(errno.ENOLCK)
+        # Its mode has changed since it was opened: then what is open serves, but for one owner only.
+        others = self._locks.get(_key(opened), {}).values()
+        if any(held.descriptor is opened.descriptor for held in others):
+            raise failure(errno.ENOLCK)
+        return _Held(opened.descriptor, opened.flags)
 
 
 @contextlib.contextmanager

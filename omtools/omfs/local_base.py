@@ -16,7 +16,7 @@ from omtools.omfs.descriptors import Descriptor, raise_limit
 from omtools.omfs.exports import Exports, Point
 from omtools.omfs.mounts import Unserved
 from omtools.omfs.nodes import Node, Nodes, Opened, failure, give_up_some
-from omtools.omfs.operations import Attributes, Entry
+from omtools.omfs.operations import MAX_TIME, Attributes, Entry, near_time
 
 _T = TypeVar("_T")
 
@@ -45,10 +45,12 @@ def check_text(text: bytes) -> bytes:
 
 def attributes_of(status: os.stat_result) -> Attributes:
     """From what os.stat gives."""
+    atime, mtime, ctime = status.st_atime_ns, status.st_mtime_ns, status.st_ctime_ns
+    if not -MAX_TIME <= atime <= MAX_TIME or not -MAX_TIME <= mtime <= MAX_TIME:
+        atime, mtime = near_time(atime), near_time(mtime)
     return Attributes(
         status.st_mode, status.st_ino, status.st_dev, status.st_nlink, status.st_uid, status.st_gid,
-        status.st_rdev, status.st_size, status.st_blksize, status.st_blocks,
-        status.st_atime_ns, status.st_mtime_ns, status.st_ctime_ns,
+        status.st_rdev, status.st_size, status.st_blksize, status.st_blocks, atime, mtime, ctime,
     )  # fmt: skip
 
 

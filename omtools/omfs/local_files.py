@@ -31,6 +31,7 @@ _OPEN_FLAGS = (
 _PERHAPS_THERE = (errno.EEXIST, errno.EROFS, errno.EACCES, errno.EBUSY)
 _MASKS = (os.R_OK, os.W_OK, os.R_OK | os.W_OK, os.R_OK | os.W_OK)  # what O_ACCMODE asks for
 _TRIES = 16  # a name may come and go while it is created
+_NAMELESS = b""  # no name that can be looked up
 _DT_DIR = stat.S_IFDIR >> 12
 _LONGEST = 320  # a struct linux_dirent64 with a name of NAME_MAX bytes fits in
 
@@ -112,11 +113,26 @@ class LocalOpened(LocalNames):
             caller.umask,
             lambda: self._retry(lambda: os.open(name, how, stat.S_IMODE(mode), dir_fd=anchor.number)),
         )
-        descriptor = Descriptor(number)
+        return self._created(Descriptor(number), directory, name, kept)
+
+    def _created(self, descriptor: Descriptor, directory: Node, name: bytes, flags: int) -> Created:
         held = Descriptor(self._retry(lambda: os.open(descriptor.path, os.O_PATH | os.O_CLOEXEC)))
         node, status = self._nodes.adopt(held, directory, name, directory.export, None)
         entry = Entry(node.number, attributes_of(status))
-        return Created(entry, self._enroll(Opened(node, descriptor, kept)))
+        return Created(entry, self._enroll(Opened(node, descriptor, flags)))
+
+    def tmpfile(self, caller: Caller, directory: int, flags: int, mode: int) -> Created:
+        """See `Files`."""
+        node, anchor = self._writable(directory)
+        if node.kind != stat.S_IFDIR:
+            raise failure(errno.ENOTDIR)
+        kept = flags & (_OPEN_FLAGS & ~os.O_TRUNC)
+        how = kept | (flags & os.O_EXCL) | os.O_TMPFILE | os.O_CLOEXEC
+        number = self._umask.run(
+            caller.umask,
+            lambda: self._retry(lambda: os.open(anchor.path, how, stat.S_IMODE(mode))),
+        )
+        return self._created(Descriptor(number), node, _NAMELESS, kept)
 
     # reading and writing
 

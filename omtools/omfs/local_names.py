@@ -18,6 +18,7 @@ from omtools.omfs.local_base import LocalBase, attributes_of, check_text, virtua
 from omtools.omfs.nodes import Node, failure
 from omtools.omfs.operations import UTIME_NOW, Attributes, Caller, Changes, Entry, FileSystem
 
+_NOTHING = Changes()
 _VIRTUAL_STATFS = FileSystem(4096, 4096, 0, 0, 0, 0, 0, 0, os.ST_RDONLY, 255)
 
 
@@ -58,7 +59,7 @@ class LocalNames(LocalBase):
     def _change(self, found: Node, anchor: Descriptor, changes: Changes, file: int | None) -> None:
         path = anchor.path
         # Owner before mode: changing the owner takes set-uid bits away. Size before times: it sets them.
-        if changes.uid is not None or changes.gid is not None:
+        if changes.uid is not None or changes.gid is not None or changes == _NOTHING:
             os.chown(path, _or_same(changes.uid), _or_same(changes.gid))
         if changes.mode is not None:
             if found.kind == stat.S_IFLNK:

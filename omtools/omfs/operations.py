@@ -35,8 +35,19 @@ MAX_TRANSFER = 1 << 20
 MAX_OFFSET = (1 << 63) - 1
 """As the end of a `Lock`: to the end of the file, wherever that will be (OFFSET_MAX of linux/fs.h)."""
 
+MAX_TIME = (1 << 63) - 1
+"""The farthest time, and with a minus the earliest, in nanoseconds since 1970 (the years 2262 and 1677).
+
+Others are brought there, as Linux does for file systems that cannot hold them."""
+
 UTIME_NOW = (1 << 30) - 1
 """As a time of `Changes`: the server's present (linux/stat.h). As nanoseconds since 1970 nobody means it."""
+
+
+def near_time(nanoseconds: int) -> int:
+    """The nearest time there is."""
+    return max(-MAX_TIME, min(nanoseconds, MAX_TIME))
+
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
@@ -135,6 +146,8 @@ class EntryPlus(NamedTuple):
 
 class Changes(NamedTuple):
     """What `setattr` shall change; None: leave it.
+
+    Nothing at all is what chown(2) to -1 and -1 does: set-uid and set-gid bits go, and ctime is now.
 
     Attributes:
         mode: permissions (the type bits are ignored).
@@ -284,6 +297,9 @@ class Files(Protocol):
 
     def create(self, caller: Caller, parent: int, name: bytes, flags: int, mode: int) -> Created:
         """open(2) with O_CREAT, and O_EXCL if it is among the flags; ELOOP if it is a symbolic link."""
+
+    def tmpfile(self, caller: Caller, directory: int, flags: int, mode: int) -> Created:
+        """open(2) with O_TMPFILE: a file without a name, which `link` may give one unless O_EXCL is set."""
 
     def opendir(self, caller: Caller, node: int) -> int:
         """Open a directory."""

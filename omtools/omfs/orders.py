@@ -20,6 +20,7 @@ class ServeOrder(msgspec.Struct, frozen=True):
         uid: the user that the process becomes.
         gid: that user's group.
         groups: the other groups; None: as they are, where they cannot be set.
+        stays: also when it has nothing to do, as long as there is an agent.
     """
 
     node: int
@@ -27,6 +28,7 @@ class ServeOrder(msgspec.Struct, frozen=True):
     uid: int
     gid: int
     groups: list[int] | None = None
+    stays: bool = True
 
 
 class Admit(msgspec.Struct, tag="admit", frozen=True):
@@ -52,6 +54,7 @@ class MountOrder(msgspec.Struct, frozen=True):
         nodes: names by number.
         exports: this node's own, as in `ServeOrder`.
         everybody: users other than the mounting one may use it.
+        directory: of the agent's configuration.
     """
 
     target: str
@@ -60,6 +63,7 @@ class MountOrder(msgspec.Struct, frozen=True):
     nodes: dict[int, str]
     exports: str
     everybody: bool = False
+    directory: str = ""
 
 
 class Renew(msgspec.Struct, tag="renew", frozen=True):

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import cast
 
 from omtools.linux.eager import Eager
+from omtools.linux.interfaces import listen
 from omtools.migration.link import LinkBroken, context_of, dial, tune
 from omtools.migration.orders import Credentials, Endpoint
 from omtools.omfs.operations import Buffer
@@ -104,7 +105,7 @@ class Secured:
                 return 0
             try:
                 if wanted >= _RECORD:
-                    return cast(int, self._tls.read(wanted, buffer))
+                    return self._read_records(buffer, wanted)
                 self._begin, self._end = 0, cast(int, self._tls.read(_RECORD, self._plain))
             except ssl.SSLWantReadError:
                 if not self._receive():
@@ -115,6 +116,17 @@ class Secured:
         buffer[:count] = self._plain[self._begin : self._begin + count]
         self._begin += count
         return count
+
+    def _read_records(self, buffer: memoryview, wanted: int) -> int:
+        """Decrypt as many records as have come and surely have room."""
+        read = self._tls.read
+        done = cast(int, read(wanted, buffer))
+        while wanted - done >= _RECORD and self._arrived.pending:
+            try:
+                done += cast(int, read(wanted - done, buffer[done:]))
+            except ssl.SSLError:  # the rest has not come; what else there is, the next one is told
+                break
+        return done
 
     def _receive(self) -> int:
         """Get what has come, or comes next; 0: the end."""
@@ -184,8 +196,7 @@ class Listening:
 
     def __init__(self, address: str, credentials: Credentials) -> None:
         self._context = context_of(credentials, server=True)
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        self._socket = socket.create_server((address, 0), family=family)
+        self._socket = listen(address)
         self.port = int(self._socket.getsockname()[1])
 
     def __enter__(self) -> Listening:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from omtools.omfs.behind import STEP, Behind
 from omtools.omfs.descriptors import Descriptor
 from omtools.omfs.handlers import HANDLERS, undo
 from omtools.omfs.nodes import failure
@@ -21,19 +22,23 @@ from omtools.omfs.operations import MAX_TRANSFER, Files, Interrupt
 from omtools.omfs.stream import Frames, Stream
 from omtools.omfs.wire import (
     ANSWERS,
+    COUNT,
     ERRNO,
     HEADER,
     MAGIC,
     REQUESTS,
     UNANSWERED,
     VERSION,
+    WRITE_HEAD,
     BadFrame,
     Hello,
     Kind,
+    unpack_write_head,
 )
 
 _HELLO_SECONDS = 10.0
 _SMALL = 1 << 16
+_LARGE = 2 * STEP
 _TOKEN = 16
 _WAITING = (Kind.SETLK, Kind.FLOCK)  # their last argument says whether
 
@@ -143,12 +148,24 @@ class _Connection:
         self._frames = frames
         self._files = files
         self._answer = bytearray(HEADER.size + _SMALL)
+        self._behind: Behind | None = None
 
     def run(self) -> None:
         """Answer until the client leaves; raises how it ended."""
+        try:
+            self._run()
+        finally:
+            if self._behind is not None:
+                self._behind.close()
+
+    def _run(self) -> None:
         frames, files = self._frames, self._files
         while True:
-            kind, serial, body = frames.receive()
+            kind, serial, length = frames.receive_header()
+            if kind == Kind.WRITE and length > _LARGE:
+                self._write(serial, length)
+                continue
+            body = frames.receive_body(length)
             if kind == Kind.READ:
                 self._read(serial, body)
             elif kind == Kind.PING:
@@ -200,6 +217,43 @@ class _Connection:
         HEADER.pack_into(self._answer, 0, count, Kind.RESULT, serial)
         self._frames.stream.sendall(memoryview(self._answer)[: HEADER.size + count])
 
+    def _write(self, serial: int, length: int) -> None:
+        """Much at once: the first of it is written while the rest arrives, unless it is to be appended."""
+        file, offset, append = unpack_write_head(self._frames.receive_body(WRITE_HEAD))
+        left = length - WRITE_HEAD
+        behind = self._beside() if append is False else None
+        if behind is None:
+            try:
+                body = COUNT.pack(self._files.write(file, offset, self._frames.receive_body(left), append))
+            except Exception as error:
+                _send_error(self._frames, serial, error)
+            else:
+                self._frames.send(Kind.RESULT, serial, body)
+            return
+        behind.begin(lambda before, data: self._files.write(file, offset + before, data, False))
+        try:
+            while left:
+                room = behind.room(min(left, STEP))
+                try:
+                    self._frames.receive_into(room)
+                except BaseException:
+                    behind.give_back()
+                    raise
+                behind.put(room)
+                left -= len(room)
+        finally:
+            behind.finish()
+        if behind.failed is not None and not behind.done:
+            _send_error(self._frames, serial, behind.failed)
+        else:
+            self._frames.send(Kind.RESULT, serial, COUNT.pack(behind.done))
+
+    def _beside(self) -> Behind | None:
+        if self._behind is None:
+            with suppress(RuntimeError):  # no thread is to be had
+                self._behind = Behind()
+        return self._behind
+
     def _wait(self, kind: Kind, serial: int, asked: tuple[Any, ...]) -> None:
         """Wait for a lock in a thread of its own, and listen to the client meanwhile."""
         interrupt = Interrupt()
@@ -211,7 +265,7 @@ class _Connection:
             try:
                 ask(*asked, interrupt)
             except Exception as error:
-                failed.append(error)
+                failed.append(error.with_traceback(None))  # that would keep all its frames' descriptors open
             finally:
                 os.eventfd_write(done.number, 1)
 

@@ -117,8 +117,9 @@ def main(arguments: list[str]) -> int:
     become(order.uid, order.gid, order.groups)
     serving = Serving(order)
     control = Control(
-        inherited_listener(int(arguments[0])), serving.answer, lambda: bool(len(serving.sessions))
-    )
+        inherited_listener(int(arguments[0])), serving.answer, lambda: bool(len(serving.sessions)),
+        stays=order.stays,
+    )  # fmt: skip
     farewell(control.run(), Done())
     control.close()
     return 0

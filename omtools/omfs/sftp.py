@@ -212,7 +212,8 @@ class _Paths:
 
     def change(self, path: bytes, attrs: SFTPAttrs, follow: bool) -> None:
         with self.node(path, follow) as node:
-            self.files.setattr(self.caller, node, changes_of(attrs))
+            if (changes := changes_of(attrs)) != Changes():
+                self.files.setattr(self.caller, node, changes)
 
     def open(self, path: bytes, flags: int, mode: int) -> _Open:
         exclusive = bool(flags & os.O_EXCL)
@@ -385,7 +386,8 @@ class FilesServer(SFTPServer):
     async def fsetstat(self, file_obj: object, attrs: SFTPAttrs) -> None:
         """Change attributes of an open file."""
         opened, paths = self._opened(file_obj), self._paths
-        await self._away(paths.files.setattr, paths.caller, opened.node, changes_of(attrs), opened.file)
+        if (changes := changes_of(attrs)) != Changes():
+            await self._away(paths.files.setattr, paths.caller, opened.node, changes, opened.file)
 
     async def scandir(self, path: bytes) -> AsyncIterator[SFTPName]:
         """Names with attributes."""

@@ -9,7 +9,7 @@ from typing import Protocol
 from omtools.omfs.operations import MAX_TRANSFER, Buffer
 from omtools.omfs.wire import HEADER, MAX_BODY, Kind, unpack_header
 
-_JOIN = 1 << 15  # up to here copying is cheaper than a second TLS record
+_JOIN = 1 << 15  # up to here copying is cheaper than sending twice; of more, so much goes ahead
 
 
 class Stream(Protocol):
@@ -56,8 +56,9 @@ class Frames:
         if len(data) <= _JOIN:
             self.stream.sendall(b"".join((before, head, body, data)))
         else:
-            self.stream.sendall(b"".join((before, head, body)))
-            self.stream.sendall(data)
+            view = memoryview(data)
+            self.stream.sendall(b"".join((before, head, body, view[:_JOIN])))
+            self.stream.sendall(view[_JOIN:])
 
     def receive_header(self) -> tuple[Kind, int, int]:
         """Kind, serial and length of the next frame.

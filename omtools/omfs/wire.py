@@ -85,6 +85,7 @@ class Kind(IntEnum):
     GETLK = 34
     SETLK = 35
     FLOCK = 36
+    TMPFILE = 37
 
     HELLO = 100   # who asks, and for which session
     RESULT = 101  # the answer
@@ -260,9 +261,22 @@ def pack_write(file: int, offset: int, append: bool | None) -> bytes:
     return _WRITE.pack(file, offset, _APPEND.index(append))
 
 
-def _unpack_write(body: memoryview) -> tuple[int, int, memoryview, bool | None]:
+WRITE_HEAD = _WRITE.size
+"""Bytes of a WRITE's body in front of the data."""
+
+
+def _unpack_write_head(body: memoryview) -> tuple[int, int, bool | None]:
     file, offset, append = _WRITE.unpack_from(body)
-    return file, offset, body[_WRITE.size :], _APPEND[append]
+    return file, offset, _APPEND[append]
+
+
+unpack_write_head = _guarded(_unpack_write_head)
+"""Of a WRITE's body all but the data: file, offset, append."""
+
+
+def _unpack_write(body: memoryview) -> tuple[int, int, memoryview, bool | None]:
+    file, offset, append = _unpack_write_head(body)
+    return file, offset, body[WRITE_HEAD:], append
 
 
 REQUESTS: dict[Kind, Shape] = {
@@ -289,6 +303,7 @@ REQUESTS: dict[Kind, Shape] = {
     Kind.REMOVEXATTR: _with_tail("<Q"),
     Kind.OPEN: _fixed("<QI"),                    # node, flags
     Kind.CREATE: _with_tail("<QIII"),            # parent, flags, mode, umask, name
+    Kind.TMPFILE: _fixed("<QIII"),               # directory, flags, mode, umask
     Kind.OPENDIR: _fixed("<Q"),
     Kind.READ: Shape(lambda values: _READ.pack(*values), _guarded(_READ.unpack)),
     Kind.WRITE: Shape(
@@ -320,7 +335,7 @@ ANSWERS: dict[Kind, Shape] = {
     **dict.fromkeys((Kind.OPEN, Kind.OPENDIR), _number("<Q")),
     **dict.fromkeys((Kind.LSEEK, Kind.COPY_FILE_RANGE), _number("<q")),
     Kind.WRITE: COUNT,
-    Kind.CREATE: _CREATED_SHAPE,
+    **dict.fromkeys((Kind.CREATE, Kind.TMPFILE), _CREATED_SHAPE),
     Kind.STATFS: _packed(FileSystem),
     Kind.LISTXATTR: _packed(tuple[bytes, ...]),
     Kind.READDIR: Shape(

@@ -13,7 +13,7 @@ import msgspec
 
 from omtools.omfs.orders import Done, End, Question, Reply
 
-ORPHANED_SECONDS = 30.0  # without an agent, and with nothing to do, a worker waits so long for a new one
+ORPHANED_SECONDS = 30.0  # with nothing to do, and nobody for whom to stay, a worker waits so long
 _MAX_LINE = 1 << 16
 _decoder = msgspec.json.Decoder(Question)
 _encoder = msgspec.json.Encoder()
@@ -26,11 +26,18 @@ class Control:
         listener: the socket.
         answer: called for each question but `End`.
         busy: whether the worker is still of use without an agent.
+        stays: it is of use as long as there is an agent.
     """
 
     def __init__(
-        self, listener: socket.socket, answer: Callable[[Question], Reply], busy: Callable[[], bool]
+        self,
+        listener: socket.socket,
+        answer: Callable[[Question], Reply],
+        busy: Callable[[], bool],
+        *,
+        stays: bool = True,
     ) -> None:
+        self._stays = stays
         self._listener = listener
         self._answer = answer
         self._busy = busy
@@ -51,7 +58,7 @@ class Control:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda _number, _frame: self.stop())
         while True:
-            ready = self._selector.select(None if self._agents else ORPHANED_SECONDS)
+            ready = self._selector.select(None if self._agents and self._stays else ORPHANED_SECONDS)
             if not ready and not self._busy():
                 return None
             for key, _events in ready:
@@ -128,6 +135,8 @@ def detach() -> None:
     if os.fork():
         os._exit(0)
     os.setsid()
+    # An agent goes first (it must relieve an overloaded node); what works for anybody's programs does not.
+    os.setpriority(os.PRIO_PROCESS, 0, max(0, os.getpriority(os.PRIO_PROCESS, 0)))
 
 
 def become(uid: int, gid: int, groups: list[int] | None) -> None:

@@ -23,7 +23,7 @@ from omtools.shell.node_shell import DEFAULT_SIZE, NodeShell
 from omtools.shell.registry import Figures, Finding
 
 _COMMAND_PATIENCE = 120.0
-_CHECK_PATIENCE = 60.0
+_CHECK_PATIENCE = 180.0  # a machine that boots on a busy computer
 _LOOK = 0.05
 
 

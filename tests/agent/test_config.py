@@ -43,6 +43,7 @@ def test_all_keys(tmp_path: Path) -> None:
         LINK=ssh
         MEMRESERVE=64
         CONNECTTIMEOUT=1.5
+        LINKTIMEOUT=7
         MFS=no
         MFSDIR=/mnt/all/
         HPCDIR=/mnt/hpc
@@ -54,7 +55,7 @@ def test_all_keys(tmp_path: Path) -> None:
     assert found == Settings(
         7, 12000, True, 4661, "0.0.0.0", "ssh", 64 << 20, 1.5, False, "/mnt/all", False, True, True,
         {"MFSCOSTS": "none"}, True, ("eth0", "eth1"), ("0.0.0.0", 9464), True,
-        hpc_directory="/mnt/hpc", memory=300 << 20,
+        hpc_directory="/mnt/hpc", memory=300 << 20, silence=7.0,
     )  # fmt: skip
 
 
@@ -74,6 +75,7 @@ def test_no_file_is_no_fault(tmp_path: Path) -> None:
     ("BLOCK=2", "BLOCK"),
     ("CONNECTTIMEOUT=nan", "CONNECTTIMEOUT"),
     ("CONNECTTIMEOUT=0", "CONNECTTIMEOUT"),
+    ("LINKTIMEOUT=0.5", "LINKTIMEOUT"),
     ("MEMRESERVE=-1", "MEMRESERVE"),
     ("hello", "“hello” is not KEY=value"),
     ("MY KEY=3", "“MY” is not KEY=value"),

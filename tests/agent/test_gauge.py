@@ -10,8 +10,11 @@ import pytest
 
 from omtools.agent import gauge, log
 from omtools.agent.gauge import Gauge
-from omtools.cluster.load import Loads
+from omtools.cluster.load import Loads, Memory
+from omtools.cluster.vector import MB
 from omtools.errors import BadConfiguration
+from omtools.linux import cgroup
+from omtools.linux.cgroup import MemoryLimit
 
 
 def test_the_speed_is_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,7 +37,7 @@ def test_a_broken_cache_is_measured_anew(
 @pytest.mark.parametrize("counted", [True, False])
 async def test_it_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, counted: bool) -> None:
     monkeypatch.setattr(gauge, "INTERVAL", 0.01)
-    monkeypatch.setattr(gauge, "_count_running", lambda: 3)
+    monkeypatch.setattr(gauge, "_count_running", lambda _passing: 3)
     monkeypatch.setattr(gauge, "_read", lambda _path: "0 0 0 4/100 7\n")
     made = Gauge(tmp_path, 20000)
     made.cpus = 1
@@ -76,9 +79,35 @@ def test_a_running_process_is_counted() -> None:
         while gauge._count_running() <= before and time.monotonic() < deadline:
             before = min(before, gauge._count_running())
         assert time.monotonic() < deadline
+        while gauge._count_running({child}) > before and time.monotonic() < deadline:
+            pass
+        assert time.monotonic() < deadline
     finally:
         os.kill(child, 9)
         os.waitpid(child, 0)
+
+
+@pytest.mark.parametrize(("quota", "cpus", "speed"), [
+    (None, 4, 10000), (8.0, 4, 10000), (2.0, 2, 10000), (1.5, 2, 7500), (0.25, 1, 2500),
+])  # fmt: skip
+def test_a_control_group_makes_a_slower_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quota: float | None, cpus: int, speed: int
+) -> None:
+    monkeypatch.setattr(cgroup, "cpu_limit", lambda _groups: quota)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: range(4))
+    (tmp_path / "speed").write_text("10000")
+    made = Gauge(tmp_path)
+    assert (made.cpus, made.speed) == (cpus, speed)
+    assert Gauge(tmp_path, 12345).speed == 12345  # somebody has said what it is
+
+
+def test_a_control_group_limits_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = Gauge(tmp_path, 1).memory()
+    monkeypatch.setattr(cgroup, "memory_limit", lambda _groups: MemoryLimit(100 * MB, 80 * MB, 30 * MB))
+    assert Gauge(tmp_path, 1).memory() == Memory(100 * MB, 20 * MB, 50 * MB)
+    assert Gauge(tmp_path, 1, limit=1 << 60).memory().total == 100 << 20
+    monkeypatch.setattr(cgroup, "memory_limit", lambda _groups: MemoryLimit(1 << 50, 0, 0))
+    assert Gauge(tmp_path, 1).memory().total == whole.total
 
 
 # ----------------------------------------------------------------------------------------------- log

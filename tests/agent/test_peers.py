@@ -84,6 +84,20 @@ async def test_those_who_wait_for_a_silent_node_share_one_failure(short: Path) -
     await cluster.end()
 
 
+async def test_a_silent_machine_is_given_up_by_both_sides(short: Path) -> None:
+    cluster = Cluster(short, 2, "LINKTIMEOUT=7\n")
+    await cluster.start()
+    link = await cluster.agents[1].peers.link(cluster.agents[1].configuration.map.number(2))
+    await link.session.call(api.Whois(), api.NodeName)
+    ends = [client._connection for client in cluster.agents[2]._ssh._connections]
+    for connection in (link.connection, *ends):
+        raw = connection.get_extra_info("socket") if connection else None
+        assert raw is not None
+        assert raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 7000
+    assert ends
+    await cluster.end()
+
+
 async def test_a_peer_that_takes_nothing_any_more_is_not_waited_for(
     pair: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:

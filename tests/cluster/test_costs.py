@@ -50,3 +50,36 @@ def test_success_forgives() -> None:
     avoided.worked(5)
     avoided.worked(6)
     assert avoided.now(2.2) == frozenset()
+
+
+def test_who_says_idle_and_refuses_for_work_is_believed_twice() -> None:
+    avoided = Avoided(2, 120)
+    for moment in (0.0, 0.1, 0.2, 0.3, 1.0, 1.1):  # two rounds of several refusals
+        avoided.busy(moment, 5)
+    assert avoided.now(1.2) == frozenset()
+    avoided.busy(2.0, 5)
+    assert avoided.now(2.1) == {5}
+    avoided.worked(5)
+    avoided.busy(4.5, 5)
+    assert avoided.now(4.6) == frozenset()
+
+
+def test_small_moves_teach_for_a_while_and_large_ones_for_good() -> None:
+    costs = Costs(bytes_per_s=100e6)
+    assert costs.learned(2, 1000, 5.0) == costs
+    busy = costs.learned(2, 10_000_000, 10.0)
+    assert (busy.link(2), busy.link(3)) == (1e6, 100e6)
+    assert busy.learned(2, 10_000_000, 1.0).link(2) == 1e6 + 0.3 * 9e6
+    assert 9e6 < busy.faded(30.0).link(2) < 11e6  # half of the way, in orders of magnitude
+    assert busy.faded(300.0) == costs
+    slow = busy.learned(2, 500_000_000, 500.0)
+    assert slow.link(2) == slow.faded(1e6).link(2) == 1e6
+    assert slow.learned(2, 10_000_000, 0.1).faded(1000.0).link(2) == 1e6
+
+
+@given(st.lists(st.tuples(st.integers(0, 1 << 32), st.floats(0, 1e4), st.floats(0, 100)), max_size=20))
+def test_a_link_always_has_a_speed(moves: list[tuple[int, float, float]]) -> None:
+    costs = Costs()
+    for size, seconds, later in moves:
+        costs = costs.learned(2, size, seconds).faded(later)
+        assert 1.0 <= costs.link(2) < float("inf")

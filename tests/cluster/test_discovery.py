@@ -11,10 +11,12 @@ from omtools.cluster.discovery import (
     announcement_of,
     nodes_of,
     text_of,
+    with_zone,
 )
 
 OURS, THEIRS = "a" * 43, "b" * 43
-addresses = st.ip_addresses(v=4).map(str)
+unicast6 = st.ip_addresses(v=6, network="2000::/3") | st.ip_addresses(v=6, network="fe80::/64")
+addresses = (st.ip_addresses(v=4) | unicast6).map(str)
 announcements = st.builds(
     Announcement,
     st.just(OURS),
@@ -45,12 +47,21 @@ def test_nonsense_is_nothing(text: dict[str, str], port: int) -> None:
 @pytest.mark.parametrize(
     "change",
     [{"v": "2"}, {"id": "0"}, {"id": "65536"}, {"id": "x"}, {"cluster": "short"}, {"name": "a/b"}, {"name": ""},
-     {"at": ""}, {"at": "1.2.3"}, {"at": "::1"}, {"at": "1.2.3.999"}, {"join": "-1"}, {"called": "two words"}],
+     {"at": ""}, {"at": "1.2.3"}, {"at": "::1"}, {"at": "ff02::fb"}, {"at": "::"}, {"at": "fe80::1%eth0"}, {"at": "1::2::3"}, {"at": "1.2.3.999"}, {"join": "-1"}, {"called": "two words"}],
 )  # fmt: skip
 def test_what_makes_no_sense(change: dict[str, str]) -> None:
     text = text_of(announced(1, "10.0.0.1"))
     assert announcement_of(text, 4660) is not None
     assert announcement_of(text | change, 4660) is None
+
+
+def test_zones_are_the_hearers_and_never_travel() -> None:
+    one = Announcement(OURS, "", 2, "n2", 4660, 0, ("fe80::2%veth7", "2001:db8::2", "10.0.0.2"))
+    heard = announcement_of(text_of(one), 4660)
+    assert heard is not None
+    assert heard.addresses == ("fe80::2", "2001:db8::2", "10.0.0.2")
+    assert with_zone(heard, "eth0").addresses == ("fe80::2%eth0", "2001:db8::2", "10.0.0.2")
+    assert with_zone(heard, "") == heard
 
 
 def test_an_announcement_alone_moves_nothing() -> None:

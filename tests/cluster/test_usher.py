@@ -12,7 +12,7 @@ from omtools.cluster.costs import Avoided, Promises
 from omtools.cluster.gossip import View
 from omtools.cluster.load import BLOCK, CONFIGURED, LSTAY, STAY, UP
 from omtools.cluster.marks import Marks
-from omtools.cluster.usher import OUTCOMES, Outcome, Plight, Ushering, pressed, room, usher
+from omtools.cluster.usher import OUTCOMES, Falling, Outcome, Plight, Ushering, pressed, room, usher
 from omtools.cluster.vector import MB, Vector
 
 LIVE = CONFIGURED | UP
@@ -130,3 +130,29 @@ def test_a_target_always_has_room_and_never_ushers_in_its_turn(data: st.DataObje
 
 def test_every_outcome_has_words() -> None:
     assert set(OUTCOMES) == set(Outcome)
+
+
+def test_what_falls_fast_is_helped_before_the_mark() -> None:
+    assert decide(400, [process(1, 300)], node(2, 3000), falling=50.0 * MB).outcome is Outcome.CALM
+    done = decide(400, [process(1, 300), process(2, 80)], node(2, 3000), falling=100.0 * MB)
+    assert [one.pid for one in done.evictions] == [1]  # in three seconds 228 MB would be missing, as they are at 100
+    assert done.needed == Marks().high_bytes(TOTAL * MB) - 100 * MB
+
+
+def test_how_fast_it_falls() -> None:
+    falling = Falling()
+    assert falling.look(100.0, 1000, 0) == 0.0  # the first look
+    assert falling.look(101.0, 800, 0) == 100.0
+    assert falling.look(102.0, 600, 0) == 150.0
+    assert falling.look(103.0, 100, 1) == 0.0  # a guest has arrived: that was expected
+    assert falling.look(104.0, 0, 1) == 50.0
+    assert falling.look(105.0, 500, 0) == 0.0
+    assert falling.look(200.0, 0, 0) == 0.0  # long ago
+
+
+@given(st.lists(st.tuples(st.floats(0, 10), st.integers(0, 1 << 40), st.integers(0, 5)), max_size=30))
+def test_it_never_falls_upwards(looks: list[tuple[float, int, int]]) -> None:
+    falling, now = Falling(), 0.0
+    for seconds, available, guests in looks:
+        now += seconds
+        assert 0.0 <= falling.look(now, available, guests) < float("inf")

@@ -142,3 +142,7 @@ def test_yardstick_and_decay(nodes: Nodes) -> None:
     assert nodes.run("mosctl", "getdecay").stdout == told
     assert nodes.run("mosctl", "getdecay", "--json").stdout == '{"interval_s":2.0,"slow":900,"fast":800}\n'
     assert nodes.run("mosctl", "setdecay", "0", "900", "800").returncode == 2
+    there = "Every 4 s, 700 of 1000 are kept (slow decay) or 600 (fast decay).\n"
+    assert nodes.run("mosctl", "setdecay", "--on", "2", "4", "700", "600").stdout == there
+    assert nodes.run("mosctl", "getdecay", "--on", "metrakilate").stdout == there
+    assert nodes.run("mosctl", "getdecay").stdout == told

@@ -6,6 +6,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import asyncssh
@@ -54,6 +55,7 @@ def test_a_cluster_is_made_once(place: Path, capsys: pytest.CaptureFixture[str])
     assert isinstance(shown, dict)
     assert (made["key"], made["number"], made["cluster"]) == (shown["key"], 7, "valladolid")
     assert shown["holds_key"] is True
+    assert 80 < (datetime.fromisoformat(shown["until"]) - datetime.now()).days <= 90
     assert keys.ensure_keys(place, "x").number == 7
     assert (place / "cluster_key").stat().st_mode & 0o777 == 0o600
     fails(capsys, 35, "belongs to a cluster already", "create", "other")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from omtools.commands import omlab
+from omtools.commands import _omlab_metal, omlab
 
 
 def run(*arguments: str) -> int:
@@ -84,3 +84,13 @@ def test_machines_on_a_machine_without_an_emulator(
     assert run("up", "--metal") == 48
     assert "apt-get install --no-install-recommends qemu-system-x86" in capsys.readouterr().err
     assert run("image", "build") == 48
+
+
+def test_the_screen_of_one_that_does_not_boot_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record = tmp_path / "console-metrakilate.log"
+    record.write_bytes(b"x" * 9000 + b"\x1b[2J\x1b[1;1H\r\n" + b"".join(b"line %d\r\n\r\n" % n for n in range(30)) + b"\xff[6n")
+    _omlab_metal._show_screen(record)
+    shown = capsys.readouterr().err.splitlines()
+    assert shown[:-1] == [f"  | line {n}" for n in range(19, 30)]
+    _omlab_metal._show_screen(tmp_path / "none")
+    assert capsys.readouterr().err == ""

@@ -4,6 +4,7 @@ import asyncio
 import configparser
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -119,6 +120,28 @@ def test_units(kind: str) -> None:
     service = unit["Service"]
     assert {service[name].split()[0] for name in ("ExecStart", "ExecStop")} <= set(scripts)
     assert (service["Type"], service["KillMode"]) == ("notify", "process")
+
+
+@pytest.mark.parametrize("kind", ["system", "user"])
+def test_systemd_understands_its_units(kind: str, tmp_path: Path) -> None:
+    text = (ROOT / "systemd" / kind / "openmosix.service").read_text()
+    # The tools are not where systemd looks for programs.
+    found = re.sub(r"^(Exec\w+=)(\w+)", r"\1/bin/true", text, flags=re.MULTILINE)
+    assert found.count("=/bin/true") == 3
+    (tmp_path / "openmosix.service").write_text(found)
+    for unit, sound in ((found, True), (found.replace("Type=notify", "Tpye=notify"), False)):
+        (tmp_path / "openmosix.service").write_text(unit)
+        verified = subprocess.run(
+            ["systemd-analyze", "verify", "--man=no", f"--{kind}", str(tmp_path / "openmosix.service")],
+            env={**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)}, capture_output=True, text=True, check=False, timeout=60,
+        )  # fmt: skip
+        complaints = [line for line in verified.stderr.splitlines() if "openmosix.service" in line]
+        assert (complaints == []) is sound, verified.stderr
+def test_the_unit_of_the_netboot_server() -> None:
+    unit = configparser.ConfigParser(strict=False, interpolation=None)
+    unit.optionxform = str  # type: ignore[assignment, method-assign]
+    unit.read(ROOT / "systemd" / "system" / "openmosix-netboot@.service")
+    assert unit["Service"]["ExecStart"] == "omnetboot run --yes --interface %i"
 
 
 def test_systemd_is_told_when_it_serves(nodes: Nodes) -> None:

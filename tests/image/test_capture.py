@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import resource
 import signal
 import struct
@@ -18,10 +19,12 @@ from omtools.image import capture
 from omtools.image.capture import Before, add_trampolines, look_before, trampoline_page
 from omtools.image.injection import Scratch, Tracee
 from omtools.image.model import Image, Region, Resume
+from omtools.image.restore import limit_guest
 from omtools.image.vectors import take_apart
 from omtools.linux import proc, ptrace
 from omtools.linux.cpuid import xsave_layout
 from omtools.linux.x86_64 import ERESTART_RESTARTBLOCK, PAGE, Registers, unsigned
+from omtools.migration import residence
 from omtools.migration.residence import Resident
 
 SECOND = 1_000_000_000
@@ -320,3 +323,25 @@ def test_one_page_of_trampolines_is_enough() -> None:
     add_trampolines(regions, scratch)
     assert len(regions) == 1
     assert not scratch.holds(regions[0].start)
+
+
+def test_a_guest_with_by_chance_its_number_of_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    # What only a process at home is asked (its timers) would be trapped by a guest's filter, and never return.
+    with python("import signal; signal.setitimer(signal.ITIMER_VIRTUAL, 1000)\n" + ECHO) as child:
+        with pytest.raises(CannotMigrate, match="CPU time"), frozen(child):
+            pass
+        take = capture.take_image
+        monkeypatch.setattr(residence, "take_image", lambda tracee, *rest: take(tracee, *rest, pid=tracee.pid))
+        with frozen(child) as (image, _resident):
+            assert image.pid == child.pid
+        assert child.answer(b"on") == b"on"
+
+
+def test_its_priority_goes_with_it() -> None:
+    with python(ECHO) as child:
+        os.setpriority(os.PRIO_PROCESS, child.pid, 7)
+        with frozen(child) as (image, _resident):
+            assert image.nice == 7
+            with python(ECHO) as other:
+                limit_guest(other.pid, image)
+                assert os.getpriority(os.PRIO_PROCESS, other.pid) == 7

@@ -14,10 +14,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 HERE = Path(__file__).parent
 CHECKOUT = HERE.parents[1]
 NOBODY = 65534
 _counter = itertools.count(1)
+ORDINARY = "nobody" if os.geteuid() == 0 else "self"
+an_ordinary_user_s = pytest.mark.parametrize("omlab", [ORDINARY], indirect=True)
+"""The fixture `omlab` is that of an ordinary user only."""
 
 
 class Omlab:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from lab.labs import Omlab
+from lab.labs import Omlab, an_ordinary_user_s
 
 # As many workers as make a node of this machine work hard, and long enough to be worth a move.
 FORKS = r"""
@@ -53,6 +53,7 @@ def forked(lab: Omlab, *options: str) -> str:
 
 
 @pytest.mark.alone
+@an_ordinary_user_s  # root's lab balances in lesson 9 of the workshop
 def test_forked_workers_spread_and_nobody_can_tell(cluster: Omlab) -> None:
     events = cluster.popen("exec", "mCii", "--", *command("mosctl"), "events", stdout=subprocess.PIPE)
     try:

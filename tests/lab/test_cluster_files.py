@@ -109,6 +109,39 @@ def test_every_node_has_the_files_of_all(cluster: Omlab) -> None:
     assert on(cluster, "mCii", "ls /omfs/3").returncode == 2
 
 
+AS_OTHERS = """
+import os, sys
+top = sys.argv[1]
+os.chmod(top, 0o777)
+for uid, gid, groups in (1234, 4321, [5001]), (1234, 4321, [5002]), (0, 77, []):
+    if os.fork() == 0:
+        os.setgroups(groups)
+        os.setresgid(gid, gid, gid)
+        os.setresuid(uid, uid, uid)
+        name = f"{top}/{uid}-{gid}-{groups}"
+        open(name, "x").close()
+        try:
+            if groups:
+                os.chown(name, -1, 5001)
+        except PermissionError:
+            pass
+        made = os.stat(name)
+        print(made.st_uid, made.st_gid, flush=True)
+        os._exit(0)
+    assert os.wait()[1] == 0
+"""
+
+
+def test_a_process_has_its_own_groups_everywhere(cluster: Omlab) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("root is not forbidden anything, and only root becomes others")
+    told(cluster, "metrakilate", "mkdir /tmp/there")
+    for top in ("/omfs/2/tmp/there", "/omfs/1/tmp/here"):
+        told(cluster, "mCii", "mkdir -p /tmp/here")
+        done = cluster("exec", "mCii", "--", sys.executable, "-c", AS_OTHERS, top)
+        assert done.stdout == "1234 5001\n1234 4321\n0 77\n", done.stderr
+
+
 def test_a_process_and_its_children_select_a_node(cluster: Omlab) -> None:
     told(cluster, "metrakilate", "echo there > /tmp/file")
     script = "echo {} > /omfs/select && sh -c 'cat /omfs/select /omfs/selected/tmp/file'"

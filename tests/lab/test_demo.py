@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.labs import CHECKOUT, Omlab, until
+from lab.labs import CHECKOUT, Omlab, an_ordinary_user_s, until
 from omtools.lab import demo
 
 
@@ -21,6 +21,7 @@ def run_demo(omlab: Omlab) -> subprocess.Popen[str]:
 
 
 @pytest.mark.alone
+@an_ordinary_user_s  # what needs no root at all is the harder case
 def test_the_demo_moves_three_programs_and_nothing_differs(omlab: Omlab) -> None:
     with run_demo(omlab) as process:
         out, err = process.communicate(timeout=110)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -14,13 +15,16 @@ import pytest
 
 from lab.labs import Omlab, until
 
-pytestmark = pytest.mark.alone  # what is announced on the wire is believed only as long as somebody answers in time
+pytestmark = [
+    pytest.mark.alone,  # what is announced on the wire is believed only as long as somebody answers in time
+    pytest.mark.timeout(300),  # some sixty programs, one after the other
+]
 
 MOVE = """
 import fcntl, socket, struct, sys
 # netdevice(7): SIOCSIFADDR 0x8916, SIOCSIFNETMASK 0x891c
 with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
-    for request, address in ((0x8916, sys.argv[1]), (0x891c, "255.255.255.0")):
+    for request, address in zip((0x8916, 0x891c), sys.argv[1:]):
         sockaddr = struct.pack("H2x4s8x", socket.AF_INET, socket.inet_aton(address))
         fcntl.ioctl(s.fileno(), request, b"eth0".ljust(16, b"\\0") + sockaddr + bytes(8))
 """
@@ -33,7 +37,7 @@ class Side:
         self.lab = lab
         self.node = node
         self.directory = f"/tmp/{name}"
-        mfs = f"MFSDIR={self.directory}/omfs\n" if name == "a" else "MFS=no\nMFSDIR=none\n"
+        mfs = f"MFSDIR={self.directory}/omfs\n" if name in ("a", "six") else "MFS=no\nMFSDIR=none\n"
         settings = f"AGENTPORT={port}\nAUTODISCIF=eth0\nNODESPEED=10000\n{mfs}"
         self.shell(f"mkdir -p {self.directory}/etc && printf %s '{settings}' > {self.directory}/etc/openmosix.config")
 
@@ -78,11 +82,21 @@ def lab(my_omlab: Omlab) -> Iterator[Omlab]:
     my_omlab.ok("down")
 
 
+@contextlib.contextmanager
+def asks(newcomer: Side, key: str, **pipes: int) -> Iterator[subprocess.Popen[str]]:
+    """It asks to join, and is not waited for where the test has failed."""
+    with newcomer.lab.popen(*newcomer.argv("omkey", "join", "--key", key), **pipes) as asking:
+        try:
+            yield asking
+        finally:
+            asking.kill()
+
+
 def joined(holder: Side, newcomer: Side, key: str) -> None:
-    with newcomer.lab.popen(*newcomer.argv("omkey", "join", "--key", key), stdout=subprocess.PIPE) as asking:
+    with asks(newcomer, key, stdout=subprocess.PIPE) as asking:
         until(lambda: "waiting" in [one["state"] for one in holder.json("omkey", "list")], "nobody asks", 60)
         assert asking.poll() is None  # nothing happens before somebody decides
-        assert holder.addresses().keys() == {1}
+        assert len(holder.addresses()) == 1
         holder.run("omkey", "accept", newcomer.node)
         printed, _nothing = asking.communicate(timeout=60)
     assert asking.returncode == 0, printed
@@ -116,19 +130,49 @@ def test_join_find_move_return(lab: Omlab) -> None:
     worker.wait(20)
     worker.stdout.close()
     # Node 2 comes back with another address; its key says that it is the same.
-    lab.ok("exec", "metrakilate", "--", sys.executable, "-c", MOVE, "10.77.0.9")
+    refused = Side(lab, "mCii", "c", 4703)
+    in_vain = lab.popen(*refused.argv("omkey", "join", "nothing-like-it"), stderr=subprocess.PIPE)
+    lab.ok("exec", "metrakilate", "--", sys.executable, "-c", MOVE, "10.77.0.9", "255.255.255.0")
     both[2] = "10.77.0.9"
     first.sees(both)
     first.up(2)
     assert other.addresses().keys() <= {1, 2}
     assert len(other.addresses()) == 1  # the two clusters have not mixed
     assert first.addresses() == both
-    refused = Side(lab, "mCii", "c", 4703)
-    done = lab(*refused.argv("omkey", "join", "nothing-like-it"))
-    assert (done.returncode, done.stderr.count("\n")) == (72, 1)
+    _out, said = in_vain.communicate(timeout=60)
+    assert (in_vain.returncode, said.count("\n")) == (72, 1)
     began = time.monotonic()
-    with lab.popen(*refused.argv("omkey", "join", "--key", key), stderr=subprocess.PIPE) as asking:
+    with asks(refused, key, stderr=subprocess.PIPE) as asking:
         until(lambda: len(first.json("omkey", "list")) == 2, "nobody asks", 60)
         first.run("omkey", "refuse", "mCii")
         _out, told = asking.communicate(timeout=60)
     assert asking.returncode == 72, (told, time.monotonic() - began)
+
+
+def test_nodes_that_have_only_link_local_addresses(lab: Omlab) -> None:
+    first, second = Side(lab, "mCii", "six", 4705), Side(lab, "metrakilate", "six", 4705)
+    for node in (first, second):
+        lab.ok("exec", node.node, "--", sys.executable, "-c", MOVE, "0.0.0.0")  # it has none then
+        ready = "from omtools.linux.interfaces import address_of as of; exit('%eth0' not in of('eth0'))"
+        argv = ("exec", node.node, "--", sys.executable, "-c", ready)
+        until(lambda argv=argv: lab(*argv).returncode == 0, "no address", 30)  # type: ignore[misc]
+    key = first.create("seis")
+    joined(first, second, key)
+    until(lambda: len(first.addresses()) == len(second.addresses()) == 2, "they do not find each other", 60)
+    assert all(address.startswith("fe80:") and address.endswith("%eth0") for address in first.addresses().values())
+    numbers = {node: int(side.json("omkey", "show")["number"]) for node, side in (("1", first), ("2", second))}
+    first.up(numbers["2"])
+    second.up(numbers["1"])
+    worker = lab.popen("exec", "mCii", "--", "sh", "-c", "echo $$; exec sleep 600", stdout=subprocess.PIPE)
+    assert worker.stdout is not None
+    pid = worker.stdout.readline().strip()
+    moved = first.json("migrate", pid, str(numbers["2"]))
+    assert moved["to"] == numbers["2"]
+    if os.access("/dev/fuse", os.R_OK | os.W_OK):
+        second.shell("echo there > /tmp/six/file")
+        place = f"{first.directory}/omfs/{numbers['2']}/tmp/six/file"
+        until(lambda: lab("exec", "mCii", "--", "cat", place).stdout == "there\n", "no files", 60)
+    first.run("migrate", pid, "home")
+    first.shell(f"kill {pid}")
+    worker.wait(20)
+    worker.stdout.close()

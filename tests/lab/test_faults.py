@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -69,13 +71,22 @@ class Watcher:
         self._process.wait(20)
 
 
-def state(lab: Omlab, node: str, number: int) -> str:
-    """What a node thinks of another, by gossip."""
+def known(lab: Omlab, node: str, number: int, what: str) -> str:
     code = (
         "from omtools.agent import api; from omtools.agent.client import Client\n"
-        f"print({{n.number: n.state for n in Client().call(api.Views(), api.NodeViews).nodes}}[{number}])"
+        f"print({{n.number: n.{what} for n in Client().call(api.Views(), api.NodeViews).nodes}}[{number}])"
     )
     return lab.ok("exec", node, "--", sys.executable, "-W", "ignore", "-c", code).strip()
+
+
+def state(lab: Omlab, node: str, number: int) -> str:
+    """What a node thinks of another, by gossip."""
+    return known(lab, node, number, "state")
+
+
+def age(lab: Omlab, node: str, number: int) -> float:
+    """How old a node's news of another is, in seconds."""
+    return float(known(lab, node, number, "age"))
 
 
 def relieved(lab: Omlab) -> bool:
@@ -110,6 +121,75 @@ def test_a_wire_that_breaks_and_heals(lab: Omlab) -> None:
     lab.ok("exec", "metrakilate", "--", sys.executable, "-c", WIRE, "up")
     for node, other in (("mCii", 2), ("metrakilate", 1)):
         until(lambda node=node, other=other: state(lab, node, other) == "up", f"{node} sees nobody", 110)  # type: ignore[misc]
+
+
+SLEEPER = "import sys; print(__import__('os').getpid(), flush=True); print(sys.stdin.readline(), end='')"
+
+
+def started(lab: Omlab, node: str) -> tuple[subprocess.Popen[str], str]:
+    """A process of that node that waits for a line and repeats it, and its pid there."""
+    process = lab.popen("exec", node, "--", sys.executable, "-c", SLEEPER, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    return process, process.stdout.readline().strip()
+
+
+def ended(process: subprocess.Popen[str], said: str = "") -> int:
+    """Its exit status, once it has been told to go on; it must say that."""
+    out, _nothing = process.communicate("on\n", timeout=30)
+    assert out == said
+    return process.returncode
+
+
+def test_a_node_that_dies_takes_its_guests_and_nobody_else(lab: Omlab) -> None:
+    until(lambda: state(lab, "mCii", 2) == "up", "not up", 60)
+    guest, pid = started(lab, "mCii")
+    local, other = started(lab, "mCii")
+    lab.ok("exec", "mCii", "--", *command("migrate", pid, "2"))
+    lab.ok("exec", "mCii", "--", *command("migrate", other, "2"))
+    lab.ok("exec", "mCii", "--", *command("migrate", other, "home"))
+    os.kill(lab.status()["nodes"][1]["pid"], signal.SIGKILL)
+    assert guest.wait(60) in (-signal.SIGKILL, 128 + signal.SIGKILL)  # its parent is told
+    until(lambda: state(lab, "mCii", 2) in ("does not answer", "down"), "nobody notices", 90)
+    assert ended(local, "on\n") == 0
+    for stream in (guest.stdin, guest.stdout):
+        assert stream is not None
+        stream.close()
+    lab.ok("up")  # switched on again
+    until(lambda: state(lab, "mCii", 2) == "up", "it is back and not believed", 90)
+    back, pid = started(lab, "mCii")
+    lab.ok("exec", "mCii", "--", *command("migrate", pid, "2"))
+    assert ended(back, "on\n") == 0
+
+
+def set_clock(lab: Omlab, node: str, offset: str) -> None:
+    """Have the clock of that node's agent differ so much from now on."""
+    script = f"echo '{offset}' > /tmp/clock.new && mv /tmp/clock.new /tmp/clock"
+    lab.ok("exec", node, "--", "sh", "-c", script)
+
+
+def test_clocks_that_jump(my_omlab: Omlab) -> None:
+    library = subprocess.check_output(["faketime", "-f", "+0", "printenv", "LD_PRELOAD"], text=True).strip()
+    faked = "FAKETIME_TIMESTAMP_FILE=/tmp/clock FAKETIME_NO_CACHE=1 FAKETIME_DONT_FAKE_MONOTONIC=1"
+    agent = f"/usr/bin/env {faked} LD_PRELOAD={library} {shlex.join(command('omagentd'))}"
+    my_omlab.environment["OMLAB_AGENT"] = agent
+    my_omlab.ok("up")
+    for node in ("mCii", "metrakilate"):
+        until(lambda node=node: state(my_omlab, node, 2) == "up", "not up", 60)  # type: ignore[misc]
+    process, pid = started(my_omlab, "mCii")
+    for offset, to in (("+900d", "2"), ("-4000d", "home"), ("+1", "2")):
+        set_clock(my_omlab, "metrakilate", offset)
+        assert age(my_omlab, "mCii", 2) < 20
+        my_omlab.ok("exec", "mCii", "--", *command("migrate", pid, to))
+        assert state(my_omlab, "mCii", 2) == state(my_omlab, "metrakilate", 1) == "up"
+    assert ended(process, "on\n") == 0
+    then = time.localtime(time.time() + 900 * 86400).tm_year
+    log = (my_omlab.directory / "metrakilate/agent.log").read_text()
+    assert f"\n{then}-" in log  # it did believe its clock
+    set_clock(my_omlab, "metrakilate", "-4000d")
+    os.kill(my_omlab.status()["nodes"][1]["agent_pid"], signal.SIGKILL)
+    my_omlab.ok("up")  # what begins anew in the past is believed too
+    until(lambda: state(my_omlab, "mCii", 2) == "up" and age(my_omlab, "mCii", 2) < 20, "not believed", 90)
+    my_omlab.ok("down")
 
 
 @pytest.mark.alone

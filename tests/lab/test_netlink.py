@@ -3,7 +3,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable
-from ipaddress import IPv4Interface
+from ipaddress import IPv4Interface, IPv6Interface
 
 import pytest
 
@@ -25,6 +25,17 @@ def in_own_network(body: Callable[[], None]) -> None:
         finally:
             os._exit(status)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+def test_an_address_of_ipv6_is_used_at_once() -> None:
+    def body() -> None:
+        with Netlink() as net:
+            net.set_up("lo")
+            net.add_address("lo", IPv6Interface("fd00:77::1/64"))
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as one:
+            one.bind(("fd00:77::1", 0))
+
+    in_own_network(body)
 
 
 def test_a_bridge_and_a_cable_carry_a_connection() -> None:

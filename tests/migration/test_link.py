@@ -18,7 +18,7 @@ from omtools.errors import KernelLacks
 from omtools.migration import link as link_module
 from omtools.migration.frames import HEADER, Kind
 from omtools.migration.hello import Hello, expect, greet
-from omtools.migration.link import MAX_FRAME, Link, LinkBroken, accept, connect
+from omtools.migration.link import MAX_FRAME, Link, LinkBroken, accept, connect, tune
 from omtools.migration.orders import Credentials, Endpoint
 
 DEPUTY, GUEST, STRANGER = (make_identity(name) for name in ("deputy", "guest", "stranger"))
@@ -297,6 +297,18 @@ def test_a_timeout_is_a_broken_link(pair: tuple[Link, Link]) -> None:
 
 
 # -- the first words ------------------------------------------------------------------------------------
+
+
+def test_how_long_a_silent_machine_is_waited_for() -> None:
+    """The kernel's own timers; that they end what is away shows lesson 13 of the workshop, with a real cable."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    dialled = socket.create_connection(listener.getsockname())
+    tune(dialled, 6.0)
+    options = (socket.TCP_USER_TIMEOUT, socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+    assert [dialled.getsockopt(socket.IPPROTO_TCP, option) for option in options] == [6000, 1, 1, 4]
+    assert dialled.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+    dialled.close()
+    listener.close()
 
 
 def test_the_greeting(pair: tuple[Link, Link]) -> None:

@@ -86,6 +86,49 @@ def test_two_owners_conflict(pair: tuple[Client, Client]) -> None:
     two.set(Lock(WRITE, 0, MAX_OFFSET))
 
 
+def test_the_process_that_holds_it_is_named(pair: tuple[Client, Client]) -> None:
+    one, two = pair
+    one.set(Lock(WRITE, 5, 9, pid=4711))
+    found = two.get(Lock(READ, 0, 7))
+    assert found in {Lock(WRITE, 5, 9, 4711), Lock(WRITE, 5, 9, -1)}
+    assert found is not None
+    assert (found.pid == 4711) == (one.files is two.files)  # the other machine's mean nothing here
+
+
+def test_a_deadlock_is_refused(pair: tuple[Client, Client], request: pytest.FixtureRequest) -> None:
+    one, two = pair
+    one.set(Lock(WRITE, 0, 0))
+    two.set(Lock(WRITE, 1, 1))
+    interrupt = Interrupt()
+    thread, outcome = in_thread(lambda: one.set(Lock(WRITE, 1, 1), True, interrupt))
+    while one.files is two.files or "sessions" in request.node.name:  # till it is known there that the first waits
+        with pytest.raises(OSError, match=r"deadlock|Interrupted") as caught:
+            two.set(Lock(READ, 0, 0), True, one_moment())
+        if caught.value.errno == errno.EDEADLK:
+            break
+    two.flush()  # and so they end
+    thread.join(60)
+    assert outcome == ["done"]
+
+
+def one_moment() -> Interrupt:
+    """Broken off before it begins to wait."""
+    interrupt = Interrupt()
+    interrupt.fire()
+    return interrupt
+
+
+def test_an_open_file_whose_mode_was_changed_can_be_locked(pair: tuple[Client, Client], tmp_path: Path) -> None:
+    if os.geteuid() == 0:
+        pytest.skip("root is not forbidden anything")
+    one, two = pair
+    (tmp_path / "f").chmod(0o400)
+    one.set(Lock(WRITE, 0, 9))
+    refused(errno.EAGAIN, two.set, Lock(WRITE, 5, 5))
+    one.flush()
+    two.set(Lock(WRITE, 5, 5))
+
+
 def test_closing_any_descriptor_ends_the_owners_locks(pair: tuple[Client, Client]) -> None:
     one, two = pair
     one.set(Lock(WRITE))
@@ -216,3 +259,12 @@ def test_with_a_process_of_the_owners_machine(pair: tuple[Client, Client], tmp_p
         ours = os.open(tmp_path / "f", os.O_RDWR)
         refused(errno.EAGAIN, fcntl.lockf, ours, fcntl.LOCK_EX | fcntl.LOCK_NB)
         os.close(ours)
+
+
+def test_who_gave_up_waiting_keeps_nothing(pair: tuple[Client, Client]) -> None:
+    one, two = pair
+    one.set(Lock(WRITE, 0, 0))
+    two.set(Lock(WRITE, 1, 1))
+    refused(errno.EINTR, two.set, Lock(WRITE, 0, 0), True, one_moment())
+    two.flush()
+    one.set(Lock(WRITE, 1, 1))

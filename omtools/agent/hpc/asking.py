@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import msgspec
 
 from omtools.agent import api
 from omtools.agent.client import Client
-from omtools.agent.hpc import words
+from omtools.agent.hpc import node, words
 from omtools.agent.hpc.tree import Group, Spot
 from omtools.cluster.load import BLOCK, LSTAY, NOMFS, QUIET, STAY
 from omtools.errors import NoSuchProcess, OmError
@@ -52,10 +53,14 @@ class Asking:
     Args:
         agent: path of its socket.
         log: is told what went wrong behind somebody's back.
+        directory: its configuration's.
     """
 
-    def __init__(self, agent: Path, log: Callable[[str, BaseException], object]) -> None:
+    def __init__(
+        self, agent: Path, log: Callable[[str, BaseException], object], directory: Path = Path("/nowhere")
+    ) -> None:
         self._agent = agent
+        self._directory = directory
         self._log = log
         self._moving: dict[int, tuple[int, str]] = {}  # by pid: who wanted it, and where to
         self._clearing: set[str] = set()
@@ -220,6 +225,12 @@ class Asking:
         if name in ("bring", "expel"):
             if words.flag(text):
                 self._clear(name, who)
+        elif name == "mospe":
+            self._leave(words.whole(text), who)
+        elif name == "config":
+            own = self._ask(who, api.Nodes(), api.NodeList).own
+            node.install_map(self._directory, text, own)
+            node.tell_agent(self._agent, signal.SIGUSR1)
         elif name == "speed":
             self._ask(who, api.SetSpeed(words.whole(text, 0, 10_000_000)), api.Done)
         elif name == "overheads":
@@ -311,6 +322,20 @@ class Asking:
         request = api.Expel() if name == "expel" else api.Bring()
         began = _Began(lambda: self._ask(who, request, api.Cleared, None), self._log)
         began.run(lambda: self._clearing.discard(name), _FIRST_WORD)
+
+    def _leave(self, number: int, who: Who) -> None:
+        """0: take this node out of the cluster; all go home, then the agent ends."""
+        if number:
+            if number != self._ask(who, api.Nodes(), api.NodeList).own:
+                raise words.failure(errno.EINVAL)  # another number is another map's business
+            return
+        _Began(lambda: self._end(who), self._log).run(lambda: None, _FIRST_WORD)
+
+    def _end(self, who: Who) -> None:
+        for request in (api.Expel(), api.Bring()):
+            if self._ask(who, request, api.Cleared, None).failures:
+                raise words.failure(errno.EBUSY)
+        node.tell_agent(self._agent, signal.SIGTERM)
 
     # -- asking
 

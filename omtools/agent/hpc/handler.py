@@ -20,6 +20,8 @@ from omtools.linux.fuse.abi import Fattr, Fopen, Init
 from omtools.linux.fuse.handler import Buffer, Directory, Handler, Request
 from omtools.linux.proc import process_of
 
+_MAP = Spot(Group.ADMIN, 0, "config")
+_MAX_MAP = 1 << 20
 _MAX_WRITE = 32768  # the longest that has a meaning is a mask of 65535 nodes
 _BLOCK = 4096
 
@@ -32,11 +34,13 @@ class _Open:
         spot: which.
         text: of a file, once it was read from its beginning.
         listed: of a directory, what was in it when it was opened.
+        written: what waits until it is closed.
     """
 
     spot: Spot
     text: bytes = b""
     listed: list[Spot] = field(default_factory=list)
+    written: str = ""
 
 
 class HpcHandler(Handler):
@@ -147,18 +151,28 @@ class HpcHandler(Handler):
         return opened.text[asked.offset : asked.offset + asked.size]
 
     def write(self, request: Request, asked: abi.WriteIn, data: memoryview) -> int:
-        """See `Handler`: each call is one thing to do."""
+        """See `Handler`: each call is one thing to do; but a map has lines, and is taken as a whole."""
         if len(data) > _MAX_WRITE:
             raise failure(errno.EINVAL)
         try:
             text = bytes(data).decode("ascii")
         except UnicodeDecodeError:
             raise failure(errno.EINVAL) from None
-        self._asking.write(self._opened(asked.fh).spot, text, _who(request))
+        opened = self._opened(asked.fh)
+        if opened.spot == _MAP:
+            if len(opened.written) + len(text) > _MAX_MAP:
+                raise failure(errno.EFBIG)
+            opened.written += text
+        else:
+            self._asking.write(opened.spot, text, _who(request))
         return len(data)
 
     def flush(self, request: Request, fh: int, lock_owner: int) -> None:
-        """See `Handler`: nothing is held back."""
+        """See `Handler`: only a map was held back."""
+        opened = self._opened(fh)
+        text, opened.written = opened.written, ""
+        if text:
+            self._asking.write(opened.spot, text, _who(request))
 
     def fsync(self, request: Request, fh: int, data_only: bool) -> None:
         """See `Handler`: nothing is held back."""

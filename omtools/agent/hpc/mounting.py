@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> int:
     """Mount, serve, unmount. What came of mounting is the first line on standard output, a `Done`."""
     detach()
     order = msgspec.json.decode(arguments[1], type=MountOrder)
-    handler = HpcHandler(Asking(Path(order.agent), _log))
+    handler = HpcHandler(Asking(Path(order.agent), _log, Path(order.directory)))
     try:
         session = _mounted(order, handler)
     except (OmError, OSError) as error:

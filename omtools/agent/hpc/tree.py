@@ -38,8 +38,8 @@ class Group(enum.IntEnum):
 FILES: Mapping[Group, Mapping[str, int]] = MappingProxyType({
     Group.TOP: {"self": 0o777},
     Group.ADMIN: {
-        "block": BOTH, "bring": BOTH, "config": READ, "cpulimit": BOTH, "decay-interval": BOTH, "expel": BOTH,
-        "fast-decay": BOTH, "loadlimit": BOTH, "lstay": BOTH, "mospe": READ, "nomfs": BOTH, "overheads": BOTH,
+        "block": BOTH, "bring": BOTH, "config": BOTH, "cpulimit": BOTH, "decay-interval": BOTH, "expel": BOTH,
+        "fast-decay": BOTH, "loadlimit": BOTH, "lstay": BOTH, "mospe": BOTH, "nomfs": BOTH, "overheads": BOTH,
         "quiet": BOTH, "slow-decay": BOTH, "speed": BOTH, "sspeed": BOTH, "stay": BOTH, "version": READ,
     },
     Group.DECAY: dict.fromkeys(("clear", "cpujob", "fast", "iojob", "slow"), EVERYBODY),

@@ -183,6 +183,7 @@ class Brain:
             self.world.tally.turned_away += 1
             # What it has promised others does not show yet: believe that for a while.
             self.promises.add(self.now, proposal.target, proposal.runnable, 0)
+            self.avoided.busy(self.now, proposal.target)
             return
         self._send(job, proposal.target, proposal.runnable)
 

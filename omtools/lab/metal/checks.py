@@ -7,8 +7,9 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from omtools.errors import MetalNoRoom, MetalProgramMissing
+from omtools.errors import MetalNoRoom, MetalNotHere, MetalProgramMissing
 from omtools.i18n import N_, _
+from omtools.lab.metal.wire import TUN
 
 EMULATOR = "qemu-system-x86_64"
 # where Debian's and others' packages put the network card's boot program; QEMU finds it there by itself
@@ -43,6 +44,10 @@ TO_BUILD = (
     Program("zstd", "zstd", N_("it compresses their root file system")),
 )
 TO_RUN = (Program(EMULATOR, "qemu-system-x86", N_("it emulates them")),)
+HERE = (
+    Program("dnsmasq", "dnsmasq-base", N_("it gives addresses and the boot script")),
+    Program("busybox", "busybox", N_("it serves kernel and root, and writes the log")),
+)
 
 
 def check_programs(programs: tuple[Program, ...]) -> None:
@@ -54,6 +59,21 @@ def check_programs(programs: tuple[Program, ...]) -> None:
     for one in programs:
         if shutil.which(one.name) is None:
             raise MetalProgramMissing(what=one.name, purpose=_(one.purpose), package=one.package)
+
+
+def check_here() -> None:
+    """Refuse if this machine cannot be one end of the wire itself.
+
+    Raises:
+        MetalProgramMissing: a program for its services is not installed.
+        MetalNotHere: it may make no network card.
+    """
+    check_programs(HERE)
+    try:
+        os.close(os.open(TUN, os.O_RDWR))
+    except OSError as error:
+        why = _("{device} cannot be opened ({why}), and the wire ends there")
+        raise MetalNotHere(why=why.format(device=TUN, why=error.strerror)) from None
 
 
 def check_rom() -> None:

@@ -21,8 +21,10 @@ Every event has `at` (seconds since 1970), `node` (whom it is about) and `event`
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import PurePosixPath
+
+from omtools.i18n import N_, _
 
 Event = dict[str, str | float]
 
@@ -146,6 +148,42 @@ def read_screen(node: str, line: str) -> Event | None:
             event: Event = {"node": node, "event": what}
             return {**event, "release": found[1]} if found.groups() else event
     return None
+
+
+# How far a machine came that does not boot: its last event, and where to look.
+_HOW_FAR: Mapping[str, str] = {
+    "power-on": N_("nothing has appeared on its screen"),
+    "reset": N_("nothing has appeared on its screen"),
+    "firmware": N_("its card asks for an address in vain: does dnsmasq run on mCii, and is the cable in"),
+    "dhcp-discover": N_("it asked for an address, and mCii offered none: dnsmasq.conf says whom it serves"),
+    "dhcp-offer": N_("it did not take the address that it was offered"),
+    "dhcp-request": N_("it was refused the address that it wanted"),
+    "dhcp-nak": N_("it was refused the address that it wanted"),
+    "dhcp-ack": N_("it has an address, and fetched no boot script: dnsmasq.conf names it (dhcp-boot)"),
+    "tftp-missing": N_("it asked by TFTP for {path}, which is not there"),
+    "tftp-sent": N_("it has the boot script, and fetched nothing that it names: does httpd run on mCii"),
+    "http-request": N_("it did not get all of {path}"),
+    "http-missing": N_("it asked by HTTP for {path}, which is not there"),
+    "http-sent": N_("it has fetched {path}, and its kernel did not start"),
+    "kernel": N_("its kernel runs and has not come to its root file system"),
+    "root": N_("it has its root, and not its network; its screen says where it waits"),
+    "booted": N_("it is up, and its agent does not serve; /var/log/messages on it says why"),
+    "problem": N_("{text}"),
+}
+
+
+def how_far(events: Iterable[Mapping[str, object]], node: str) -> str:
+    """How far a machine came since it was switched on, and where to look; "" if nothing is known.
+
+    Args:
+        events: of all machines, from the beginning.
+        node: its name.
+    """
+    last: Mapping[str, object] = {}
+    for event in events:
+        if event["node"] == node and event["event"] in _HOW_FAR:
+            last = event
+    return _(_HOW_FAR[str(last["event"])]).format(**last) if last else ""
 
 
 class Lines:

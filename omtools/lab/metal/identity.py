@@ -152,7 +152,12 @@ def _known_agent(number: int, key: KeyPair) -> str:
 
 def server_archive(keys: Keys, *, bare: bool = False) -> bytes:
     """MCii's own archive, which holds those of the diskless machines."""
+    return cpio.archive(server_entries(keys, bare=bare))
+
+
+def server_entries(keys: Keys, *, bare: bool = False) -> list[Entry]:
+    """The files that make a machine mCii, among them the archives of the diskless machines."""
     served = [cpio.file(f"var/lib/omlab/nodes/{archive_name(number)}",
                         cpio.archive(node_entries(number, keys)), 0o600)
               for number in keys.hosts if number != SERVER]  # fmt: skip
-    return cpio.archive([*node_entries(SERVER, keys, bare=bare), *served])
+    return [*node_entries(SERVER, keys, bare=bare), *served]

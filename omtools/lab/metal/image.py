@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import shutil
@@ -19,9 +20,10 @@ from omtools.errors import MetalImageFailed
 from omtools.i18n import _
 from omtools.lab.metal import checks, cpio
 from omtools.lab.metal.layers import (
-    KERNEL,
+    LAB,
     PROGRAMS,
     SERVER_PROGRAMS,
+    Kind,
     Layer,
     kernel_image,
     own_layer,
@@ -83,13 +85,16 @@ def cache_directory() -> Path:
     return Path(base) / "openmosix" / "metal"
 
 
-def build(*, force: bool = False, report: Report = lambda _line: None, cache: Path | None = None) -> Image:
+def build(
+    *, force: bool = False, report: Report = lambda _line: None, cache: Path | None = None, kind: Kind = LAB
+) -> Image:
     """The image for the running Python and this checkout, from the cache as far as it is there.
 
     Args:
         force: look for newer packages, and build every layer anew.
         report: is told what is being done.
         cache: where to keep it; None: below the user's cache directory.
+        kind: for which machines.
 
     Raises:
         MetalProgramMissing: a program for building is not installed.
@@ -101,8 +106,9 @@ def build(*, force: bool = False, report: Report = lambda _line: None, cache: Pa
     checks.check_disk(place, checks.CACHE_MB)
     try:
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
-        packages = _packages(place, force, report)
-        return _build(place, packages, force, report)
+        with _turn(place, report):
+            packages = _packages(place, force, report, kind)
+            return _build(place, packages, force, report, kind)
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         raise MetalImageFailed(why=f"{error.strerror or error}{where}") from error
@@ -110,7 +116,19 @@ def build(*, force: bool = False, report: Report = lambda _line: None, cache: Pa
         raise MetalImageFailed(why=f"{Path(error.cmd[0]).name}: {error.returncode}") from error
 
 
-def _build(place: Path, packages: list[Package], force: bool, report: Report) -> Image:
+@contextlib.contextmanager
+def _turn(place: Path, report: Report) -> Iterator[None]:
+    """Alone in the cache: whoever comes second finds what the first has built."""
+    with open(place / "lock", "wb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            report(_("waiting for somebody else's build of the image"))
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _build(place: Path, packages: list[Package], force: bool, report: Report, kind: Kind) -> Image:
     apt = Apt(place / "packages")
     sums = [f"{one.file} {one.sha256}" for one in packages]
     opened: list[Contents] = []
@@ -122,7 +140,7 @@ def _build(place: Path, packages: list[Package], force: bool, report: Report) ->
         return opened[0]
 
     lazy = _Lazy(contents)
-    made = [system_layer(lazy, sums), python_layer(), own_layer(), server_layer(lazy, sums)]
+    made = [system_layer(lazy, sums, kind), python_layer(kind), own_layer(), server_layer(lazy, sums)]
     kernel = place / f"kernel-{hashlib.sha256(' '.join(sums).encode()).hexdigest()[:24]}"
     if force or not kernel.exists():
         _release, data = kernel_image(contents())
@@ -144,8 +162,8 @@ class _Lazy(Contents):
         return self._opened().files
 
 
-def _packages(place: Path, force: bool, report: Report) -> list[Package]:
-    path = place / "packages.json"
+def _packages(place: Path, force: bool, report: Report, kind: Kind) -> list[Package]:
+    path = place / ("packages.json" if kind.kernel == LAB.kernel else f"packages-{kind.kernel}.json")
     if not force:
         with contextlib.suppress(FileNotFoundError, msgspec.MsgspecError):
             pinned = msgspec.json.decode(path.read_bytes(), type=Pins).packages
@@ -153,12 +171,12 @@ def _packages(place: Path, force: bool, report: Report) -> list[Package]:
             if {*PROGRAMS, *SERVER_PROGRAMS} <= {one.name for one in pinned}:
                 return pinned
     report(_("looking for the packages of the kernel and of the programs"))
-    packages, fetched = Apt(place / "packages").obtain(KERNEL, [*PROGRAMS, *SERVER_PROGRAMS])
+    packages, fetched = Apt(place / "packages").obtain(kind.kernel, [*PROGRAMS, *SERVER_PROGRAMS])
     report(_("{count} packages fetched, {mb:.1f} MB").format(
         count=len(fetched), mb=sum(one.size for one in fetched) / 1e6))  # fmt: skip
     missing = {*PROGRAMS, *SERVER_PROGRAMS} - {one.name for one in packages}
     if missing or not any(one.name.startswith("linux-image-") for one in packages):
-        names = ", ".join(sorted(missing)) or KERNEL
+        names = ", ".join(sorted(missing)) or kind.kernel
         raise MetalImageFailed(why=_("apt knows no package {names}").format(names=names))
     with _replacing(path) as file:
         file.write(msgspec.json.format(msgspec.json.encode(Pins(packages))))

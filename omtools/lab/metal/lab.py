@@ -29,7 +29,8 @@ import msgspec
 from omtools.errors import LabError, LabNoSuchNode, LabNotUp, MetalBootFailed, MetalMachineOff, OmError
 from omtools.i18n import _
 from omtools.lab.birth import Plan as Birth, bear
-from omtools.lab.metal import checks, identity, image, plan
+from omtools.lab.metal import checks, here_root, identity, image, plan
+from omtools.lab.metal.events import how_far
 from omtools.lab.metal.plan import MetalState
 from omtools.lab.settings import PACKAGE_HOME, node_name
 from omtools.lab.state import (
@@ -44,7 +45,7 @@ from omtools.lab.state import (
 from omtools.linux.namespaces import Clone
 
 Report = Callable[[str], None]
-BOOT_PATIENCE = 180.0
+BOOT_PATIENCE = 300.0  # on a machine that has much else to do
 _KILL_ROUNDS = 50
 _READY_PATIENCE = 30.0
 _END_PATIENCE = 5.0
@@ -68,11 +69,15 @@ class MetalLab:
         self._told = 0  # events that have been reported
 
     @classmethod
-    def up(cls, *, bare: bool = False, wait: bool = True, report: Report = lambda _line: None) -> MetalLab:
+    def up(
+        cls, *, bare: bool = False, here: bool = False, wait: bool = True,
+        report: Report = lambda _line: None,
+    ) -> MetalLab:
         """Start the lab, or what is missing of it.
 
         Args:
             bare: leave mCii without its services for diskless machines, and metrakilate off.
+            here: mCii is this machine, in namespaces of its own, and only metrakilate is emulated.
             wait: return only when the agents of all machines that were switched on serve.
             report: is told what is being done.
 
@@ -82,8 +87,10 @@ class MetalLab:
         checks.check_programs(checks.TO_RUN)
         checks.check_rom()
         with contextlib.suppress(LabNotUp):
-            return cls.find()._complete(bare, wait, report)
-        checks.check_memory(len(identity.NUMBERS))
+            return cls.find()._complete(bare, here, wait, report)
+        if here:
+            checks.check_here()
+        checks.check_memory(1 if here else len(identity.NUMBERS))
         checks.check_disk(base_directory().parent, checks.LAB_MB)
         built = image.build(report=report)
         with locked_base():
@@ -91,14 +98,14 @@ class MetalLab:
             state = _load(directory)
             if state is None or not _is_up(state):
                 _sweep(directory, state)
-                lab = cls._start(directory, built, bare)
+                lab = cls._start(directory, built, bare, here)
             else:
                 lab = cls(directory, state)
-        return lab._complete(bare, wait, report)
+        return lab._complete(bare, here, wait, report)
 
     @classmethod
-    def _start(cls, directory: Path, built: image.Image, bare: bool) -> MetalLab:
-        state = MetalState(directory.stem, boot_id(), own_pidns(), bare)
+    def _start(cls, directory: Path, built: image.Image, bare: bool, here: bool) -> MetalLab:
+        state = MetalState(directory.stem, boot_id(), own_pidns(), bare, here)
         lab = cls(directory, state)
         try:
             directory.mkdir(mode=0o700)
@@ -118,6 +125,8 @@ class MetalLab:
         root = [str(path) for path in built.root]
         wanted = plan.Plan(str(built.kernel), root, str(built.server), built.digest)
         hosts = "".join(f"{node_name(number)} {key.bare}\n" for number, key in keys.hosts.items())
+        if self.state.here:
+            here_root.furnish(self.directory, built, keys, bare=self.state.bare)
         for path, data in (
             (self.directory / "plan.json", msgspec.json.encode(wanted)),
             (plan.own_archive(self.directory), identity.server_archive(keys, bare=self.state.bare)),
@@ -158,7 +167,10 @@ class MetalLab:
             if its_end >= 0:
                 os.close(its_end)
 
-    def _complete(self, bare: bool, wait: bool, report: Report) -> MetalLab:
+    def _complete(self, bare: bool, here: bool, wait: bool, report: Report) -> MetalLab:
+        if here != self.state.here:
+            have = _("this machine as mCii") if self.state.here else _("two machines")
+            raise LabError(why=_("it is up with {have}; take it down first").format(have=have))
         if bare and not self.state.bare:
             raise LabError(why=_("it is up with its services set up; take it down first to have it bare"))
         self._told = len(list(self.events()))
@@ -305,7 +317,8 @@ class MetalLab:
                 raise MetalBootFailed(node=name, why=_("it switched itself off"), record=record)
             if time.monotonic() > deadline:
                 why = _("it did not get there within {seconds} s").format(seconds=int(patience))
-                raise MetalBootFailed(node=name, why=why, record=record)
+                far = how_far(self.events(), name)
+                raise MetalBootFailed(node=name, why=f"{why}; {far}" if far else why, record=record)
             self._tell(report)
             time.sleep(_POLL)
         self._tell(report)
@@ -346,7 +359,7 @@ def _load(directory: Path) -> MetalState | None:
         LabError: it was started in another pid namespace.
     """
     try:
-        state = msgspec.json.decode((directory / "metal.json").read_bytes(), type=MetalState)
+        state = plan.load_state(directory)
     except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError):
         return None
     if state.boot == boot_id() and state.pidns != own_pidns():

@@ -25,7 +25,7 @@ from omtools.errors import MetalImageFailed
 from omtools.i18n import _
 from omtools.lab.metal import cpio, elf, python_files
 from omtools.lab.metal.cpio import Entry
-from omtools.lab.metal.modules import Module, dependency_file, module_name, resolve
+from omtools.lab.metal.modules import Module, alias_file, dependency_file, module_name, resolve
 from omtools.lab.metal.packages import Contents
 
 KERNEL = "linux-image-cloud-amd64"  # small, and quickly unpacked (LZ4); has all that the engine needs
@@ -34,6 +34,12 @@ SERVER_PROGRAMS = ("dnsmasq-base",)
 WANTED_MODULES = (
     "virtio_pci", "virtio_net", "virtio_rng", "virtio_console", "fuse", "overlay", "tun", "veth", "bridge",
     "unix_diag", "inet_diag", "tcp_diag", "udp_diag", "af_packet_diag", "netlink_diag",
+)  # fmt: skip
+# For real machines: the network cards of PCs, as far as the kernel has them; loaded where /sys shows one.
+DRIVERS = (
+    "e1000", "e1000e", "igb", "igc", "ixgbe", "r8169", "8139cp", "8139too", "tg3", "bnx2", "sky2", "skge",
+    "forcedeth", "atl1", "atl1c", "atl1e", "atl2", "alx", "jme", "via_rhine", "via_velocity", "pcnet32",
+    "tulip", "e100", "ne2k_pci", "realtek", "broadcom", "vmxnet3",
 )  # fmt: skip
 ROOTFS = Path(__file__).with_name("rootfs")
 _TAKEN = {
@@ -46,6 +52,35 @@ _MERGED = ("bin", "sbin", "lib", "lib64")
 _PLACES = (
     "proc", "sys", "dev", "run", "tmp", "mnt", "root", "srv", "boot", "var/log", "var/lib", "etc/dropbear",
 )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Kind:
+    """For which machines an image is.
+
+    Attributes:
+        kernel: the package that depends on the newest kernel of its kind.
+        modules: what it must have.
+        drivers: what it has as far as there is such a module.
+        python: packages of Python beyond those that every image has.
+    """
+
+    kernel: str = KERNEL
+    modules: tuple[str, ...] = WANTED_MODULES
+    drivers: tuple[str, ...] = ()
+    python: tuple[str, ...] = ()
+
+
+LAB = Kind()
+
+
+def for_real_machines(kernel: str) -> Kind:
+    """The image for PCs, which find the cluster by omdiscd.
+
+    Args:
+        kernel: the package of the kernel.
+    """
+    return Kind(kernel, drivers=DRIVERS, python=("zeroconf",))
 
 
 @dataclass(frozen=True)
@@ -117,13 +152,15 @@ def rootfs_entries(part: str) -> list[Entry]:
     return found
 
 
-def system_layer(contents: Contents, packages: Sequence[str]) -> Layer:
+def system_layer(contents: Contents, packages: Sequence[str], kind: Kind = LAB) -> Layer:
     """Kernel modules, programs, and the skeleton of a root file system.
 
     Args:
         contents: the unpacked packages.
         packages: what tells their versions: their checksums.
+        kind: for which machines.
     """
+    modules = " ".join((*kind.modules, "|", *kind.drivers))
 
     def make() -> list[Entry]:
         found = [cpio.directory(place, 0o1777 if place == "tmp" else 0o755) for place in _PLACES]
@@ -131,17 +168,17 @@ def system_layer(contents: Contents, packages: Sequence[str]) -> Layer:
         found += [cpio.character_device("dev/console", 5, 1), cpio.character_device("dev/null", 1, 3, 0o666)]
         found += _busybox(contents)
         found += _programs(contents, ("bash", "dropbear-bin", "procps"))
-        found += kernel_modules(contents)
+        found += kernel_modules(contents, kind)
         found += [cpio.link("usr/bin/ssh", "dbclient"), cpio.link("etc/mtab", "/proc/self/mounts")]
         return found + rootfs_entries("both")
 
-    return Layer("system", digest_of_files(rootfs("both"), recipe(), *packages), make)
+    return Layer("system", digest_of_files(rootfs("both"), recipe(), modules, *packages), make)
 
 
-def python_layer() -> Layer:
+def python_layer(kind: Kind = LAB) -> Layer:
     """The interpreter, its library, the packages needed, and the C library of this machine."""
     standard = python_files.interpreter()
-    files = standard + python_files.distributions()
+    files = standard + python_files.distributions(kind.python)
     shared = python_files.libraries(path for name, path in files if _may_load(name, path))
     version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
 
@@ -199,8 +236,8 @@ def kernel_image(contents: Contents) -> tuple[str, bytes]:
     raise MetalImageFailed(why=_("the kernel's package has no kernel"))
 
 
-def kernel_modules(contents: Contents) -> list[Entry]:
-    """The wanted modules with those they need, and modules.dep.
+def kernel_modules(contents: Contents, kind: Kind = LAB) -> list[Entry]:
+    """The wanted modules with those they need, modules.dep, and modules.alias if there are drivers.
 
     Raises:
         MetalImageFailed: one is missing.
@@ -211,8 +248,9 @@ def kernel_modules(contents: Contents) -> list[Entry]:
     files = {module_name(path): path.removeprefix(f"{home}/") for path in paths}
     listed = contents.files.get(f"{home}/modules.builtin")
     builtin = frozenset(module_name(line) for line in (listed.data.decode() if listed else "").split())
+    wanted = (*kind.modules, *(name for name in kind.drivers if name in files))
     try:
-        ordered = resolve(WANTED_MODULES, files, builtin, lambda path: contents.files[f"{home}/{path}"].data)
+        ordered = resolve(wanted, files, builtin, lambda path: contents.files[f"{home}/{path}"].data)
     except KeyError as error:
         why = _("the kernel {release} has no module {name}").format(release=release, name=error.args[0])
         raise MetalImageFailed(why=why) from None
@@ -220,6 +258,7 @@ def kernel_modules(contents: Contents) -> list[Entry]:
     return [
         *(cpio.file(f"{home}/{module.path}", module.data) for module in found),
         cpio.file(f"{home}/modules.dep", dependency_file(found)),
+        *([cpio.file(f"{home}/modules.alias", alias_file(found))] if kind.drivers else []),
     ]
 
 

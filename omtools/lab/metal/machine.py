@@ -8,6 +8,7 @@ from pathlib import Path
 
 from omtools.lab.metal import checks
 from omtools.lab.metal.identity import SERVER, hardware_address
+from omtools.lab.metal.wire import Wire
 from omtools.lab.settings import node_name
 
 WIRE = "wire"  # QEMU's name of the network card on the wire, for set_link
@@ -31,11 +32,11 @@ class Sockets:
     console: int
     log: int
     control: int
-    wire: int
+    wire: Wire
 
     def all(self) -> tuple[int, ...]:
         """Every one of them."""
-        return (self.console, self.log, self.control, self.wire)
+        return (self.console, self.log, self.control, self.wire.descriptor)
 
 
 @dataclass(frozen=True)
@@ -54,11 +55,11 @@ class Direct:
 def command_line(number: int, sockets: Sockets, direct: Direct | None = None) -> list[str]:
     """The command line of node `number`.
 
-    The wire is a pair of datagram sockets, of which the supervisor keeps both ends: a machine can be switched
-    off and on again at either end, and nobody else can plug in. TCG, never KVM: where this machine is an
-    emulated one itself, /dev/kvm tells nothing of whether a kernel starts there. -cpu EPYC has a plain XSAVE
-    area (XCR0 = 7), the same wherever it is emulated; q35 without graphics lets firmware and iPXE speak on
-    the serial line.
+    The wire is mostly a pair of datagram sockets, of which the supervisor keeps both ends: a machine can be
+    switched off and on again at either end, and nobody else can plug in. TCG, never KVM: where this machine
+    is an emulated one itself, /dev/kvm tells nothing of whether a kernel starts there. -cpu EPYC has a plain
+    XSAVE area (XCR0 = 7), the same wherever it is emulated; q35 without graphics lets firmware and iPXE speak
+    on the serial line.
     """
     card = f"virtio-net-pci,netdev={WIRE},mac={hardware_address(number)}"
     command = [
@@ -70,7 +71,7 @@ def command_line(number: int, sockets: Sockets, direct: Direct | None = None) ->
         "-device", "virtio-rng-pci",
         "-device", "virtio-serial-pci", "-chardev", f"socket,id=log,fd={sockets.log}",
         "-device", "virtserialport,chardev=log,nr=1,name=omlab.log",
-        "-netdev", f"dgram,id={WIRE},local.type=fd,local.str={sockets.wire}",
+        "-netdev", sockets.wire.netdev(WIRE),
     ]  # fmt: skip
     if direct is None:
         return [*command, "-device", f"{card},bootindex=1"]

@@ -23,12 +23,14 @@ class Module:
         path: below /lib/modules/VERSION, without a suffix of compression.
         data: the object file.
         depends: names of the modules that must be there before it.
+        aliases: patterns of the devices that it drives, as /sys names them in `modalias`.
     """
 
     name: str
     path: str
     data: bytes
     depends: tuple[str, ...]
+    aliases: tuple[str, ...] = ()
 
 
 def module_name(path: str) -> str:
@@ -47,7 +49,8 @@ def read_module(path: str, data: bytes) -> Module:
     pairs = [pair.partition(b"=") for pair in elf.sections(data).get(".modinfo", b"").split(b"\0")]
     depends = next((value.decode() for key, _equals, value in pairs if key == b"depends"), "")
     names = tuple(name.replace("-", "_") for name in depends.split(",") if name)
-    return Module(module_name(path), path, data, names)
+    aliases = tuple(value.decode() for key, _equals, value in pairs if key == b"alias")
+    return Module(module_name(path), path, data, names, aliases)
 
 
 def resolve(
@@ -80,6 +83,11 @@ def resolve(
     for name in wanted:
         add(name, ())
     return list(ordered.values())
+
+
+def alias_file(ordered: Iterable[Module]) -> str:
+    """The text of modules.alias: which module drives a device."""
+    return "".join(f"alias {alias} {module.name}\n" for module in ordered for alias in module.aliases)
 
 
 def dependency_file(ordered: Iterable[Module]) -> str:

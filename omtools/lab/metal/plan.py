@@ -33,6 +33,7 @@ class MetalState(msgspec.Struct):
         boot: the kernel's boot id, as long as which the pid counts.
         pidns: the pid namespace in which it counts.
         bare: whether mCii was left without its services for diskless machines.
+        here: whether mCii is this machine.
         supervisor: the process that holds everything.
     """
 
@@ -40,6 +41,7 @@ class MetalState(msgspec.Struct):
     boot: str
     pidns: int
     bare: bool = False
+    here: bool = False
     supervisor: Being | None = None
 
 
@@ -54,6 +56,11 @@ def home() -> Path:
 def load(directory: Path) -> Plan:
     """The plan of the lab."""
     return msgspec.json.decode((directory / "plan.json").read_bytes(), type=Plan)
+
+
+def load_state(directory: Path) -> MetalState:
+    """What is known of the lab; raises FileNotFoundError, msgspec.DecodeError."""
+    return msgspec.json.decode((directory / "metal.json").read_bytes(), type=MetalState)
 
 
 def screen(directory: Path, node: str) -> Path:

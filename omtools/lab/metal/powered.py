@@ -19,6 +19,7 @@ from omtools.i18n import _
 from omtools.lab.metal.events import Event, Lines, LogReader, read_screen
 from omtools.lab.metal.identity import SERVER
 from omtools.lab.metal.machine import WIRE, Direct, Sockets, command_line
+from omtools.lab.metal.wire import Wire
 from omtools.lab.settings import node_name
 from omtools.linux.namespaces import set_parent_death_signal
 
@@ -60,7 +61,7 @@ class Powered:
         cls,
         number: int,
         *,
-        wire: socket.socket,
+        wire: Wire,
         direct: Direct | None,
         show: Callable[[bytes], None],
         tell: Tell,
@@ -83,7 +84,7 @@ class Powered:
         """
         pairs = {name: socket.socketpair() for name in ("console", "log", "control")}
         theirs = {name: pair[1].fileno() for name, pair in pairs.items()}
-        sockets = Sockets(theirs["console"], theirs["log"], theirs["control"], wire.fileno())
+        sockets = Sockets(theirs["console"], theirs["log"], theirs["control"], wire)
         try:
             process = await _spawn(command_line(number, sockets, direct), sockets)
         except OSError as error:

@@ -72,14 +72,14 @@ def interpreter() -> list[tuple[str, Path]]:
     return found
 
 
-def distributions() -> list[tuple[str, Path]]:
-    """The packages that this one needs: path in the image, file here.
+def distributions(more: tuple[str, ...] = ()) -> list[tuple[str, Path]]:
+    """The packages that this one needs, and `more`: path in the image, file here.
 
     Raises:
         MetalImageFailed: one of them is not installed as files.
     """
     found: dict[str, Path] = {}  # some lists name a file twice
-    for name in sorted(_closure(REQUIRED)):
+    for name in sorted(_closure((*REQUIRED, *more))):
         distribution = importlib.metadata.distribution(name)
         if distribution.files is None:
             raise MetalImageFailed(why=_("Python's {name} has no list of its files").format(name=name))

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
@@ -20,13 +19,15 @@ from typing import Any, BinaryIO
 
 import msgspec
 
-from omtools.errors import MetalBootFailed, MetalImageFailed, OmError, UsageError
+from omtools.errors import MetalBootFailed, MetalImageFailed, MetalIsHere, OmError, UsageError
 from omtools.i18n import _
 from omtools.lab.metal import image, plan
 from omtools.lab.metal.events import Event
-from omtools.lab.metal.identity import NUMBERS, SERVER, hardware_address
+from omtools.lab.metal.here import Here
+from omtools.lab.metal.identity import DISKLESS, NUMBERS, SERVER, hardware_address
 from omtools.lab.metal.machine import GATEWAY, Direct
 from omtools.lab.metal.powered import Powered
+from omtools.lab.metal.wire import Wire, pair
 from omtools.lab.settings import lab_address, node_name
 
 _LONGEST_REQUEST = 4096
@@ -58,14 +59,16 @@ class Slot:
         machine: it, while it is switched on.
         cable: whether the cable is in.
         watchers: who is attached to its console.
+        far: the other end of the cable, if its plug is to be seen to here.
     """
 
-    def __init__(self, number: int, wire: socket.socket, directory: Path, record: Record) -> None:
+    def __init__(self, number: int, wire: Wire, directory: Path, record: Record) -> None:
         self.number = number
         self.name = node_name(number)
-        self.machine: Powered | None = None
+        self.machine: Powered | Here | None = None
         self.cable = True
         self.watchers: set[asyncio.StreamWriter] = set()
+        self.far: Slot | None = None
         self._wire = wire
         self._directory = directory
         self._record = record
@@ -78,14 +81,16 @@ class Slot:
         """While the machine is off nobody takes frames from its end of the wire: they get lost."""
         loop = asyncio.get_running_loop()
         if on:
-            loop.add_reader(self._wire, self._lose)
+            loop.add_reader(self._wire.descriptor, self._wire.lose)
         else:
-            loop.remove_reader(self._wire)
+            loop.remove_reader(self._wire.descriptor)
 
-    def _lose(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                self._wire.recv(65536)
+    async def rewire(self, wire: Wire) -> None:
+        """Its cable leads elsewhere from now on; if it is switched on, it loses its power."""
+        await self.switch(False)
+        self._drain(False)
+        self._wire = wire
+        self._drain(True)
 
     async def switch(self, on: bool) -> None:
         """Switch it on or off; nothing happens if it is so already.
@@ -108,7 +113,7 @@ class Slot:
                     self.number, wire=self._wire, direct=direct, show=self.show, tell=self._record,
                     ended=self._ended, name_of=name_of,
                 )  # fmt: skip
-                if not self.cable:
+                if not self.linked():
                     await self.machine.set_link(False)
         except MetalBootFailed as error:
             self._stays_off(str(error))
@@ -163,13 +168,28 @@ class Slot:
             else:
                 watcher.write(data)
 
+    def check(self, do: str, to: str) -> None:
+        """Refuse what such a place has not; raises MetalIsHere."""
+
+    def linked(self) -> bool:
+        """Whether its cable is in, at every end whose plug nobody else looks at."""
+        return self.cable and (self.far is None or self.far.cable)
+
+    async def end(self) -> None:
+        """Switch it off: the lab ends."""
+        await self.switch(False)
+
     async def plug(self, inside: bool) -> None:
         """Put the cable in, or pull it out."""
-        if self.machine is not None:
-            await self.machine.set_link(inside)
-        if inside != self.cable:
-            self.cable = inside
+        was, self.cable = self.cable, inside
+        await self.link()
+        if inside != was:
             self._record({"node": self.name, "event": "cable-in" if inside else "cable-out"})
+
+    async def link(self) -> None:
+        """Have the card know how its cable is."""
+        if self.machine is not None:
+            await self.machine.set_link(self.linked())
 
     async def attach(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Carry bytes between somebody and the serial line until they hang up."""
@@ -190,7 +210,7 @@ class Slot:
             "power": "on" if machine else "off", "cable": "in" if self.cable else "out",
             "pid": machine.pid if machine else None, "since": machine.since if machine else None,
             "booted": bool(machine and machine.booted), "agent": bool(machine and machine.agent),
-            "ssh_port": machine.ssh_port if machine else None,
+            "ssh_port": machine.ssh_port if machine else None, "here": isinstance(machine, Here),
         }  # fmt: skip
 
     def close(self) -> None:
@@ -199,6 +219,61 @@ class Slot:
         self._screen.close()
         for watcher in self.watchers:
             watcher.close()
+
+
+class HereSlot(Slot):
+    """MCii's place where mCii is this machine.
+
+    Args:
+        wire: what it has while nobody is there.
+        directory: of the lab.
+        record: takes events.
+        other: the machine at the other end.
+        idle: what that one has for a wire meanwhile.
+    """
+
+    def __init__(self, wire: Wire, directory: Path, record: Record, other: Slot, idle: Wire) -> None:
+        super().__init__(SERVER, wire, directory, record)
+        self._other = other
+        self._idle = idle
+        self._rewiring: asyncio.Task[None] | None = None
+        other.far = self
+
+    def check(self, do: str, to: str) -> None:
+        """Refuse what only a machine has; raises MetalIsHere."""
+        if do == "console" or (do == "power" and to != "on"):
+            raise MetalIsHere(node=self.name, what=f"`omlab {do}{f' {to}' if to else ''}`")
+
+    async def _on(self) -> None:
+        self._record({"node": self.name, "event": "power-on"})
+        try:
+            state = plan.load_state(self._directory)
+            here = await Here.start(
+                self._directory, state, tell=self._record, ended=lambda: self._gone(here), name_of=name_of
+            )
+        except BaseException as error:
+            self._stays_off(str(error))
+            raise
+        self.machine = here
+        await self._other.rewire(Wire(here.tap, tap=True))
+
+    def _gone(self, here: Here) -> None:
+        self._ended(_("somebody ended its process 1"))
+        self._rewiring = asyncio.create_task(self._unplug(here.tap))
+
+    async def _unplug(self, tap: int) -> None:
+        await self._other.rewire(self._idle)
+        os.close(tap)
+
+    async def link(self) -> None:
+        """There is one cable, and its other end is a card that knows."""
+        await self._other.link()
+
+    async def end(self) -> None:
+        """Switch it off, and wait until nothing holds the cable."""
+        await self.switch(False)
+        if self._rewiring is not None:
+            await self._rewiring
 
 
 def name_of(address: str) -> str:
@@ -212,15 +287,17 @@ def name_of(address: str) -> str:
 class Supervisor:
     """All machines of a lab, and the socket on which it is told what to do."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, here: bool = False) -> None:
         self.directory = directory
         self.record = Record(plan.events(directory))
-        ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-        for end in ends:
-            end.setblocking(False)
-        self._ends = ends
-        self.slots = {node_name(number): Slot(number, end, directory, self.record)
-                      for number, end in zip(NUMBERS, ends, strict=True)}  # fmt: skip
+        self._ends = pair()
+        wires = {number: Wire(end.fileno()) for number, end in zip(NUMBERS, self._ends, strict=True)}
+        self.slots = {node_name(number): Slot(number, wire, directory, self.record)
+                      for number, wire in wires.items() if number != SERVER or not here}  # fmt: skip
+        if here:
+            other = self.slots[node_name(DISKLESS)]
+            slot = HereSlot(wires[SERVER], directory, self.record, other, wires[DISKLESS])
+            self.slots = {slot.name: slot, **self.slots}
 
     async def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         """Do what is asked.
@@ -234,6 +311,7 @@ class Supervisor:
         what = (request.get("do"), request.get("to"))
         if slot is None:
             raise UsageError(detail=_("The lab has no node {node}.").format(node=request.get("node")))
+        slot.check(*map(str, what))
         if what in (("power", "on"), ("power", "off")):
             await slot.switch(what[1] == "on")
         elif what == ("power", "reset") and slot.machine is not None:
@@ -252,11 +330,13 @@ class Supervisor:
             async with _closing(writer):
                 while line := await reader.readline():
                     request = msgspec.json.decode(line, type=dict[str, Any])
-                    if request.get("do") == "console" and request.get("node") in self.slots:
-                        writer.write(b"{}\n")
-                        await self.slots[request["node"]].attach(reader, writer)
-                        return
                     try:
+                        if request.get("do") == "console" and request.get("node") in self.slots:
+                            slot = self.slots[request["node"]]
+                            slot.check("console", "")
+                            writer.write(b"{}\n")
+                            await slot.attach(reader, writer)
+                            return
                         found = await self.answer(request)
                     except OmError as error:
                         found = error.to_wire()
@@ -265,9 +345,9 @@ class Supervisor:
 
     async def close(self) -> None:
         """Switch everything off."""
-        for slot in self.slots.values():
+        for slot in reversed(self.slots.values()):
             with contextlib.suppress(OmError):
-                await slot.switch(False)
+                await slot.end()
             slot.close()
         for end in self._ends:
             end.close()
@@ -288,7 +368,7 @@ async def supervise(directory: Path, ready: Callable[[], None]) -> None:
     loop = asyncio.get_running_loop()
     for signum in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         loop.add_signal_handler(signum, ending.set)
-    supervisor = Supervisor(directory)
+    supervisor = Supervisor(directory, here=plan.load_state(directory).here)
     server = await asyncio.start_unix_server(
         supervisor.serve, plan.control(directory), limit=_LONGEST_REQUEST
     )

@@ -18,12 +18,16 @@ from typing import Any
 
 import asyncssh
 
-from omtools.errors import LabError
+from omtools.errors import LabError, MetalIsHere
 from omtools.i18n import _
+from omtools.lab import enter
+from omtools.lab.lab import Lab
 from omtools.lab.metal import plan
+from omtools.lab.metal.here import BASELINE, as_lab
 from omtools.lab.metal.identity import SERVER
 from omtools.lab.metal.lab import MetalLab
-from omtools.lab.settings import node_name
+from omtools.lab.settings import PACKAGE_HOME, node_name
+from omtools.lab.state import NodeState
 
 _PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 _PATIENCE = 30.0
@@ -38,6 +42,7 @@ async def connected(lab: MetalLab, word: str) -> AsyncIterator[asyncssh.SSHClien
 
     Raises:
         MetalMachineOff: it, or mCii on the way to it, has no power.
+        MetalIsHere: it is this machine.
         LabError: it does not answer.
     """
     node, server = lab.powered(word), lab.powered(node_name(SERVER))
@@ -47,6 +52,13 @@ async def connected(lab: MetalLab, word: str) -> AsyncIterator[asyncssh.SSHClien
         "connect_timeout": _PATIENCE, "login_timeout": _PATIENCE,
     }  # fmt: skip
     try:
+        if node["here"]:
+            raise MetalIsHere(node=node["name"], what="SSH")
+        if server["here"]:
+            options["proxy_command"] = _reach(server, node)
+            async with asyncssh.connect(node["address"], 22, host_key_alias=node["name"], **options) as only:
+                yield only
+            return
         async with asyncssh.connect(
             "127.0.0.1", server["ssh_port"], host_key_alias=server["name"], **options
         ) as first:
@@ -62,12 +74,33 @@ async def connected(lab: MetalLab, word: str) -> AsyncIterator[asyncssh.SSHClien
         raise LabError(why=why) from error
 
 
+def _reach(server: dict[str, Any], node: dict[str, Any]) -> list[str]:
+    """The proxy command of SSH that leads out of this machine's namespaces as mCii; see `reach.py`."""
+    code = f"import sys; sys.path.insert(0, {str(PACKAGE_HOME)!r})\n"
+    code += "from omtools.lab.metal.reach import main\nmain()"
+    return [sys.executable, "-c", code, str(server["pid"]), node["address"], "22"]
+
+
+def _here(lab: MetalLab, word: str) -> tuple[Lab, NodeState] | None:
+    """The lab of namespaces in whose node a program for that machine is run; None: it is emulated.
+
+    What starts there is to be able to move to a processor that lacks much, if its owner has not said else.
+    """
+    node = lab.powered(word)
+    if not node["here"]:
+        return None
+    os.environ.setdefault("GLIBC_TUNABLES", BASELINE)
+    return as_lab(lab.directory, node["pid"])
+
+
 def _text(error: Exception) -> str:
     return str(getattr(error, "strerror", None) or error) or type(error).__name__
 
 
 def execute(lab: MetalLab, word: str, argv: Sequence[str]) -> int:
     """Run a program on a machine with our standard files and return its exit status (128 + signal)."""
+    if found := _here(lab, word):
+        return enter.execute(*found, argv)
     with _blocking_again():
         return asyncio.run(_execute(lab, word, argv))
 
@@ -124,6 +157,8 @@ def _status(done: asyncssh.SSHCompletedProcess) -> int:
 
 def shell(lab: MetalLab, word: str) -> int:
     """Run an interactive shell on a machine, on our terminal."""
+    if found := _here(lab, word):
+        return enter.shell(*found)
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         return execute(lab, word, ["/bin/sh"])
     with raw_terminal(), _blocking_again():

@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -204,6 +205,27 @@ def test_a_mount_whose_worker_was_killed_is_made_anew(tree: Tree) -> None:
     tree.nodes.stop(1)
     tree.nodes.start(1)
     assert tree.sh("cat admin/mospe") == "1\n"
+
+
+def test_another_map_and_out_of_the_cluster(tree: Tree, sleeper: int) -> None:
+    address = tree.nodes.cluster.addresses
+    for wrong in ("nonsense", f"2 {address[2]} 1", f"1 {address[1]} 1\\n1 {address[2]} 1"):
+        assert tree.sh(f"printf '{wrong}\\n' | cat > admin/config").strip().endswith("Invalid argument")
+    assert tree.refusal("2", "admin/mospe") == "Invalid argument"
+    for file in ("config", "mospe"):
+        assert tree.refusal("0", f"admin/{file}", uid=65534) in ("Permission denied", "Operation not permitted")
+    with_another = f"1 {address[1]} 1\n2 {address[2]} 1\n7 127.0.0.77 1\n"
+    assert tree.sh(f"echo -n '{with_another}' > admin/config") == ""
+    deadline = time.monotonic() + 60
+    while tree.sh("ls nodes").split() != ["1", "2", "7"]:  # the agent begins anew, the mount stays
+        assert time.monotonic() < deadline
+    assert (tree.nodes.cluster.config(1) / "openmosix.map").read_text() == with_another
+    tree.sh(f"echo 2 > {sleeper}/goto; echo 1 > admin/mospe")
+    assert tree.sh("echo 0 > admin/mospe") == ""
+    agent = tree.nodes.agents.pop(1)
+    assert agent.wait(60) == 0
+    assert os.path.exists(f"/proc/{sleeper}")
+    assert not tree.nodes.cluster.run(1).joinpath("agent.sock").exists()
 
 
 def _command_line(pid: int) -> bytes:

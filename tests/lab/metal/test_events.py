@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, strategies as st
 
-from omtools.lab.metal.events import Event, Lines, LogReader, read_screen, sentence
+from omtools.lab.metal.events import Event, Lines, LogReader, how_far, read_screen, sentence
 
 NAMES = {"52:54:00:77:00:02": "metrakilate", "10.77.0.2": "metrakilate"}
 
@@ -105,3 +105,22 @@ def test_a_line_without_end_does_not_grow() -> None:
 def test_for_people() -> None:
     event = {"at": 12.5, "node": "metrakilate", "event": "tftp-sent", "path": "/srv/tftp/boot.ipxe"}
     assert sentence(event, 10.0).split() == ["2.50", "metrakilate", "tftp-sent", "/srv/tftp/boot.ipxe"]
+
+
+@pytest.mark.parametrize(
+    ("last", "says"),
+    [
+        ({"event": "firmware"}, "does dnsmasq run"),
+        ({"event": "tftp-missing", "path": "/srv/tftp/boot.ipxe"}, "/srv/tftp/boot.ipxe, which is not there"),
+        ({"event": "http-sent", "path": "/vmlinuz", "seconds": 1.0}, "/vmlinuz, and its kernel did not start"),
+        ({"event": "booted"}, "/var/log/messages"),
+    ],
+)
+def test_how_far_one_came_that_does_not_boot(last: dict[str, object], says: str) -> None:
+    before = [{"node": "metrakilate", "event": "power-on"}, {"node": "mCii", "event": "agent-ready"}]
+    after = [{"node": "metrakilate", "event": "cable-in"}, {"node": "mCii", "event": "booted"}]
+    assert says in how_far([*before, {"node": "metrakilate", **last}, *after], "metrakilate")
+
+
+def test_how_far_is_not_known_of_one_that_was_never_on() -> None:
+    assert how_far([{"node": "mCii", "event": "power-on"}], "metrakilate") == ""

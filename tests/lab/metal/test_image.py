@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import marshal
 import os
+import queue
 import subprocess
 import sys
 import sysconfig
+import threading
 from pathlib import Path
 from types import CodeType
 
@@ -15,7 +17,7 @@ import pytest
 
 from omtools.errors import MetalImageFailed
 from omtools.lab.metal import cpio, image, layers, python_files
-from omtools.lab.metal.layers import Layer
+from omtools.lab.metal.layers import LAB, Layer
 from omtools.lab.metal.packages import Package
 
 
@@ -125,6 +127,24 @@ def test_a_layer_is_made_once(tmp_path: Path) -> None:
     assert len(said) == 2
 
 
+def test_who_builds_at_the_same_time_waits_and_says_so(tmp_path: Path) -> None:
+    said: queue.Queue[str] = queue.Queue()
+    entered = threading.Event()
+
+    def second() -> None:
+        with image._turn(tmp_path, said.put):
+            entered.set()
+
+    thread = threading.Thread(target=second)
+    with image._turn(tmp_path, said.put):
+        thread.start()
+        assert "waiting" in said.get(timeout=30)
+        assert not entered.is_set()
+    thread.join(30)
+    assert entered.is_set()
+    assert said.empty()
+
+
 def test_old_layers_are_forgotten(tmp_path: Path) -> None:
     for n in range(8):
         path = image._layer(tmp_path, layer(f"{n}" * 64), False, lambda _line: None)
@@ -151,23 +171,23 @@ def test_packages_are_pinned_until_somebody_wants_newer_ones(tmp_path: Path, mon
         return [Package(name, f"{name}.deb", 1, "0") for name in names], []
 
     monkeypatch.setattr("omtools.lab.metal.image.Apt.obtain", obtain)
-    first = image._packages(tmp_path, False, lambda _line: None)
-    assert image._packages(tmp_path, False, lambda _line: None) == first
+    first = image._packages(tmp_path, False, lambda _line: None, LAB)
+    assert image._packages(tmp_path, False, lambda _line: None, LAB) == first
     assert len(asked) == 1
-    image._packages(tmp_path, True, lambda _line: None)
+    image._packages(tmp_path, True, lambda _line: None, LAB)
     assert len(asked) == 2
     (tmp_path / "packages.json").write_text((tmp_path / "packages.json").read_text().replace("bash", "dash"))
-    assert image._packages(tmp_path, False, lambda _line: None) == first
+    assert image._packages(tmp_path, False, lambda _line: None, LAB) == first
     assert len(asked) == 3
     (tmp_path / "packages.json").write_text("{")
-    assert image._packages(tmp_path, False, lambda _line: None) == first
+    assert image._packages(tmp_path, False, lambda _line: None, LAB) == first
 
 
 def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     only = [Package("procps", "p.deb", 1, "0")]
     monkeypatch.setattr("omtools.lab.metal.image.Apt.obtain", lambda *_all: (only, []))
     with pytest.raises(MetalImageFailed, match="bash, busybox-static, dnsmasq-base, dropbear-bin"):
-        image._packages(tmp_path, False, lambda _line: None)
+        image._packages(tmp_path, False, lambda _line: None, LAB)
     assert not list(tmp_path.glob("packages.json"))
 
 

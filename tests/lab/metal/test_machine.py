@@ -9,9 +9,17 @@ import pytest
 from omtools.errors import MetalNoRoom, MetalProgramMissing
 from omtools.lab.metal import checks, identity, layers
 from omtools.lab.metal.machine import Direct, Sockets, command_line
+from omtools.lab.metal.wire import Wire
 from omtools.lab.settings import NETWORK, lab_address
 
-SOCKETS = Sockets(console=11, log=12, control=13, wire=14)
+SOCKETS = Sockets(console=11, log=12, control=13, wire=Wire(14))
+
+
+def test_the_wire_is_a_pair_of_sockets_or_a_tap() -> None:
+    assert "dgram,id=wire,local.type=fd,local.str=14" in command_line(2, SOCKETS)
+    tapped = Sockets(console=11, log=12, control=13, wire=Wire(15, tap=True))
+    assert "tap,id=wire,fd=15" in command_line(2, tapped)
+    assert tapped.all() == (11, 12, 13, 15)
 
 
 def test_the_diskless_machine_has_neither_disk_nor_kernel() -> None:

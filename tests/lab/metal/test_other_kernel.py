@@ -1,49 +1,31 @@
-"""Between this machine and an emulated one: another kernel, another vdso, a processor that lacks much.
-
-MCii is emulated; in metrakilate's place on the wire is this machine, with an agent of its own.
-"""
+"""This machine as mCii, an emulated one as metrakilate: another kernel, another vdso, a processor that lacks much."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import itertools
+import json
 import os
-import socket
-import subprocess
 import sys
-import tempfile
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import asyncssh
 import pytest
 
-from omtools.agent import api
-from omtools.agent.client import Client
-from omtools.errors import OmError, ProcessorLacks
+from lab.labs import until
+from lab.metal.test_boot import PATIENCE, Machines, machines_of
+from omtools.errors import MetalIsHere, MetalNotHere, MetalProgramMissing, ProcessorLacks
 from omtools.image.platform import this_platform
-from omtools.lab.metal import identity, image
-from omtools.lab.metal.machine import Direct
-from omtools.lab.metal.powered import Powered
-from omtools.lab.metal.supervise import name_of
-from omtools.lab.settings import PACKAGE_HOME
+from omtools.lab.metal.here import BASELINE
+from omtools.lab.metal.layers import ROOTFS
+from omtools.lab.state import Being
 
 pytestmark = [
-    pytest.mark.alone,
-    pytest.mark.timeout(600),
+    pytest.mark.machines,
+    pytest.mark.timeout(1200),
     pytest.mark.skipif(os.geteuid() != 0, reason="only root can put a card of its own on the wire"),
 ]
-PATIENCE = 240.0
-_PATH = "export PATH=/usr/sbin:/usr/bin:/sbin:/bin; "
-
-# What the emulated processor has not, kept from the C library, as a cluster of unlike machines has to do.
-BASELINE = "glibc.cpu.hwcaps=" + ",".join(
-    f"-{name}" for name in ("AVX512F", "AVX512VL", "AVX512BW", "AVX512DQ", "AVX512CD", "AVX512_VBMI",
-                            "AVX512_VBMI2", "AVX512ER", "XSAVEC")
-)  # fmt: skip
+MIGRATE = f"{sys.executable} -m omtools.commands.migrate"
 
 JOB = """
 import sys, time
@@ -59,6 +41,10 @@ def lines():
 for line in lines():
     print(line, flush=True)
 """
+GOES_ON = """
+had=$(wc -l < {out})
+until [ $(wc -l < {out}) -gt $((had + 20)) ]; do kill -0 {pid} || exit 1; sleep 0.05; done
+"""
 
 
 def expected(count: int) -> list[str]:
@@ -67,187 +53,131 @@ def expected(count: int) -> list[str]:
     return list(itertools.islice(scope["lines"](), count))
 
 
-@dataclass
-class Pair:
-    """The emulated machine and this one.
-
-    Attributes:
-        directory: of this one's agent.
-        machine: the other.
-        screen: what was on its screen.
-    """
-
-    directory: Path
-    machine: Powered
-    screen: bytearray
-
-    def ask(self, request: Any, result: type[Any]) -> Any:
-        with Client(self.directory / "run" / "agent.sock", "test", patience=PATIENCE) as client:
-            return client.call(request, result)
-
-    async def migrate(self, pid: int, node: str) -> api.Moved:
-        moved: api.Moved = await asyncio.to_thread(self.ask, api.Migrate(pid, node), api.Moved)
-        return moved
-
-    @contextlib.asynccontextmanager
-    async def there(self) -> AsyncIterator[asyncssh.SSHClientConnection]:
-        """A connection to the emulated machine, through its back door."""
-        key = asyncssh.read_private_key(self.directory / "key")
-        async with asyncssh.connect(
-            "127.0.0.1", self.machine.ssh_port or 0, username="root", client_keys=[key], known_hosts=None,
-            config=None, agent_path=None, server_host_key_algs=["ssh-ed25519"],  # dropbear chokes on a long list
-        ) as connection:  # fmt: skip
-            yield connection
+def directories() -> dict[str, tuple[int, int, set[str]]]:
+    """Mode, owner and names of the directories of this machine that mCii sees changed."""
+    found = {}
+    for path in ("/", "/etc", "/srv", "/usr", "/usr/share", "/var", "/var/lib", "/var/log", "/boot", "/dev"):
+        about = os.stat(path)
+        names = set() if path == "/dev" else {entry.name for entry in os.scandir(path)}
+        found[path] = (about.st_mode, about.st_uid, names)
+    return found
 
 
-async def until(condition: Any, what: str) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while not condition():
-            await asyncio.sleep(0.1)
-    assert condition(), what
+@pytest.fixture(scope="module")
+def machines(built: Path) -> Iterator[Machines]:
+    before = directories()
+    with machines_of("root", built) as found:
+        found.ok("up", "--metal=here")
+        yield found
+    assert directories() == before
 
 
-def _furnish(directory: Path) -> Direct:
-    built = image.build()
-    keys = identity.new_keys()
-    with open(directory / "mCii.img", "wb") as file:
-        built.write_server(file, identity.server_archive(keys))
-    for entry in identity.node_entries(identity.DISKLESS, keys):
-        path = directory / entry.path
-        if path.parent.name == "openmosix":
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(entry.data)
-            path.chmod(0o600)
-    with open(directory / "etc/openmosix/openmosix.config", "a") as settings:
-        settings.write("MFSDIR=none\nMIGRATE=no\n")  # nothing of this machine's own tree is touched
-    key = directory / "key"
-    key.write_text(keys.user.private)
-    key.chmod(0o600)
-    return Direct(built.kernel, directory / "mCii.img")
+def start(machines: Machines, node: str, out: str, before: str = "") -> str:
+    """Start the job on a node, and see that it writes; returns its pid there."""
+    machines.on(node, "cat > /tmp/job.py", stdin=JOB)
+    pid = machines.on(node, f"{before} /usr/bin/env python3 /tmp/job.py > {out} 2>&1 </dev/null & echo $!").strip()
+    machines.on(node, f"until [ -s {out} ]; do sleep 0.05; done")
+    return pid
 
 
-@contextlib.contextmanager
-def _this_machine(directory: Path, wire: socket.socket) -> Any:
-    command = [
-        sys.executable, str(Path(__file__).parent / "on_the_wire.py"), str(wire.fileno()),
-        "--config", str(directory / "etc/openmosix"), "--run", str(directory / "run"),
-        "--log", str(directory / "agent.log"),
-    ]  # fmt: skip
-    environment = {**os.environ, "PYTHONPATH": str(PACKAGE_HOME)}
-    process = subprocess.Popen(
-        command, pass_fds=[wire.fileno()], stdin=subprocess.PIPE, env=environment, cwd=directory
-    )
-    try:
-        yield
-    finally:
-        assert process.stdin is not None
-        process.stdin.close()
-        assert process.wait(60) == 0
+def goes_on(machines: Machines, node: str, pid: str, out: str) -> None:
+    machines.on(node, GOES_ON.format(out=out, pid=pid))
 
 
-@pytest.fixture
-async def pair() -> AsyncIterator[Pair]:
-    with tempfile.TemporaryDirectory(prefix="om") as short:  # the agent's sockets want a short path
-        async with _pair(Path(short)) as found:
-            yield found
-
-
-@contextlib.asynccontextmanager
-async def _pair(folder: Path) -> AsyncIterator[Pair]:
-    direct = await asyncio.to_thread(_furnish, folder)
-    theirs, ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-    screen = bytearray()
-    with theirs, ours, _this_machine(folder, ours):
-        machine = await Powered.start(
-            identity.SERVER, wire=theirs, direct=direct, show=screen.extend, tell=lambda _event: None,
-            ended=lambda _why: None, name_of=name_of,
-        )  # fmt: skip
-        try:
-            await until(lambda: machine.agent, f"mCii: {screen[-2000:].decode(errors='replace')}")
-            yield Pair(folder, machine, screen)
-        finally:
-            await machine.kill()
-
-
-@contextlib.contextmanager
-def job(path: Path, **environment: str) -> Any:
-    """A process of this machine that computes and looks at clocks; yields it."""
-    with open(path, "wb") as output:
-        process = subprocess.Popen(
-            ["/usr/bin/env", "python3", "-c", JOB], stdout=output, env={**os.environ, **environment}
-        )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
-def lines(path: Path) -> int:
-    return path.read_bytes().count(b"\n")
-
-
-async def _goes_on(path: Path) -> None:
-    before = lines(path)
-    await until(lambda: lines(path) > before + 20, f"{path} grows")
-
-
-async def test_between_unlike_machines(pair: Pair, tmp_path: Path) -> None:
-    """From here to mCii and home, from mCii to here and home, and what cannot go or cannot stay."""
-    async with pair.there() as there:
-        release = str((await there.run(_PATH + "uname -r", check=True)).stdout).strip()
-        assert release != os.uname().release
-        await _from_here(pair, tmp_path)
-        await _from_there(there)
-    await _lacking(pair, tmp_path)
-
-
-async def _from_here(pair: Pair, folder: Path) -> None:
-    output = folder / "from-here"
-    with job(output, GLIBC_TUNABLES=BASELINE) as process:
-        await _goes_on(output)
-        for _round in range(2):
-            await pair.migrate(process.pid, "mCii")
-            await _goes_on(output)
-            (found,) = (
-                one for one in pair.ask(api.Processes(), api.ProcessList).processes if one.pid == process.pid
-            )
-            assert (found.where, found.phase) == (identity.SERVER, "away")
-            await pair.migrate(process.pid, "home")
-            await _goes_on(output)
-    said = output.read_text().splitlines()[:-1]
+def right(machines: Machines, node: str, pid: str, out: str) -> None:
+    """End it, and see whether it has counted well."""
+    said = machines.on(node, f"kill {pid}; cat {out}").splitlines()[:-1]
     assert said == expected(len(said))
 
 
-async def _from_there(there: asyncssh.SSHClientConnection) -> None:
-    await there.run(_PATH + "cat > /tmp/job.py", input=JOB, check=True)
-    start = "python3 /tmp/job.py > /tmp/out 2>&1 < /dev/null & echo $!"
-    pid = int(str((await there.run(_PATH + start, check=True)).stdout))
-    for _round in range(2):
-        for node in ("metrakilate", "home"):
-            done = await there.run(_PATH + f"migrate --json {pid} {node}")
-            assert done.returncode == 0, done.stderr
-            before = int(str((await there.run(_PATH + "wc -l < /tmp/out", check=True)).stdout))
-            grown = f"while [ $(wc -l < /tmp/out) -lt {before + 20} ]; do kill -0 {pid} || exit 1; done"
-            assert (await there.run(_PATH + grown)).returncode == 0
-    await there.run(_PATH + f"kill {pid}", check=True)
-    said = str((await there.run(_PATH + "cat /tmp/out", check=True)).stdout).splitlines()[:-1]
-    assert said == expected(len(said))
+@pytest.mark.parametrize(("node", "other", "migrate"), [("mCii", "metrakilate", MIGRATE), ("metrakilate", "mCii", "migrate")])
+def test_between_unlike_machines(machines: Machines, node: str, other: str, migrate: str) -> None:
+    assert machines.on("mCii", "uname -r") != machines.on("metrakilate", "uname -r")
+    out = "/tmp/out"
+    pid = start(machines, node, out)
+    there = json.loads(machines.on(node, f"{migrate} --json {pid} {other}"))
+    assert there["bytes"] > 100_000
+    goes_on(machines, node, pid, out)
+    machines.on(node, f"{migrate} {pid} home")
+    goes_on(machines, node, pid, out)
+    right(machines, node, pid, out)
 
 
-async def _lacking(pair: Pair, folder: Path) -> None:
-    """Registers in use that are not there: it stays. An instruction that is unknown there: it comes home."""
-    output = folder / "out"
-    if "avx512f" in this_platform().cpu_flags:
-        with job(output) as process:
-            await _goes_on(output)
-            with pytest.raises(ProcessorLacks, match="AVX-512"):
-                await pair.migrate(process.pid, "mCii")
-            await _goes_on(output)
-    with job(output, GLIBC_TUNABLES=BASELINE.replace(",-XSAVEC", "")) as process:
-        await _goes_on(output)
-        with contextlib.suppress(OmError):  # it may be home again before it was said to be away
-            await pair.migrate(process.pid, "mCii")
-        await _goes_on(output)
-        said = output.read_text().splitlines()[:-1]
-    assert said == expected(len(said))
+@pytest.mark.skipif("avx512f" not in this_platform().cpu_flags, reason="this processor lacks it itself")
+def test_registers_in_use_that_are_not_there(machines: Machines) -> None:
+    pid = start(machines, "mCii", "/tmp/wide", "env -u GLIBC_TUNABLES")
+    done = machines("exec", "mCii", "--", "sh", "-c", f"{MIGRATE} {pid} metrakilate")
+    assert done.returncode == ProcessorLacks.exit_status
+    assert "AVX-512" in done.stderr
+    goes_on(machines, "mCii", pid, "/tmp/wide")
+    right(machines, "mCii", pid, "/tmp/wide")
+
+
+def test_an_instruction_that_is_unknown_there_brings_it_home(machines: Machines) -> None:
+    pid = start(machines, "mCii", "/tmp/odd", f"env GLIBC_TUNABLES={BASELINE.replace(',-XSAVEC', '')}")
+    machines("exec", "mCii", "--", "sh", "-c", f"{MIGRATE} {pid} metrakilate")  # it may be home before it was said to be away
+    goes_on(machines, "mCii", pid, "/tmp/odd")
+    right(machines, "mCii", pid, "/tmp/odd")
+
+
+def test_its_services_are_its_own(machines: Machines) -> None:
+    """What the lesson writes is read, and nothing of it is seen outside."""
+    shipped = (ROOTFS / "server/usr/share/omlab/netboot/dnsmasq.conf").read_text()
+    assert machines.on("mCii", "cat /etc/dnsmasq.conf") == shipped
+    assert machines.on("mCii", "hostname; grep -c eth0: /proc/net/dev") == "mCii\n1\n"
+    for path in ("/etc/dnsmasq.conf", "/srv/tftp", "/etc/omlab", "/usr/share/omlab", "/var/lib/omlab"):
+        assert not Path(path).exists()
+    sent = [event["path"] for event in machines.events() if event["event"] == "http-sent"]
+    assert sent == ["/vmlinuz", "/initrd.img", "/nodes/52-54-00-77-00-02.cpio"]
+
+
+def test_status_and_what_only_a_machine_has(machines: Machines) -> None:
+    found = json.loads(machines.ok("status", "--json"))
+    assert (found["here"], [node["here"] for node in found["nodes"]]) == (True, [True, False])
+    for words in (("power", "off", "mCii"), ("power", "reset", "mCii"), ("console", "mCii")):
+        done = machines(*words)
+        assert (done.returncode, done.stderr.count("\n")) == (MetalIsHere.exit_status, 1)
+    assert machines("up", "--metal").returncode == 40
+    assert "10.77.0.1" in machines.ok("list")
+    assert machines.ok("shell", "mCii", stdin="hostname\n") == "mCii\n"
+
+
+def test_the_cable_from_either_end(machines: Machines) -> None:
+    for end in ("mCii", "metrakilate"):
+        machines.ok("cable", "out", end)
+        assert machines("exec", "mCii", "--", "busybox", "ping", "-c1", "-W1", "10.77.0.2").returncode == 1
+        machines.ok("cable", "in", end)
+        machines.on("mCii", "until busybox ping -c1 -W1 10.77.0.2; do :; done")
+
+
+def test_mcii_that_is_ended_from_outside_takes_metrakilate_along_and_comes_back(machines: Machines) -> None:
+    assert Being.of(machines.node("mCii")["pid"]).kill()
+    until(lambda: machines.node("mCii")["power"] == "off", "it is seen", PATIENCE)
+    until(lambda: machines.node("metrakilate")["power"] == "off", "its wire is gone", PATIENCE)
+    machines.ok("power", "on", "mCii")
+    until(lambda: machines.node("mCii")["agent"], "it is back", PATIENCE)
+    machines.ok("power", "on", "metrakilate")
+    until(lambda: "http-sent" in [event["event"] for event in machines.events()[-6:]], "it boots from it", PATIENCE)
+
+
+def test_nothing_survives_the_supervisor(machines: Machines) -> None:
+    beings = [Being.of(node["pid"]) for node in json.loads(machines("status", "--json").stdout)["nodes"]]
+    state = json.loads((machines.directory / "metal.json").read_text())
+    assert Being(**state["supervisor"]).kill()
+    until(lambda: not any(being.alive() for being in beings), "the kernel ends them", PATIENCE)
+    assert "down" in machines.ok("down")
+    assert not machines.omlab.processes()
+
+
+def test_without_the_right_to_make_a_card(built: Path) -> None:
+    with machines_of("nobody", built) as found:
+        done = found("up", "--metal=here")
+        assert (done.returncode, "/dev/net/tun" in done.stderr) == (MetalNotHere.exit_status, True)
+
+
+def test_without_the_services_programs(machines: Machines, tmp_path: Path) -> None:
+    (tmp_path / "qemu-system-x86_64").symlink_to("/usr/bin/qemu-system-x86_64")
+    machines.ok("down")
+    machines.omlab.environment["PATH"] = str(tmp_path)
+    done = machines("up", "--metal=here")
+    assert (done.returncode, "dnsmasq is missing" in done.stderr) == (MetalProgramMissing.exit_status, True)

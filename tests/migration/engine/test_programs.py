@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from . import counting
 from .journey import Traveller, build, running
 from .nest import Nest
 
@@ -36,7 +37,7 @@ PYTHON = """
 import hashlib, json, re, zlib, decimal, subprocess, os, time
 from collections import Counter
 text = open("words", "rb").read()
-for round in range(6):
+for round in range(3):
     counts = Counter(re.findall(rb"[a-f]+", text[round * 1000:]))
     print(round, len(counts), counts.most_common(3), flush=True)
     print(hashlib.sha256(zlib.compress(text, 6)).hexdigest(), flush=True)
@@ -63,11 +64,14 @@ def material(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+_ENOUGH = 25  # moves; what has not gone wrong by then was in the same states before
+
+
 async def _always_moving(nest: Nest, pid: int) -> int:
-    """There and back and to a third node for as long as it lives; returns how often."""
+    """There and back and to a third node for as long as it lives, or often enough; returns how often."""
     moves = 0
     traveller = Traveller(nest, pid)
-    while True:
+    while moves < _ENOUGH:
         for node in (2, 1, 2, 3, 1):
             try:
                 await traveller.go([node])
@@ -79,6 +83,7 @@ async def _always_moving(nest: Nest, pid: int) -> int:
                     return moves
                 raise
             moves += 1
+    return moves
 
 
 def _over(pid: int) -> bool:
@@ -158,7 +163,14 @@ async def test_single_programs(nest: Nest, tmp_path: Path, material: Path, name:
     pytest.fail("it was over before it could be moved, every time")
 
 
-async def test_a_hundred_times_under_load(nest: Nest, workshop: Path) -> None:
+def test_what_a_counting_program_says_is_known_without_it(workshop: Path) -> None:
+    program = build("steady", workshop)
+    for lines in (0, 1, 300):
+        done = subprocess.run([program, str(lines)], capture_output=True, check=False, text=True)
+        assert done.stdout == counting.steady(lines)
+
+
+async def test_sixty_times_under_load(nest: Nest, workshop: Path) -> None:
     program = build("steady", workshop)
     async with running(program) as process:
         assert process.stdin is not None
@@ -166,7 +178,7 @@ async def test_a_hundred_times_under_load(nest: Nest, workshop: Path) -> None:
                 range(os.cpu_count() or 1)]  # fmt: skip
         try:
             traveller = Traveller(nest, process.pid)
-            for _round in range(50):
+            for _round in range(30):
                 await traveller.go([2, 1])
         finally:
             for busy in load:
@@ -176,8 +188,7 @@ async def test_a_hundred_times_under_load(nest: Nest, workshop: Path) -> None:
         assert process.stdout is not None
         said = await process.stdout.read()
         assert await process.wait() == 7
-    lines = said.count(b"\n") - 1
-    assert said == subprocess.run([program, str(lines)], capture_output=True, check=False).stdout
+    assert said.decode() == counting.steady(said.count(b"\n") - 1)
 
 
 async def test_a_sleeper_fifty_times(nest: Nest) -> None:
@@ -189,4 +200,4 @@ async def test_a_sleeper_fifty_times(nest: Nest) -> None:
             await traveller.go([2, 1])
         moving = loop.time() - began
         assert await process.wait() == 0
-        assert 5.5 < loop.time() - began < max(6, moving) + 0.5
+        assert 5.5 < loop.time() - began < max(6, moving) + 2.5  # begun anew it would be six more

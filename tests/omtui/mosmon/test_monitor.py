@@ -12,7 +12,7 @@ from omtui.source import Source
 
 
 def monitor(agent: SimulatedAgent, settings: Settings | None = None, **more: dict[str, str]) -> Monitor:
-    return Monitor(Source(agent.socket, interval=0.02), settings or Settings(), **more)
+    return Monitor(Source(agent.socket, interval=0.1), settings or Settings(), **more)
 
 
 async def pictures(pilot: Pilot[int], count: int = 2) -> None:
