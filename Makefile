@@ -53,6 +53,7 @@ bench: $(STAMP)
 	$(BIN)/python tests/bench/omfs_figures.py --write
 	$(BIN)/python tests/bench/agent_figures.py
 	$(BIN)/python tests/bench/cluster_figures.py
+	$(BIN)/python tests/bench/screen_figures.py
 
 pictures: $(STAMP)
 	$(BIN)/python -m omtui.screenshots --readme docs/pictures
