@@ -56,6 +56,7 @@ bench: $(STAMP)
 	$(BIN)/python tests/bench/dfsa_figures.py --write
 	$(BIN)/python tests/bench/agent_figures.py
 	$(BIN)/python tests/bench/cluster_figures.py
+	$(BIN)/python tests/bench/screen_figures.py
 
 pictures: $(STAMP)
 	$(BIN)/python -m omtui.screenshots --readme docs/pictures

@@ -113,15 +113,19 @@ def _application(given: argparse.Namespace, source: Feed) -> Omtui:
         set_parent_death_signal(signal.SIGTERM)
     else:
         need_terminal("omtui")
-    # What has been imported stays; of what a screen of a thousand nodes makes, hardly anything is in cycles.
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
+    be_thrifty()
     keys = own_keys()
     unknown = sorted(set(keys) - {name for name, _keys, _what in all_keys()})
     if unknown:
         raise BadKeys(path=FILE, why=_("there is nothing called “{name}”").format(name=unknown[0]))
     theme = THEMES.get(given.theme or "", "")
     return Omtui(source, keys, read_only=given.read_only, page=given.page, theme=theme)
+
+
+def be_thrifty() -> None:
+    """Collect seldom: what is imported stays, and of what screens make hardly anything is in cycles."""
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
 
 
 def _in_a_browser() -> bool:
