@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 JOBS   ?= $(shell nproc)
 
-.PHONY: help venv system system-tests demo test lint unit bench clean
+.PHONY: help venv system system-tests demo test lint unit bench pictures clean
 
 help:
 	@echo "make demo   set up, start a two-node lab, move real programs, compare their results (a minute)"
@@ -14,6 +14,7 @@ help:
 	@echo "make venv   set up only: the tools are then in $(BIN)"
 	@echo "make lint   ruff, mypy --strict, import contracts"
 	@echo "make bench  the figures of tests/bench, as ratios; writes tests/bench/RESULTS.md"
+	@echo "make pictures  the screens that README.md shows"
 	@echo "make clean  remove what these made"
 
 system:
@@ -55,8 +56,15 @@ bench: $(STAMP)
 	$(BIN)/python tests/bench/dfsa_figures.py --write
 	$(BIN)/python tests/bench/agent_figures.py
 	$(BIN)/python tests/bench/cluster_figures.py
+<<<<<<< HEAD
 	if [ "$$(id -u)" = 0 ]; then $(BIN)/python tests/bench/makespan_figures.py --reckon-alone --write; fi
 	if [ "$$(id -u)" = 0 ]; then $(BIN)/python tests/bench/memory_figures.py --write; fi
+=======
+	$(BIN)/python tests/bench/screen_figures.py
+
+pictures: $(STAMP)
+	$(BIN)/python -m omtui.screenshots --readme docs/pictures
+>>>>>>> 7a80773c01951bbd2c40da66e633b93e3054c786
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

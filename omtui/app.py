@@ -16,7 +16,7 @@ from omtui.actions import Action
 from omtui.analyzer.page import AnalyzerPage
 from omtui.cluster.page import ClusterPage
 from omtui.cluster.rows import details
-from omtui.commandline import Dress, Export, Go, Look, Order, Plain, Travel, parse
+from omtui.commandline import Dress, Export, Go, Look, Order, Plain, Terminal, Travel, parse
 from omtui.dialogs import Ask, Show
 from omtui.feed import Feed
 from omtui.history import History
@@ -204,6 +204,8 @@ class Omtui(Travelling):
                 self.export(path)
             case Travel(moment):
                 self.travel(partial(self.feed.go_to, moment))
+            case Terminal():
+                self.work(partial(self._open_terminal, order), "terminals")
             case Plain("quit"):
                 self.action_leave()
             case Plain("help"):
@@ -223,6 +225,26 @@ class Omtui(Travelling):
             self.say("", _("The analyzer exports what it shows; it is screen {n}.").format(n=5), True)
         else:
             self.page.export(path)
+
+    async def _open_terminal(self, wanted: Terminal) -> None:
+        from omtui.terminal.screens import console  # noqa: PLC0415 - not before it is wanted
+        from omtui.terminal.workshop import workshop  # noqa: PLC0415
+
+        command = f"omlab console {wanted.node}".strip() if wanted.console else "omsh"
+        try:
+            if self.read_only and not wanted.console:
+                raise ReadOnly(command=command)
+            screen = console(wanted.node, watch=self.read_only) if wanted.console else workshop()
+        except OmError as error:
+            self.say(command, str(error), True)
+            return
+        self.say(command, await self.push_screen_wait(screen))
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """While a terminal is seen, all keys but its own are the program's."""
+        if self._screen_stack and action != "leave_terminal" and self.screen.id == "terminal":
+            return False
+        return super().check_action(action, parameters)
 
     def look_at(self, word: str) -> None:
         """Show all that is known of a node."""

@@ -66,7 +66,20 @@ class Travel:
     moment: str
 
 
-Order = Action | Go | Dress | Look | Travel | Export | Plain
+@dataclass(frozen=True, slots=True)
+class Terminal:
+    """Open a terminal: the workshop's, or with `console` that of a machine of the lab.
+
+    Attributes:
+        console: show a machine's console.
+        node: whose; "" is the first.
+    """
+
+    console: bool = False
+    node: str = ""
+
+
+Order = Action | Go | Dress | Look | Travel | Export | Terminal | Plain
 
 # What can be typed, with its arguments and its meaning, in the order of the list
 SYNTAX: tuple[tuple[str, str], ...] = (
@@ -88,6 +101,8 @@ SYNTAX: tuple[tuple[str, str], ...] = (
     ("live", N_("what happens at this moment")),
     ("analyzer", N_("load and memory of hours and days")),
     ("export FILE", N_("the analyzer's plot as .svg or .png, its figures as .csv")),
+    ("workshop", N_("the lesson beside omsh")),
+    ("console NODE", N_("the console of a machine of the lab")),
     ("theme NAME", N_("other colours: dark, light, ansi-dark, ansi-light, gruvbox, nord")),
     ("at TIME", N_("back in time: 14:05, 2026-11-23 14:05, 10m, +1h, or a checkpoint")),
     ("now", N_("back to the present")),
@@ -228,6 +243,18 @@ def _mosctl_set(verb: str, words: list[str], node: str) -> Order:
     return (actions.set_speed if verb == "setspeed" else actions.set_yardstick)(numbers[0], node)
 
 
+def _console(words: list[str]) -> Order:
+    if len(words) > 1:
+        _wrong("console")
+    return Terminal(True, words[0] if words else "")
+
+
+def _workshop(words: list[str]) -> Order:
+    if words:
+        _wrong("workshop")
+    return Terminal()
+
+
 _PARSERS: dict[str, Callable[[list[str]], Order]] = {
     "migrate": _migrate,
     "lock": _lock,
@@ -237,6 +264,8 @@ _PARSERS: dict[str, Callable[[list[str]], Order]] = {
     "theme": _theme,
     "at": _at,
     "export": _export,
+    "console": _console,
+    "workshop": _workshop,
     "mosctl": _mosctl,
 }
 
@@ -256,4 +285,4 @@ def suggestions() -> list[str]:
         "export ",
         "now",
     ]
-    return [*found, *PAGES, "pause", "copy", "help", "quit"]
+    return [*found, *PAGES, "workshop", "console ", "pause", "copy", "help", "quit"]

@@ -15,6 +15,7 @@ from omtui.migmon.page import MigmonPage
 from omtui.mosmon.app import Bars, Monitor
 from omtui.processes.page import ProcessesPage
 from omtui.sheet import Sheet
+from omtui.terminal.screens import TerminalScreen
 from omtui.travelling import Travelling
 
 _OWNERS: tuple[type[DOMNode], ...] = (
@@ -29,6 +30,7 @@ _OWNERS: tuple[type[DOMNode], ...] = (
     AnalyzerPage,
     Monitor,
     Bars,
+    TerminalScreen,
 )
 
 

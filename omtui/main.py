@@ -5,6 +5,9 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import gc
+import os
+import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
@@ -13,9 +16,11 @@ from typing import TYPE_CHECKING
 
 from omtools.agent.client import Client
 from omtools.commands._common import parser, run
-from omtools.errors import BadKeys
+from omtools.errors import BadKeys, OmError
 from omtools.i18n import _
+from omtools.linux.namespaces import set_parent_death_signal
 from omtui.commandline import PAGES, THEMES
+from omtui.web.place import DEFAULT, place_of
 
 _DEMO_STEPS, _DEMO_STEP_S = 180, 20  # pictures of a demonstration's past, and seconds between them
 _DEMO_MOST = 60_000  # pictures times nodes, or processes: more would be waited for
@@ -41,6 +46,15 @@ def options() -> argparse.ArgumentParser:
     made.add_argument(
         "--demo-processes", type=int, metavar="N", default=60, help=_("how many processes it has")
     )
+    made.add_argument(
+        "--web",
+        metavar="[ADDRESS:]PORT",
+        nargs="?",
+        const=DEFAULT,
+        help=_("serve browsers (at {place}); they look, and who has the secret address acts").format(
+            place=DEFAULT
+        ),
+    )
     made.add_argument("--list-keys", action="store_true", help=_("print all keys and their names, and end"))
     made.add_argument("--once", action="store_true", help=_("print the nodes as text and end"))
     return made
@@ -64,12 +78,15 @@ def _omtui(arguments: list[str]) -> int:
         with Client(name="omtui") as agent:
             print(nodes_as_text(agent))
         return 0
+    if given.web is not None:
+        return _web(given)
     if given.demo:
         return asyncio.run(_demo(given))
     if given.recording:
         return _past(given)
-    with Client(name="omtui"):  # without an agent it ends here, with a sentence on the terminal
-        pass
+    if not _in_a_browser():  # there it is shown what is the matter
+        with Client(name="omtui"):  # without an agent it ends here, with a sentence on the terminal
+            pass
     from omtui.source import Source  # noqa: PLC0415
 
     return _application(given, Source()).run() or 0
@@ -92,13 +109,51 @@ def _application(given: argparse.Namespace, source: Feed) -> Omtui:
     from omtui.keynames import all_keys  # noqa: PLC0415
     from omtui.keys import FILE, own_keys  # noqa: PLC0415
 
-    need_terminal("omtui")
+    if _in_a_browser():
+        set_parent_death_signal(signal.SIGTERM)
+    else:
+        need_terminal("omtui")
+    be_thrifty()
     keys = own_keys()
     unknown = sorted(set(keys) - {name for name, _keys, _what in all_keys()})
     if unknown:
         raise BadKeys(path=FILE, why=_("there is nothing called “{name}”").format(name=unknown[0]))
     theme = THEMES.get(given.theme or "", "")
     return Omtui(source, keys, read_only=given.read_only, page=given.page, theme=theme)
+
+
+def be_thrifty() -> None:
+    """Collect seldom: what is imported stays, and of what screens make hardly anything is in cycles."""
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
+
+
+def _in_a_browser() -> bool:
+    """Whether `omtui.web.server` started this; textual-serve sets Textual's own variable for it."""
+    return "web_driver" in os.environ.get("TEXTUAL_DRIVER", "")
+
+
+def _web(given: argparse.Namespace) -> int:
+    try:
+        from omtui.web.server import WebServer  # noqa: PLC0415 - only who serves needs a web server
+    except ModuleNotFoundError as error:
+        raise OmError(detail=_("Python's {package} is missing.").format(package=error.name)) from None
+    from omtui.recording.reader import Recording  # noqa: PLC0415
+
+    passed_on = ["--page", given.page]
+    passed_on += ["--theme", given.theme] if given.theme else []
+    if given.demo:
+        counts = (f"--demo-nodes={given.demo_nodes}", f"--demo-processes={given.demo_processes}")
+        passed_on += ["--demo", *counts]
+    elif given.recording:
+        recording = Path(given.recording).absolute()
+        Recording(recording).close()  # what is none is said here, and not to browsers
+        passed_on += ["--recording", str(recording), f"--node={given.node}"]
+    else:
+        with Client(name="omtui"):
+            pass
+    asyncio.run(WebServer(place_of(given.web), passed_on, read_only=given.read_only).run())
+    return 0
 
 
 async def _demo(given: argparse.Namespace) -> int:

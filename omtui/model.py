@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 from omtools.agent import api
 from omtools.cluster.load import UP, status_words
@@ -15,6 +17,8 @@ from omtui.moving import UNKNOWN, Key, Move, Pace, key_of, move_from_home, paces
 HISTORY = 60  # pictures that are remembered per node, one a second
 
 _UNKNOWN = "?"
+_BY_NUMBER = attrgetter("view.number")
+_BY_PID = attrgetter("pid")  # a list that is in order already is sorted in no time
 _DECISIONS = 1000  # that are remembered
 _HAPPENED = 2000  # events that are remembered
 _MOVES = 500  # that are remembered
@@ -123,6 +127,8 @@ def _node_key(node: Node, key: str) -> tuple[object, ...]:
 
 def sorted_nodes(nodes: Iterable[Node], key: str = "number", backwards: bool = False) -> list[Node]:
     """Nodes in order of one of `NODE_KEYS`."""
+    if key == "number":
+        return sorted(nodes, key=_BY_NUMBER, reverse=backwards)
     return sorted(nodes, key=lambda node: _node_key(node, key), reverse=backwards)
 
 
@@ -227,7 +233,7 @@ def merged(
         else:
             found.append(process_of(info, own, seen, _rate(info, paces)))
     found.extend(process_of(info, own, None, _rate(info, paces)) for info in told.values())
-    found.sort(key=lambda process: process.pid)
+    found.sort(key=_BY_PID)
     return found
 
 
@@ -241,10 +247,10 @@ PROCESS_KEYS = ("pid", "node", "marks", "state", "moves", "rate", "bytes", "froz
 
 def sorted_processes(found: Iterable[Process], key: str = "pid", backwards: bool = False) -> list[Process]:
     """Processes in order of one of `PROCESS_KEYS`; equal ones by pid."""
-    by_pid = sorted(found, key=lambda process: process.pid)
+    by_pid = sorted(found, key=_BY_PID)
     if key == "pid":
         return by_pid[::-1] if backwards else by_pid
-    return sorted(by_pid, key=lambda process: getattr(process, key), reverse=backwards)
+    return sorted(by_pid, key=attrgetter(key), reverse=backwards)
 
 
 def matching_processes(found: list[Process], wanted: str) -> list[Process]:
@@ -265,6 +271,9 @@ def matching_processes(found: list[Process], wanted: str) -> list[Process]:
 @dataclass(slots=True)
 class State:
     """All that is known of the cluster, from the node where one asks.
+
+    `nodes` and `processes` are replaced by new ones when anything in them changes, so a screen can tell by
+    their identity whether there is something to draw.
 
     Attributes:
         own: that node's number.
@@ -306,9 +315,12 @@ class State:
             if node is None:
                 node = Node(view)
             node.view = view
-            up = is_up(view)
-            node.loads.append(view.load if up else 0.0)
-            node.memory.append(memory_share(view) if up else 0.0)
+            if is_up(view):
+                node.loads.append(view.load)
+                node.memory.append(memory_share(view))
+            else:
+                node.loads.append(0.0)
+                node.memory.append(0.0)
             nodes[view.number] = node
         self.nodes = nodes
         self.heard += 1
@@ -341,6 +353,7 @@ class State:
             if node is None:
                 return False
             node.view = with_status(node.view, event.status)
+            self.nodes = dict(self.nodes)  # another picture: see `Attributes`
             return True
         if isinstance(event, api.Decided):
             self.decisions[event.pid] = event
@@ -372,11 +385,15 @@ class State:
 
     def settle(self) -> None:
         """Put what has changed into the list of processes."""
-        if self._changed:
-            found = {process.pid: process for process in self.processes} | self._changed
-            rest = [process for process in found.values() if process is not None]
-            self.processes = sorted(rest, key=lambda process: process.pid)
-            self._changed.clear()
+        if not self._changed:
+            return
+        found = list(self.processes)
+        for pid, process in self._changed.items():
+            at = bisect_left(found, pid, key=_BY_PID)
+            known = int(at < len(found) and found[at].pid == pid)
+            found[at : at + known] = [] if process is None else [process]
+        self.processes = found
+        self._changed.clear()
 
     def name_of(self, number: int) -> str:
         """A node's name, or its number if nobody told it yet."""

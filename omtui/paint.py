@@ -52,8 +52,6 @@ class Canvas(ScrollView, can_focus=True):
 
     def style_of(self, role: Role) -> Style:
         """The look of a role in the present theme."""
-        if role == "plain":
-            return self.rich_style
         return self.get_component_rich_style(f"om--{role}")
 
     def strip_of(self, line: Line, width: int, over: Style | None = None) -> Strip:
@@ -66,6 +64,6 @@ class Canvas(ScrollView, can_focus=True):
         """
         if over is None:
             segments = [Segment(text, self.style_of(role)) for text, role in line]
-            return Strip(segments).adjust_cell_length(width, self.rich_style)
+            return Strip(segments).adjust_cell_length(width, self.style_of("plain"))
         segments = [Segment(text, self.style_of(role) + over) for text, role in line]
-        return Strip(segments).adjust_cell_length(width, self.rich_style + over)
+        return Strip(segments).adjust_cell_length(width, self.style_of("plain") + over)

@@ -11,7 +11,7 @@ from textual.command import DiscoveryHit, Hit, Hits, Provider
 from omtools.i18n import _
 from omtui import actions
 from omtui.actions import Action
-from omtui.commandline import PAGES, THEMES, Dress, Go, Look, Order, Plain
+from omtui.commandline import PAGES, THEMES, Dress, Go, Look, Order, Plain, Terminal
 from omtui.page import TITLES
 
 if TYPE_CHECKING:
@@ -134,6 +134,9 @@ def _other_entries(app: Omtui) -> list[Entry]:
         (_("The next picture"), "app.forth", 1),
     ):
         found.append(Entry(said, app.key_named(key), partial(app.action_travel, steps)))
+    workshop, console = _("The workshop: the lesson beside omsh"), _("The console of a machine of the lab")
+    found.append(Entry(workshop, ":workshop", partial(app.follow, Terminal())))
+    found.append(Entry(console, ":console NODE", partial(_type, app, "console ")))
     found.append(Entry(_("Show only rows with a text in them"), "/", app.action_filter))
     return found
 

@@ -1,7 +1,7 @@
 """Pictures of all screens with a made-up cluster: ``python -m omtui.screenshots DIRECTORY``.
 
-SVG for the README, with ``--text`` as plain text: what tests compare with, and what shows in a review what a
-change does to the screens.
+SVG (``make pictures`` renews those of the README), with ``--text`` as plain text: what tests compare with,
+and what shows in a review what a change does to the screens.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -56,6 +56,10 @@ VARIANTS = (
     Variant("light", (80, 24), theme="textual-light"),
     Variant("es", (80, 24), language="es"),
 )
+
+
+README = Variant("readme", (96, 24))
+README_SCREENS = ("cluster", "processes", "migmon", "live", "past-analyzer")
 
 
 class Shot(NamedTuple):
@@ -165,18 +169,22 @@ def _text(app: Omtui) -> str:
     return "\n".join("".join(segment.text for segment in strip).rstrip() for strip in strips) + "\n"
 
 
-async def _all() -> list[Shot]:
-    return [shot for variant in VARIANTS async for shot in shots(variant)]
+async def _all(variants: Iterable[Variant]) -> list[Shot]:
+    return [shot for variant in variants async for shot in shots(variant)]
 
 
 def main() -> int:
     """Write them all."""
     options = argparse.ArgumentParser(prog="python -m omtui.screenshots", allow_abbrev=False)
     options.add_argument("directory", type=Path)
-    options.add_argument("--text", action="store_true")
+    options.add_argument("--text", action="store_true", help="as plain text")
+    options.add_argument("--readme", action="store_true", help="only those that README.md shows")
     given = options.parse_args()
     given.directory.mkdir(parents=True, exist_ok=True)
-    for shot in asyncio.run(_all()):
+    wanted = {f"{screen}-{README.name}" for screen in README_SCREENS}
+    for shot in asyncio.run(_all([README] if given.readme else VARIANTS)):
+        if given.readme and shot.name not in wanted:
+            continue
         path = given.directory / f"{shot.name}.{'txt' if given.text else 'svg'}"
         path.write_text(shot.text if given.text else shot.svg, encoding="utf-8")
     return 0

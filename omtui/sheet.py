@@ -9,6 +9,7 @@ from textual.binding import Binding, BindingType
 from textual.events import Blur, Focus, MouseDown, MouseMove, MouseUp, Resize
 from textual.geometry import Region, Size
 from textual.message import Message
+from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from omtools.i18n import _
@@ -101,6 +102,8 @@ class Sheet(Canvas, Generic[R]):
         self._cell = cell
         self._identify = identify
         self._drawn: list[tuple[Line, bool, bool]] = []
+        self._lines: dict[int, Line] = {}  # of the rows that are on the screen
+        self._fitted = -1  # the width that `columns` fit
         self._held: tuple[int, int] | None = None
         self._tall = 0
         self._dragging = False
@@ -124,10 +127,17 @@ class Sheet(Canvas, Generic[R]):
         self.rows = rows
         if before is not None:
             self._stay_on(self._identify(before))
-        size = Size(0, len(rows) + 1)
-        if self.virtual_size != size:
-            self.virtual_size = size
+        self._be_as_high_as(Size(0, len(rows) + 1))
         self.draw_again()
+
+    def _be_as_high_as(self, size: Size) -> None:
+        """For another size Textual lays the whole screen out anew: not where a scroll bar stays."""
+        if self.show_vertical_scrollbar and size.height > self.container_size.height:
+            self.set_reactive(ScrollView.virtual_size, size)
+            self.vertical_scrollbar.window_virtual_size = size.height
+            self.scroll_y = min(self.scroll_y, self.max_scroll_y)
+        elif self.virtual_size != size:
+            self.virtual_size = size
 
     def _stay_on(self, identity: Hashable) -> None:
         if self.current is None or self._identify(self.current) != identity:
@@ -144,16 +154,25 @@ class Sheet(Canvas, Generic[R]):
 
     # ---------------------------------------------------------------------------------- drawing
 
-    def draw_again(self) -> None:
-        """Draw what is on the screen; only lines that have changed go to the terminal."""
+    def draw_again(self, same: bool = False) -> None:
+        """Draw what is on the screen; only lines that have changed go to the terminal.
+
+        Args:
+            same: only the place has changed, no row has.
+        """
         width, height = self.scrollable_content_region.size
-        self.columns = fitting(self._all_columns, width)
+        if not same or width != self._fitted:
+            self._lines.clear()
+            self._fitted = width
+            self.columns = fitting(self._all_columns, width)
+        known, self._lines = self._lines, {}
         top = round(self.scroll_y)
         lines = [(head_line(self.columns, _, self.sort_key, self.backwards), False, False)]
         for index in range(top, min(top + height - 1, len(self.rows))):
             row = self.rows[index]
             marked = bool(self.marked) and self._identify(row) in self.marked
-            lines.append((row_line(row, self.columns, self._cell), index == self.cursor, marked))
+            line = self._lines[index] = known.get(index) or row_line(row, self.columns, self._cell)
+            lines.append((line, index == self.cursor, marked))
         before, self._drawn = self._drawn, lines
         for y in range(max(len(lines), len(before))):
             if y >= len(before) or y >= len(lines) or before[y] != lines[y]:
@@ -163,7 +182,7 @@ class Sheet(Canvas, Generic[R]):
         """One line of what was drawn."""
         width = self.scrollable_content_region.width
         if y >= len(self._drawn):
-            return Strip.blank(width, self.rich_style)
+            return Strip.blank(width, self.style_of("plain"))
         line, current, marked = self._drawn[y]
         if current:
             look = "om--cursor" if self.has_focus else "om--blurred"
@@ -177,16 +196,15 @@ class Sheet(Canvas, Generic[R]):
         """Other rows are on the screen."""
         super().watch_scroll_y(old_value, new_value)
         if self.is_mounted:
-            self.draw_again()
+            self.draw_again(same=True)
 
     def on_resize(self, _event: Resize) -> None:
         """More rows fit, or fewer; a cursor that was in sight stays there."""
         before, self._tall = self._tall, max(1, self.scrollable_content_region.height - 1)
         seen = 0 <= self.cursor - round(self.scroll_y) < before
+        self.draw_again()
         if seen:
             self._put_cursor(self.cursor)
-        else:
-            self.draw_again()
 
     def on_focus(self, _event: Focus) -> None:
         """The cursor looks different."""
@@ -207,7 +225,7 @@ class Sheet(Canvas, Generic[R]):
             self.scroll_to(y=index, animate=False, force=True)
         elif index >= top + height:
             self.scroll_to(y=index - height + 1, animate=False, force=True)
-        self.draw_again()
+        self.draw_again(same=True)
         if moved:
             self.post_message(self.Moved())
 

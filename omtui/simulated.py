@@ -19,6 +19,7 @@ from types import TracebackType
 import msgspec
 
 from omtools.agent import api
+from omtools.agent.parts import lines_of
 from omtools.errors import BadRequest, OmError
 from omtools.i18n import _
 from omtui.actions import SignalName
@@ -139,7 +140,7 @@ class SimulatedAgent:
             writer.write(api.line_of(api.Failure(message.id, error.to_wire())))
             return
         self._progress(message.id, result, writer)
-        writer.write(api.line_of(api.Answer(message.id, result)))
+        writer.writelines(lines_of(api.Answer(message.id, result)))
         for event in events:
             self.tell(event)
 

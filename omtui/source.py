@@ -25,6 +25,8 @@ from omtui.model import State
 
 _R = TypeVar("_R")
 _SHARE = 100.0  # times what the list of processes costs passes before it is asked for again
+_SOON = 0.1  # seconds until an event is shown
+_EVENTS_SHARE = 200.0  # times what drawing costs passes, if that is more
 _PATIENCE = 10.0  # seconds, for what an agent answers at once or not at all
 
 
@@ -64,7 +66,8 @@ class Source:
         self._machine: Machine = machine or ThisMachine()
         self._link: UnixAsking | None = None
         self._linking = asyncio.Lock()
-        self._events = False
+        self._settling: asyncio.TimerHandle | None = None
+        self._drawing = 0.0  # seconds of a processor that telling the listeners took
         self._processes_due = 0.0
         self._nudged = asyncio.Event()
         self._listeners: list[Callable[[], None]] = []
@@ -147,25 +150,32 @@ class Source:
             return self._link
 
     async def _hang_up(self) -> None:
+        if self._settling is not None:
+            self._settling.cancel()
+            self._settling = None
         link, self._link = self._link, None
         if link is not None:
             await link.close()
 
     def _hear(self, event: api.Event) -> None:
-        """Many events may come at once: the screens are told of all of them together."""
-        if self.state.hear_event(event, time.time()) and not self._events:
-            self._events = True
-            asyncio.get_running_loop().call_later(min(0.1, self._interval), self._settle)
+        """Many events may come at once: the screens are told of all of them together.
 
-    def _settle(self) -> None:
-        self._events = False
-        if self.want_processes:
-            self.state.settle()
-        self._tell()
+        Where that is dear, it is done less often; with the next picture at the latest.
+        """
+        if self.state.hear_event(event, time.time()) and self._settling is None:
+            wait = min(max(_SOON, _EVENTS_SHARE * self._drawing), self._interval)
+            self._settling = asyncio.get_running_loop().call_later(wait, self._tell)
 
     def _tell(self) -> None:
+        if self._settling is not None:
+            self._settling.cancel()
+            self._settling = None
+        begun = time.thread_time()
+        if self.want_processes:
+            self.state.settle()
         for changed in list(self._listeners):
             changed()
+        self._drawing = time.thread_time() - begun
 
     async def report_of(self, word: str) -> api.NodeReport:
         """How a node does, by its own account.

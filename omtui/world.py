@@ -48,7 +48,7 @@ _COMMANDS = (
     "gcc -O2 main.c",
 )
 _FIRST_PID = 1000
-_MOST_AWAY = 2000  # and guests: each has a keeper, and the agent tells of all of them in one line
+_MOST_AWAY = 2000  # and guests, if nobody wants another number
 _SWITCHES = {"block": BLOCK, "stay": STAY, "lstay": LSTAY, "quiet": QUIET}
 _STAYS_DEAD = 8  # seconds a simulated node is away, at least
 
@@ -132,6 +132,7 @@ class World:
         seed: of everything that is left to chance.
         deaths: seconds between two, on average, in the whole cluster.
         moves_per_s: how many processes the balancer tries to move.
+        most_away: how many processes are away or guests in the beginning, about.
     """
 
     size: int
@@ -139,6 +140,7 @@ class World:
     seed: int = 1
     deaths: float = 20.0
     moves_per_s: float = 2.0
+    most_away: int = _MOST_AWAY
     nodes: dict[int, SimulatedNode] = field(default_factory=dict)
     processes: dict[int, SimulatedProcess] = field(default_factory=dict)
 
@@ -171,7 +173,7 @@ class World:
         guest = others and chance.random() < 0.1
         home = chance.randint(2, self.size) if guest else OWN
         away = others and not guest and chance.random() < 0.5
-        if pid >= _FIRST_PID + 2 * _MOST_AWAY:
+        if pid >= _FIRST_PID + 2 * self.most_away:
             guest = away = False
         home = home if guest else OWN
         process = SimulatedProcess(

@@ -3,7 +3,8 @@
 One JSON object per line, both ways, over the agent's unix socket or over the SSH subsystem ``openmosix``:
 the same bytes. Each side first says `Hello`; the client then sends `Call`s, numbered by itself, and gets for
 each one `Answer` or one `Failure` with the same number, in whatever order they are ready; a subscriber also
-gets `Notice`s. A side that meets a message it does not know answers with a failure and goes on.
+gets `Notice`s. An answer that is too long for a line comes as `Part`s of it. A side that meets a message it
+does not know answers with a failure and goes on.
 
 This module must stay cheap to import: every command does (no asyncio, no SSH).
 """
@@ -434,6 +435,14 @@ class Answer(msgspec.Struct, tag="answer", frozen=True):
     result: Result
 
 
+class Part(msgspec.Struct, tag="part", frozen=True):
+    """A part of the line of an `Answer` that is too long for one line; see `omtools.agent.parts`."""
+
+    id: Id
+    text: str
+    last: bool = False
+
+
 class Failure(msgspec.Struct, tag="failure", frozen=True):
     """Why it is not to be had: an OmError's wire form."""
 
@@ -449,7 +458,7 @@ class Notice(msgspec.Struct, tag="notice", frozen=True):
 
 
 ToAgent = Hello | Call
-FromAgent = Hello | Answer | Failure | Notice
+FromAgent = Hello | Answer | Part | Failure | Notice
 
 
 class _Numbered(msgspec.Struct):

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from omtools.agent import api, log
+from omtools.agent.parts import Joining
 from omtools.errors import AgentVersion, BadRequest, NoAgent, OmError
 from omtools.i18n import _
 
@@ -36,6 +37,7 @@ class Asking:
         self.hello: api.Hello | None = None
         self._lost = lost
         self._buffer = bytearray()
+        self._joining = Joining()
         self._waiting: dict[int, asyncio.Future[api.Result]] = {}
         self._events: dict[int, Callable[[api.Event], None]] = {}
         self._endings: dict[int, Callable[[], None]] = {}
@@ -57,8 +59,10 @@ class Asking:
 
     def feed(self, data: bytes) -> None:
         """Bytes arrived."""
+        start = len(self._buffer)
         self._buffer += data
-        while (end := self._buffer.find(b"\n")) >= 0:
+        while (end := self._buffer.find(b"\n", start)) >= 0:
+            start = 0
             line = bytes(self._buffer[:end])
             del self._buffer[: end + 1]
             self._line(line)
@@ -142,7 +146,10 @@ class Asking:
 
     def _line(self, line: bytes) -> None:
         try:
-            message = _decoder.decode(line)
+            message = self._joining.take(_decoder.decode(line))
+        except BadRequest as error:
+            self._end(error)
+            return
         except msgspec.MsgspecError as error:
             log.warn("a peer said what cannot be read", peer=self.whom, why=error)
             return
@@ -153,8 +160,12 @@ class Asking:
                 handler(message.event)
         elif isinstance(message, api.Failure):
             self._failed(message)
-        elif (future := self._waiting.get(message.id)) and not future.done():
-            future.set_result(message.result)
+        elif isinstance(message, api.Answer):
+            self._answered(message)
+
+    def _answered(self, answer: api.Answer) -> None:
+        if (future := self._waiting.get(answer.id)) and not future.done():
+            future.set_result(answer.result)
 
     def _failed(self, failure: api.Failure) -> None:
         error = OmError.from_wire(failure.error)

@@ -16,8 +16,10 @@ import msgspec
 
 from omtools.agent import api
 from omtools.agent.cluster import Cluster, OnEvent
+from omtools.agent.parts import Joining
 from omtools.agent.paths import agent_socket
 from omtools.errors import AgentVersion, BadRequest, NoAgent, OmError
+from omtools.i18n import _
 
 _R = TypeVar("_R")
 _PATIENCE = 10.0  # for the agent's hello: it answers at once or not at all
@@ -49,6 +51,7 @@ class Client:
         """
         self._path = path or agent_socket()
         self._buffer = bytearray()
+        self._joining = Joining()
         self._next = 1
         self._socket = socket.socket(socket.AF_UNIX)
         try:
@@ -128,7 +131,16 @@ class Client:
             return
 
     def _receive(self) -> api.FromAgent:
-        while (end := self._buffer.find(b"\n")) < 0:
+        while (message := self._joining.take(self._line())) is None:
+            pass
+        return message
+
+    def _line(self) -> api.FromAgent:
+        looked = 0
+        while (end := self._buffer.find(b"\n", looked)) < 0:
+            looked = len(self._buffer)
+            if looked > api.MAX_LINE:
+                raise BadRequest(why=_("a line of more than {n} bytes").format(n=api.MAX_LINE))
             try:
                 piece = self._socket.recv(_PIECE)
             except (ConnectionResetError, TimeoutError):

@@ -7,6 +7,7 @@ without either.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable
 from typing import Protocol
 
@@ -14,11 +15,16 @@ import msgspec
 
 from omtools.agent import api, log
 from omtools.agent.callers import Caller
+from omtools.agent.parts import lines_of
 from omtools.errors import AgentVersion, BadRequest, OmError
 from omtools.i18n import _
 
 MAX_CALLS = 256  # that one client may have open at a time
 MAX_UNREAD = 8 << 20  # bytes that a client may leave unread
+MAX_LONG = 8  # answers longer than a line that may wait for one client to read
+_ROOM = MAX_UNREAD // 4  # unread bytes up to which the next part of a long answer is written
+_LOOK = 0.02  # seconds until it is looked again whether there is room; transports do not tell
+_STALLED = 30.0  # seconds in which a client must have read something of a long answer
 
 Notify = Callable[[api.Event], None]
 
@@ -61,6 +67,8 @@ class Conversation:
         self._over = False
         self._calls: set[asyncio.Task[None]] = set()
         self._subscriptions: list[Notify] = []
+        self._long = 0
+        self._one_long = asyncio.Lock()
         self._send(agent.hello())
 
     def feed(self, data: bytes) -> None:
@@ -154,16 +162,54 @@ class Conversation:
                 )
             )
         else:
-            self._send(api.Answer(call.id, result))
+            await self._send_answer(api.Answer(call.id, result))
+
+    async def _send_answer(self, answer: api.Answer) -> None:
+        lines = lines_of(answer)
+        first = next(lines)
+        second = next(lines, None)
+        if second is None:
+            self._send_line(first)
+            return
+        if self._long >= MAX_LONG:
+            why = _("more than {n} long answers at a time").format(n=MAX_LONG)
+            self._send(api.Failure(answer.id, BadRequest(why=why).to_wire()))
+            return
+        self._long += 1
+        try:
+            async with self._one_long:
+                for line in itertools.chain((first, second), lines):
+                    await self._wait_for_room()
+                    self._send_line(line)
+        finally:
+            self._long -= 1
+
+    async def _wait_for_room(self) -> None:
+        """Until the client has read enough of what was written; one that reads nothing is let go."""
+        least, patience = self._unread(), _STALLED
+        while not self._over and (unread := self._unread()) > _ROOM:
+            if unread < least:
+                least, patience = unread, _STALLED
+            elif patience <= 0:
+                self._let_go()
+                return
+            patience -= _LOOK
+            await asyncio.sleep(_LOOK)
 
     def _send(self, message: api.FromAgent) -> None:
+        self._send_line(api.line_of(message))
+
+    def _send_line(self, line: bytes) -> None:
         if self._over:
             return
-        self._write(api.line_of(message))
+        self._write(line)
         if self._unread() > MAX_UNREAD:
-            log.warn("a client does not read its answers and is let go", client=self._caller.where)
-            self._over = True
-            self._close()
+            self._let_go()
+
+    def _let_go(self) -> None:
+        log.warn("a client does not read its answers and is let go", client=self._caller.where)
+        self._over = True
+        self._close()
 
     def _end(self, error: OmError) -> None:
         self._send(api.Failure(0, error.to_wire()))

@@ -67,6 +67,8 @@ OmError
 │   ├── CannotRecord        122
 │   ├── RecordedAlready     123
 │   └── InThePast           124
+│   ├── ReadOnly             62
+│   └── CannotListen         125
 ├── about the simulator
 │   ├── BadScenario          58
 │   └── NoSuchScenario       59
@@ -139,6 +141,7 @@ from omtools.errors.cluster import (
 from omtools.errors.places import (
     BadKeys as BadKeys,
     BadScenario as BadScenario,
+    CannotListen as CannotListen,
     LabError as LabError,
     LabNoSuchNode as LabNoSuchNode,
     LabNotUp as LabNotUp,

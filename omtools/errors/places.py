@@ -173,3 +173,11 @@ class ReadOnly(OmError):
 
     exit_status = 62
     template = N_("This is the read-only mode: `{command}` was not done.")
+
+
+class CannotListen(OmError):
+    """An address for browsers is taken, or is not this machine's."""
+
+    exit_status = 125
+    template = N_("Nothing can listen at {address}: {why}.")
+    remedy = N_("Another port may be free: `omtui --web 8788`.")

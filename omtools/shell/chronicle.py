@@ -14,7 +14,9 @@ from pathlib import Path
 import msgspec
 
 from omtools.agent import api
+from omtools.agent.parts import Joining
 from omtools.agent.paths import SOCKET
+from omtools.errors import BadRequest
 from omtools.lab.lab import Node
 from omtools.shell.facts import Decision, Move, MoveKind, Ran
 
@@ -41,6 +43,7 @@ class _Line:
     node: Node
     socket: socket.socket | None = None
     buffer: bytes = b""
+    joining: Joining = field(default_factory=Joining)
     listening: bool = False
     commands: dict[int, str] = field(default_factory=dict)
     # Where each process's story stands: agents also tell of mere counts of calls.
@@ -116,6 +119,7 @@ class Chronicle:
             made.close()
             return
         line.socket, line.buffer, line.listening = made, b"", False
+        line.joining = Joining()
 
     def _hang_up(self, line: _Line) -> None:
         if line.socket is not None:
@@ -146,8 +150,9 @@ class Chronicle:
             return
         *whole, line.buffer = (line.buffer + data).split(b"\n")
         for text in whole:
-            with contextlib.suppress(msgspec.MsgspecError):
-                self._hear(line, _decoder.decode(text))
+            with contextlib.suppress(msgspec.MsgspecError, BadRequest):
+                if (message := line.joining.take(_decoder.decode(text))) is not None:
+                    self._hear(line, message)
         if whole:
             self._tell()
 

@@ -7,6 +7,7 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
+from textual.timer import Timer
 from textual.widget import Widget
 from textual.widgets import Static
 
@@ -22,6 +23,7 @@ from omtui.sheet import Sheet
 from omtui.spans import text_of
 
 _STEP = 1.1  # of the speed, per key
+_RESTS = 0.15  # seconds without a key after which the cursor rests
 
 
 class ClusterPage(Page):
@@ -66,6 +68,12 @@ class ClusterPage(Page):
     ClusterPage > #switches { height: auto; max-height: 3; text-wrap: wrap; }
     """
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._resting: Timer | None = None
+        # what was drawn: the nodes, and what is wanted of them
+        self._drawn: tuple[dict[int, Node], tuple[str, str, bool]] = ({}, ("", "", False))
+
     def body(self) -> ComposeResult:
         """Sums, rows, switches."""
         yield Static(id="sums")
@@ -89,17 +97,22 @@ class ClusterPage(Page):
 
     def draw_body(self) -> None:
         """Rows and what stands around them."""
-        self._put("#sums", Content(text_of(sums_line(self.state))))
         sheet = self.sheet
-        found = matching_nodes(self.state.nodes.values(), self.wanted)
-        sheet.show(sorted_nodes(found, sheet.sort_key or "number", sheet.backwards))
+        wanted = (self.wanted, sheet.sort_key or "number", sheet.backwards)
+        if self._drawn[0] is not self.state.nodes or self._drawn[1] != wanted:
+            self._drawn = (self.state.nodes, wanted)
+            self._put("#sums", Content(text_of(sums_line(self.state))))
+            text, key, backwards = wanted
+            sheet.show(sorted_nodes(matching_nodes(self.state.nodes.values(), text), key, backwards))
         self.omtui.feed.want_report = self.word
         self._put("#switches", self._switches())
 
     def on_sheet_moved(self, _event: Sheet.Moved) -> None:
-        """The switches are another node's."""
+        """The switches are another node's: it is asked when the cursor rests."""
         self.omtui.feed.want_report = self.word
-        self.omtui.feed.nudge()
+        if self._resting is not None:
+            self._resting.stop()
+        self._resting = self.set_timer(_RESTS, self.omtui.feed.nudge)
         self._put("#switches", self._switches())
 
     def _switches(self) -> Content:

@@ -49,11 +49,23 @@ class Happening(NamedTuple):
     role: Role
 
 
-def happenings(state: State, wanted: str = "") -> list[Happening]:
-    """All that is remembered, oldest first, with the wanted text in it."""
-    found = [Happening(when, *sentence_of(event, state)) for when, event in state.happened]
-    text = wanted.strip().lower()
-    return [row for row in found if text in row.text.lower()] if text else found
+class Happenings:
+    """All that is remembered as rows; each is worded once."""
+
+    def __init__(self) -> None:
+        self._worded: dict[int, tuple[tuple[float, api.Event], Happening]] = {}
+
+    def rows(self, state: State, wanted: str = "") -> list[Happening]:
+        """Oldest first, those with the wanted text in them."""
+        before, self._worded = self._worded, {}
+        for item in state.happened:
+            known = before.get(id(item))  # they are kept, so nothing else can have that place in memory
+            if known is None:
+                known = item, Happening(item[0], *sentence_of(item[1], state))
+            self._worded[id(item)] = known
+        text = wanted.strip().lower()
+        found = [row for _item, row in self._worded.values()]
+        return [row for row in found if text in row.text.lower()] if text else found
 
 
 def sentence_of(event: api.Event, state: State) -> tuple[str, Role]:
@@ -100,7 +112,7 @@ def event_cell(row: Happening, column: Column, _width: int) -> Span:
 def busiest(state: State, wanted: str = "") -> list[Process]:
     """What is away or a guest here, the one with the most calls first."""
     text = wanted.strip().lower()
-    found = [process for process in state.processes if process.migrated]
+    found = [process for process in state.processes if process.guest or process.node]
     if text:
         found = [one for one in found if text in one.command.lower() or text == str(one.pid)]
     return sorted(found, key=lambda process: (-process.rate, process.pid))

@@ -16,11 +16,11 @@ from omtui.live.happenings import (
     AWAY_COLUMNS,
     EVENT_COLUMNS,
     Happening,
+    Happenings,
     away_cell,
     busiest,
     event_cell,
     freezing_lines,
-    happenings,
 )
 from omtui.model import Process
 from omtui.page import Page
@@ -67,6 +67,8 @@ class LivePage(Page):
     def __init__(self) -> None:
         super().__init__()
         self.follows = True
+        self._happenings = Happenings()
+        self._away: tuple[list[Process], str] = ([], "")  # what `away` was made from
 
     def body(self) -> ComposeResult:
         """Processes and freezing times above, events below."""
@@ -96,13 +98,18 @@ class LivePage(Page):
 
     def draw_body(self) -> None:
         """All three parts."""
-        self.away.show(busiest(self.state, self.wanted))
+        found = self.state.processes
+        if self._away[0] is found and self._away[1] == self.wanted:
+            self.away.draw_again()
+        else:
+            self._away = (found, self.wanted)
+            self.away.show(busiest(self.state, self.wanted))
         drawing = self.query_one(Drawing)
         drawing.show(freezing_lines(self.state.moves, drawing.size.width))
         events = self.events
         if events.has_focus:  # whoever looks at an older event is not taken away from it
             self.follows = events.cursor >= len(events.rows) - 1
-        events.show(happenings(self.state, self.wanted))
+        events.show(self._happenings.rows(self.state, self.wanted))
         if self.follows:
             events.action_move(len(events.rows))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -40,6 +41,11 @@ class Place(NamedTuple):
 
 def around(numbers: Sequence[int], width: int, height: int) -> list[Place]:
     """Nodes on a circle, the first at the top, clockwise; as many of them as fit without touching."""
+    return list(_fitting(tuple(numbers), width, height))
+
+
+@functools.lru_cache(maxsize=8)  # it is asked for again with each frame of a move
+def _fitting(numbers: tuple[int, ...], width: int, height: int) -> list[Place]:
     for count in range(len(numbers), 0, -1):
         places = _around(numbers[:count], width, height)
         if not any(a.overlaps(b) for i, a in enumerate(places) for b in places[i + 1 :]):
@@ -72,7 +78,8 @@ def chosen_nodes(
     others; `turned` leaves that many of the others out at the beginning.
     """
     numbers = [node.view.number for node in nodes]
-    concerned = {process.home if process.guest else process.node for process in processes if process.migrated}
+    away = (process for process in processes if process.guest or process.node)
+    concerned = {process.home if process.guest else process.node for process in away}
     first = [number for number in numbers if number in concerned and number != own]
     rest = [number for number in numbers if number not in concerned and number != own]
     others = [*first, *rest]

@@ -8,7 +8,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.events import Click, MouseDown, MouseMove, MouseUp, Resize
-from textual.geometry import Region
+from textual.geometry import Region, Size
 from textual.message import Message
 from textual.strip import Strip
 from textual.timer import Timer
@@ -55,6 +55,7 @@ class Circle(Canvas):
         self.processes: list[Process] = []
         self.groups: dict[int, list[Process]] = {}
         self._numbers: list[int] = []
+        self._known: tuple[int, int, Size, list[int]] | None = None  # what `_numbers` was chosen from
         self.turned = 0
         self._state = State()
         self._held = 0
@@ -63,12 +64,15 @@ class Circle(Canvas):
     def show(self, state: State, processes: list[Process]) -> None:
         """Show these."""
         self._state = state
+        known = (state.own, self.turned, self.size, list(state.nodes))
         if processes is not self.processes:
             self.processes = processes
             self.groups = by_node(processes, state.own)
-        width, height = self.size
-        room = most_that_fit(width, height)
-        self._numbers = chosen_nodes(state.nodes.values(), processes, state.own, room, self.turned)
+            self._known = None
+        if known != self._known:
+            self._known = known
+            room = most_that_fit(*self.size)
+            self._numbers = chosen_nodes(state.nodes.values(), processes, state.own, room, self.turned)
         self.draw_again()
 
     def draw_again(self) -> None:
@@ -77,7 +81,7 @@ class Circle(Canvas):
         state, before = self._state, self.scene.lines
         known = [number for number in self._numbers if number in state.nodes]
         places = around(known, width, height)
-        moving = under_way(state.moves, state.now())
+        moving = under_way(state.moves, state.now(), {place.number for place in places})
         self.scene = draw_scene(
             places, state.nodes, self.groups, state.own, (width, height), self.look, moving
         )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import NamedTuple
 
 from omtools.cluster.load import FULL
@@ -91,9 +92,15 @@ def _line(letters: list[str], roles: list[Role]) -> Line:
 def by_node(processes: Iterable[Process], own: int) -> dict[int, list[Process]]:
     """Processes by the node that executes them; what the agent knows of comes first."""
     found: dict[int, list[Process]] = {}
-    for process in sorted(processes, key=lambda one: (not one.migrated, not one.known, -one.pid)):
-        where = own if process.guest or not process.node else process.node
-        found.setdefault(where, []).append(process)
+    known: list[Process] = []
+    rest: list[Process] = []
+    for process in sorted(processes, key=attrgetter("pid"), reverse=True):
+        if process.guest or process.node:
+            found.setdefault(own if process.guest else process.node, []).append(process)
+        else:
+            (known if process.known else rest).append(process)
+    if known or rest:
+        found.setdefault(own, []).extend(known + rest)
     return found
 
 
@@ -150,11 +157,11 @@ def _draw_lines(
 ) -> None:
     """From each process that is away to its home; that of the chosen one is drawn last, over the others."""
     ends: dict[tuple[int, int], Role] = {}
-    for at, processes in groups.items():
-        for process in processes:
+    for at in where:
+        for process in groups.get(at, ()):
             if not process.migrated:
                 break  # those that are away, and guests, come first
-            if process.home in where and at in where:
+            if process.home in where:
                 pair = (process.home, at)
                 chosen = process.pid == look.process or ends.get(pair) == "key"
                 ends[pair] = "key" if chosen else "line"
@@ -215,6 +222,10 @@ def _draw_move(cells: _Cells, where: Mapping[int, Place], move: Move, progress: 
     cells.put(start, y, said, "title")
 
 
-def under_way(moves: Iterable[Move], now: float) -> list[tuple[Move, float]]:
-    """The moves that are drawn at this moment, with their progress."""
-    return [(move, (now - move.when) / LASTS) for move in moves if 0 <= now - move.when < LASTS]
+def under_way(moves: Iterable[Move], now: float, shown: Container[int]) -> list[tuple[Move, float]]:
+    """The moves between nodes that are shown, at this moment, with their progress."""
+    return [
+        (move, (now - move.when) / LASTS)
+        for move in moves
+        if 0 <= now - move.when < LASTS and move.source in shown and move.target in shown
+    ]

@@ -29,6 +29,7 @@ from omtui.sheet import Sheet
 
 _WIDE = 110  # columns from which on the nodes stand beside the processes
 _BIGGEST_FIRST = ("moves", "rate", "bytes", "frozen_ms", "node")
+_NODES_EVERY = 4  # pictures, if none of them comes or goes
 _PATIENCE = 0.15  # seconds the cursor rests on a process before it is looked at
 _AGAIN = 3.0  # seconds after which it is looked at again, while the cursor stays there
 
@@ -96,6 +97,8 @@ class ProcessesPage(Page):
         self.kind = "all"
         self._wants_nodes: bool | None = None
         self._looking = 0
+        self._listed: tuple[list[Process], Wanted] = ([], Wanted())  # what the list was made from
+        self._nodes_due = 0  # with which picture
         self._why: dict[int, str] = {}
 
     def body(self) -> ComposeResult:
@@ -135,13 +138,24 @@ class ProcessesPage(Page):
     def draw_body(self) -> None:
         """The list and what stands around it."""
         sheet = self.sheet
-        key = sheet.sort_key or "pid"
-        sheet.show(rows_of(self.state, Wanted(self.kind, self.wanted, self.as_tree, key, sheet.backwards)))
+        wanted = Wanted(self.kind, self.wanted, self.as_tree, sheet.sort_key or "pid", sheet.backwards)
+        if self._listed[0] is self.state.processes and self._listed[1] == wanted:
+            sheet.draw_again()  # a reason may be known now
+        else:
+            self._listed = (self.state.processes, wanted)
+            sheet.show(rows_of(self.state, wanted))
         wide = self.size.width >= _WIDE if self._wants_nodes is None else self._wants_nodes
         self.nodes.display = wide
         if wide:
-            self.nodes.show([node for node in self.state.nodes.values() if node.up])
+            self._draw_nodes()
         self._draw_about()
+
+    def _draw_nodes(self) -> None:
+        """Where to drag to; the loads of so many need not be of this second."""
+        found = [node for node in self.state.nodes.values() if node.up]
+        if found != self.nodes.rows or self.state.heard >= self._nodes_due:
+            self._nodes_due = self.state.heard + _NODES_EVERY
+            self.nodes.show(found)
 
     def _draw_about(self) -> None:
         process = self.sheet.current

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from pilots import INTERVAL, piloted, screen_text, until
-from recordings import BEGUN, record, recorded
+from recordings import BEGUN, recorded
 
 from omtools.errors import InThePast, NoRecording, UnknownNode
 from omtui import actions
@@ -186,14 +186,14 @@ async def test_a_recording_that_is_damaged_under_us(tmp_path: Path) -> None:
 def test_an_hour_replayed_fast_leaves_nothing(tmp_path: Path) -> None:
     """No memory and no descriptors are taken by looking at an hour, in steps and in jumps."""
     recorder = Recorder(tmp_path / "r")
-    record(recorder, World(4, 30), 3600)
+    invent(recorder, World(4, 30), BEGUN, 3600, 2)
     recorder.close()
     history = elsewhere(tmp_path / "r")
     tracemalloc.start()
     sizes, descriptors = [], set()
     try:
         for third in range(3):
-            for second in range(1200 * third, 1200 * third + 1200, 2):
+            for second in range(1200 * third, 1200 * third + 1200, 4):
                 history.go(BEGUN + 1000 * second)
                 if not second % 300:
                     history.sums(120, [1, 2])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
 from omtui.commandline import PAGES
-from omtui.screenshots import VARIANTS, Variant, shots
+from omtui.screenshots import README, README_SCREENS, VARIANTS, Variant, shots
 
 TIMES = ("", "past-")  # of a screen: now, and in a recording
 PICTURES = Path(__file__).with_name("pictures")
@@ -28,3 +29,14 @@ async def test_screens_look_as_they_did(variant: Variant) -> None:
 def test_no_picture_is_left_over() -> None:
     wanted = {f"{when}{page}-{variant.name}.txt" for when in TIMES for page in PAGES for variant in VARIANTS}
     assert {path.name for path in PICTURES.iterdir()} == wanted
+
+
+def test_the_pictures_of_the_readme_are_there() -> None:
+    """`make pictures` makes them."""
+    root = Path(__file__).parents[2]
+    shown = set(re.findall(r"\]\((docs/pictures/[^)]+)\)", (root / "README.md").read_text(encoding="utf-8")))
+    assert shown == {f"docs/pictures/{path.name}" for path in (root / "docs/pictures").iterdir()}
+    assert {f"{screen}-{README.name}" for screen in README_SCREENS} == {Path(path).stem for path in shown}
+    for path in shown:
+        assert ElementTree.parse(root / path).getroot().tag.endswith("svg")
+        assert (root / path).stat().st_size < 100_000

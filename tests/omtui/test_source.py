@@ -17,6 +17,7 @@ from omtui.keys import own_keys
 from omtui.local import ThisMachine
 from omtui.simulated import SimulatedAgent, SimulatedMachine
 from omtui.source import Source
+from omtui.world import World
 
 
 def source_of(agent: SimulatedAgent) -> Source:
@@ -77,6 +78,42 @@ async def test_an_agent_that_goes_away_fails_what_was_asked_and_is_found_again(a
     await agent.start()
     await source.refresh()
     assert source.state.trouble == ""
+    await stop(task)
+
+
+async def test_more_processes_than_a_line_can_hold() -> None:
+    world = World(20, 9000, most_away=9000)
+    assert len(api.line_of(api.Answer(1, world.listing()))) > api.MAX_LINE
+    async with SimulatedAgent(world, tick=None) as agent:
+        source = source_of(agent)
+        source.want_processes = True
+        task = await running(source)
+        assert source.state.trouble == ""
+        assert len(source.state.infos) == len(world.listing().processes)
+        assert len(source.state.processes) == 9000
+        await stop(task)
+
+
+async def test_events_of_a_moment_are_told_at_once_and_soon(agent: SimulatedAgent) -> None:
+    source = Source(agent.socket, interval=600.0, machine=SimulatedMachine(agent))
+    source.want_processes = True
+    task = await running(source)
+    told: list[int] = []
+    heard = asyncio.Event()
+
+    def hear() -> None:
+        told.append(len(source.state.happened))
+        heard.set()
+
+    source.listen(hear)
+    before = source.state.processes
+    pids = [process.pid for process in before if not process.migrated][:5]
+    for pid in pids:
+        agent.tell(agent.world.lock(pid, True))
+    await asyncio.wait_for(heard.wait(), 60)
+    assert told == [5]
+    assert source.state.processes is not before
+    assert {process.pid for process in source.state.processes if process.locked} >= set(pids)
     await stop(task)
 
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from omtools.agent import api
-from omtui.live.happenings import freezing_lines, happenings, sentence_of
+from omtui.live.happenings import Happenings, freezing_lines, sentence_of
 from omtui.model import State
 from omtui.moving import Move
 from omtui.spans import text_of
@@ -39,7 +39,16 @@ def test_they_are_filtered() -> None:
     found = state()
     found.hear_event(api.Decided(7, "stay", 0, "one"), 1.0)
     found.hear_event(api.Decided(8, "stay", 0, "two"), 2.0)
-    assert [row.text for row in happenings(found, "TWO")] == ["Process 8: stay (two)"]
+    rows = Happenings()
+    assert [row.text for row in rows.rows(found, "TWO")] == ["Process 8: stay (two)"]
+    found.hear_event(api.Decided(9, "stay", 0, "TWO more"), 3.0)
+    assert [row.when for row in rows.rows(found, "two")] == [2.0, 3.0]
+    first = rows.rows(found)
+    for number in range(3000):
+        found.hear_event(api.Decided(number, "stay", 0, "many"), 4.0)
+    again = rows.rows(found)
+    assert len(again) == len(found.happened) < 3000
+    assert not set(first) & set(again)
 
 
 def test_freezing_times_by_class() -> None:

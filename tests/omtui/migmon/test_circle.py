@@ -66,4 +66,5 @@ def test_cells_of_a_line_and_moves_that_go_on() -> None:
     cells = list(cells_between((0, 0), (10, 5)))
     assert cells == [(2, 1), (4, 2), (6, 3), (8, 4)]
     old, new = Move(1.0, 1, 1, 2, 0, 0.0), Move(9.5, 2, 1, 2, 0, 0.0)
-    assert [move.pid for move, _progress in under_way([old, new], 10.0)] == [2]
+    assert [move.pid for move, _progress in under_way([old, new], 10.0, {1, 2})] == [2]
+    assert under_way([new], 10.0, {1, 3}) == []

@@ -1,0 +1,1 @@
+"""Real terminals inside of the application: the workshop's shell, and consoles of machines."""
