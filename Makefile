@@ -56,15 +56,12 @@ bench: $(STAMP)
 	$(BIN)/python tests/bench/dfsa_figures.py --write
 	$(BIN)/python tests/bench/agent_figures.py
 	$(BIN)/python tests/bench/cluster_figures.py
-<<<<<<< HEAD
 	if [ "$$(id -u)" = 0 ]; then $(BIN)/python tests/bench/makespan_figures.py --reckon-alone --write; fi
 	if [ "$$(id -u)" = 0 ]; then $(BIN)/python tests/bench/memory_figures.py --write; fi
-=======
 	$(BIN)/python tests/bench/screen_figures.py
 
 pictures: $(STAMP)
 	$(BIN)/python -m omtui.screenshots --readme docs/pictures
->>>>>>> 7a80773c01951bbd2c40da66e633b93e3054c786
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

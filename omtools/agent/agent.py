@@ -121,13 +121,8 @@ class Agent:
 
     def switched(self, name: api.SwitchName) -> bool:
         """How a switch stands: as somebody has set it, else as the configuration says."""
-        settings = self.configuration.settings
-        configured = {
-            "block": settings.block,
-            "mfs": settings.mfs,
-            "dfsa": settings.dfsa,
-            "stay": not settings.migrate,
-        }
+        own = self.configuration.settings
+        configured = {"block": own.block, "mfs": own.mfs, "dfsa": own.dfsa, "stay": not own.migrate}
         return self._memo.switch(name, configured.get(name, False))
 
     def _judge(self, wanted: api.PrepareGuest, arriving: float, promised: int) -> str:
@@ -154,10 +149,8 @@ class Agent:
         if not self.switched("dfsa"):
             return Reach()
         names = {node.name: node.number for node in self.configuration.map.nodes.values()}
-        exports = [
-            Export(os.fsdecode(entry.path), not entry.read_only)
-            for entry in parse_exports(self.configuration.exports).entries
-        ]
+        entries = parse_exports(self.configuration.exports).entries
+        exports = [Export(os.fsdecode(entry.path), not entry.read_only) for entry in entries]
         own = exports if self.switched("mfs") else []
         return Reach(home_mount, self.files.mounted, names, own)
 
