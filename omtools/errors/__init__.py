@@ -79,10 +79,10 @@ OmError
     ├── MetalImageFailed     50
     ├── MetalBootFailed      51
     ├── MetalMachineOff      52
-    ├── MetalNotHere        130
-    ├── MetalIsHere         131
-    ├── NetbootRefused      132
-    └── NetbootNoSuchMachine 133
+    ├── MetalNotHere        116
+    ├── MetalIsHere         117
+    ├── NetbootRefused      118
+    └── NetbootNoSuchMachine 119
 
 An error travels between processes as its name and its fields (`to_wire`, `from_wire`) and is worded
 where it is read, in the reader's language. Exit status 1 means "it worked, and the answer is no".

@@ -70,7 +70,7 @@ class MetalMachineOff(OmError):
 class MetalNotHere(OmError):
     """This machine cannot be one of the two of a lab of machines."""
 
-    exit_status = 130
+    exit_status = 116
     template = N_("This machine cannot be mCii: {why}.")
     remedy = N_("`omlab up --metal` makes mCii a machine of its own, and needs no rights.")
 
@@ -78,7 +78,7 @@ class MetalNotHere(OmError):
 class MetalIsHere(OmError):
     """Something was asked of mCii that only a machine of its own can do."""
 
-    exit_status = 131
+    exit_status = 117
     template = N_("{node} is this machine: {what} is not for it.")
     remedy = N_("`omlab shell {node}` takes you there, `omlab down` ends it.")
 
@@ -86,7 +86,7 @@ class MetalIsHere(OmError):
 class NetbootRefused(OmError):
     """The netboot server cannot do its work."""
 
-    exit_status = 132
+    exit_status = 118
     template = N_("Machines cannot boot from here: {why}.")
     remedy = N_("`omnetboot plan` shows what would be done.")
 
@@ -94,7 +94,7 @@ class NetbootRefused(OmError):
 class NetbootNoSuchMachine(OmError):
     """A machine is not on the list of those that asked to boot from here."""
 
-    exit_status = 133
+    exit_status = 119
     template = N_("No machine {machine} has asked to boot from here.")
     remedy = N_("`omnetboot list` shows those that have.")
 

@@ -46,10 +46,10 @@ def test_nothing_is_done_unasked(tmp_path: Path) -> None:
     ("words", "status", "says"),
     [
         (("run",), 2, "--interface"),
-        (("plan", "-i", "none7"), 132, "none7: No such device"),
+        (("plan", "-i", "none7"), 118, "none7: No such device"),
         (("run", "-i", "lo"), 69, "omkey create"),
         (("approve", "52:54:00:00:00:01"), 69, "omkey create"),
-        (("refuse", "52:54:00:00:00:01"), 133, "omnetboot list"),
+        (("refuse", "52:54:00:00:00:01"), 119, "omnetboot list"),
         (("approve", "nonsense"), 69, "omkey create"),
     ],
 )

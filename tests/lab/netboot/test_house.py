@@ -126,4 +126,4 @@ def test_refused_it_is_answered_no_more(house: House) -> None:
     assert house.omnetboot("refuse", "cellar").returncode == 0
     assert not list((house.directory / "netboot" / "hosts").iterdir())
     assert not list((house.directory / "netboot" / "nodes").iterdir())
-    assert house.omnetboot("refuse", "nobody").returncode == 133
+    assert house.omnetboot("refuse", "nobody").returncode == 119
