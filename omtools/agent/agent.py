@@ -13,7 +13,7 @@ from omtools.agent.balancing import Balancing
 from omtools.agent.callers import Caller
 from omtools.agent.candidates import Candidates
 from omtools.agent.changes import Changes
-from omtools.agent.clearing import send_home
+from omtools.agent.clearing import bring_tunnelled, send_home
 from omtools.agent.config import Configuration
 from omtools.agent.conversation import Notify
 from omtools.agent.elsewhere import ask_elsewhere, elsewhere
@@ -43,14 +43,13 @@ from omtools.cluster.map import Node
 from omtools.cluster.vector import PER_TASK
 from omtools.errors import NodeRefuses, OmError
 from omtools.i18n import _
-from omtools.migration.orders import Bring, State
+from omtools.migration.orders import State
 from omtools.migration.reach import Export, Reach
 from omtools.omfs.exports import parse_exports
 from omtools.omfs.orders import Way
 
 _BITS: dict[api.SwitchName, int] = {"stay": STAY, "lstay": LSTAY, "quiet": QUIET}
 _INFO_PATIENCE = 5.0  # for another node to say how it does
-_LAST_CALL = 30.0  # seconds that processes get to come home whose link ends with the agent
 
 
 class Agent:
@@ -193,7 +192,7 @@ class Agent:
         await self.balancing.stop()
         await self._unix.close()
         await self.telling.server.close()
-        await self._bring_tunnelled()
+        await bring_tunnelled([*self.migrations.tunnelled(), *self.guests.tunnelled()])
         for task in self._work:
             task.cancel()
         await asyncio.gather(*self._work, return_exceptions=True)
@@ -203,30 +202,6 @@ class Agent:
         await self.peers.close()
         await self.keepers.close()
         log.info("the agent ended", name=self.node.name)
-
-    async def _bring_tunnelled(self) -> None:
-        waiting = []
-        for keeper in [*self.migrations.tunnelled(), *self.guests.tunnelled()]:
-            followed = keeper.follow()
-            try:
-                keeper.tell(Bring(reason="the agent ends, and with it the link"))
-            except OmError:
-                continue
-            log.info(
-                "a process comes home, because its link ends with the agent",
-                pid=keeper.state.pid,
-                mig=keeper.state.migration,
-            )
-            waiting.append(followed)
-        deadline = asyncio.get_running_loop().time() + _LAST_CALL
-        for followed in waiting:
-            try:
-                while (
-                    state := await followed.next(deadline - asyncio.get_running_loop().time())
-                ) is not None and state.phase not in FINAL:
-                    pass
-            except TimeoutError:
-                log.warn("a process did not come home in time")
 
     # -- what conversations ask
 

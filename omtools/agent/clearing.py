@@ -7,9 +7,11 @@ from collections.abc import Awaitable, Callable, Iterable
 
 from omtools.agent import api, log
 from omtools.agent.callers import Caller
-from omtools.agent.keepers import Keeper
+from omtools.agent.keepers import FINAL, Keeper
 from omtools.errors import AtHomeAlready, NoSuchProcess, OmError, ProcessEnded
+from omtools.migration.orders import Bring
 
+_LAST_CALL = 30.0  # seconds that processes get to come home whose link ends with the agent
 _AT_ONCE = 4  # moves: more would only share the same link
 _GONE = (AtHomeAlready, NoSuchProcess, ProcessEnded)  # what was wanted is so
 Migrate = Callable[[int, str, Caller], Awaitable[api.Moved]]
@@ -57,3 +59,29 @@ async def send_home(
 
     failures = [failure for failure in await asyncio.gather(*map(send, wanted)) if failure is not None]
     return api.Cleared(len(wanted) - len(failures), failures)
+
+
+async def bring_tunnelled(keepers: Iterable[Keeper]) -> None:
+    """Call home those whose link runs through an agent that ends, and wait for them a while."""
+    waiting = []
+    for keeper in keepers:
+        followed = keeper.follow()
+        try:
+            keeper.tell(Bring(reason="the agent ends, and with it the link"))
+        except OmError:
+            continue
+        log.info(
+            "a process comes home, because its link ends with the agent",
+            pid=keeper.state.pid,
+            mig=keeper.state.migration,
+        )
+        waiting.append(followed)
+    deadline = asyncio.get_running_loop().time() + _LAST_CALL
+    for followed in waiting:
+        try:
+            while (
+                state := await followed.next(deadline - asyncio.get_running_loop().time())
+            ) is not None and state.phase not in FINAL:
+                pass
+        except TimeoutError:
+            log.warn("a process did not come home in time")
