@@ -14,6 +14,7 @@ import msgspec
 from msgspec.structs import replace
 
 _TELLING, _LARGE = 1 << 20, 64 << 20  # bytes: a move of less says nothing of a link, one of more says all
+_FASTEST = 1e12  # bytes per second: what is faster was not measured
 _FRESH = 0.3  # of a new measurement of a link, against what was known
 _HALF_LIFE_S = 30.0  # of what small moves say
 _ROUND_S = 0.9
@@ -46,7 +47,7 @@ class Costs(msgspec.Struct, frozen=True):
         """What is known once that many bytes took so long to that node."""
         if size < _TELLING or seconds <= 0:
             return self
-        new = size / seconds
+        new = min(size / seconds, _FASTEST)
         if size < _LARGE:
             old = self.lately.get(node) or self.links.get(node, new)
             return replace(self, lately={**self.lately, node: old + _FRESH * (new - old)})

@@ -15,6 +15,8 @@ from pilots import screen_text
 from omtui.app import Omtui
 from omtui.history import History
 
+pytestmark = pytest.mark.alone  # what is recorded each second needs agents that answer each second
+
 PROGRAM = Path(__file__).with_name("recorded_in_a_lab.py")
 
 
