@@ -104,11 +104,12 @@ def test_a_deadlock_is_refused(pair: tuple[Client, Client], request: pytest.Fixt
     while one.files is two.files or "sessions" in request.node.name:  # till it is known there that the first waits
         with pytest.raises(OSError, match=r"deadlock|Interrupted") as caught:
             two.set(Lock(READ, 0, 0), True, one_moment())
-        if caught.value.errno == errno.EDEADLK:
+        if caught.value.errno == errno.EDEADLK or outcome:
             break
     two.flush()  # and so they end
     thread.join(60)
-    assert outcome == ["done"]
+    # Whoever comes to wait while the other waits is told: the first one too, in a moment when the second does.
+    assert outcome in (["done"], [errno.EDEADLK])
 
 
 def one_moment() -> Interrupt:
