@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 from omtools.errors import NodeShellError, OmError
@@ -28,6 +29,7 @@ from omtools.shell.workshop import Workshop
 LETTERS = {
     "n": ":next", "r": ":run", "h": ":hint", "l": ":list", "c": ":check", "x": ":reset", "q": ":quit",
 }  # fmt: skip
+_DYING_S = 3.0  # that a node may take to end behind its shell
 _GONE = ":gone"  # nobody types it: the shell behind the prompt has ended
 
 
@@ -258,7 +260,7 @@ class Session:
     def _line(self, line: str) -> None:
         text = line.strip()
         if text == _GONE:
-            self._lost(self._node)
+            self._killed(self._node)
         elif text.startswith(":") and text[1:2].strip():
             name, _blank, rest = text[1:].partition(" ")
             self._word(name, rest.strip())
@@ -299,6 +301,13 @@ class Session:
             return
         if workshop is not None:
             workshop.ran(ran)
+
+    def _killed(self, node: str) -> None:
+        """A shell has ended while nothing ran in it: most likely its node ends too, which takes a moment."""
+        end = time.monotonic() + _DYING_S
+        while self._cluster.alive(node) and time.monotonic() < end:
+            time.sleep(0.02)
+        self._lost(node)
 
     def _lost(self, node: str) -> None:
         """A shell has ended: by exit, or because the lab went away."""
