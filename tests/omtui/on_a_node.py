@@ -40,6 +40,7 @@ async def processes(pilot: Pilot[int], app: Omtui, pid: int) -> None:
     sheet = app.page.sheet
     await until(pilot, lambda: sheet.go_to(pid))
     await until(pilot, lambda: "it can migrate" in screen_text(app))
+    await until(pilot, lambda: sum(node.up for node in app.feed.state.nodes.values()) == 2)  # the menu has both
     await pilot.press("m", "down", "enter")
     await at(pilot, app, pid, 2)
     await until(pilot, lambda: "moved from mCii to metrakilate" in app.said.sentence)
