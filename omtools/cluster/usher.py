@@ -177,8 +177,9 @@ def usher(plight: Plight, random: Random) -> Ushering:
     low = marks.low_bytes(total)
     if not pressed(own, marks, plight.falling):
         return Ushering(Outcome.CALM, available=available, low=low)
-    soon = int(plight.falling * marks.horizon_s)
-    needed = marks.high_bytes(total) - available + soon - plight.leaving
+    # A rate is a guess: it can foresee that nothing will be left, and no more than that.
+    left = available - min(available, int(plight.falling * marks.horizon_s))
+    needed = marks.high_bytes(total) - left - plight.leaving
     if needed <= 0:
         return Ushering(Outcome.UNDER_WAY, needed=max(needed, 0), available=available, low=low)
     victims = [process for process in plight.processes if _may_go(process, plight)]

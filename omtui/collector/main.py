@@ -137,7 +137,9 @@ async def _until_told(recorder: Recorder, interval: float, ready: Callable[[], N
     from omtui.collector.collecting import Collecting  # noqa: PLC0415
 
     task = asyncio.ensure_future(Collecting(recorder, interval=interval).run())
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    endings = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, endings)  # whoever has started it may have blocked them
+    for number in endings:
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     ready()
     try:
