@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+from collections.abc import Iterator
 from typing import Protocol
 
 import msgspec
@@ -211,6 +212,9 @@ class NativeFiles:
                 if not path:
                     return False
             told = self._open_at_home(os.fsencode(path), flags & ~_GIVEN_ONCE, number)
+            if told is None and regular and status.st_uid == os.getuid():
+                stack.enter_context(self._rights_again(number, status.st_mode))
+                told = self._open_at_home(os.fsencode(path), flags & ~_GIVEN_ONCE, number)
         if told is None:
             return False
         self._kept.discard(number)
@@ -223,6 +227,19 @@ class NativeFiles:
         descriptor = seccomp.take_descriptor(self._remote.pid, number)
         self._direct.put(number, DirectFile(descriptor, opened, self._node))
         return True
+
+    @contextlib.contextmanager
+    def _rights_again(self, number: int, mode: int) -> Iterator[None]:
+        """While this lasts, its owner may open the file, which may have lost rights since it was opened."""
+        descriptor = seccomp.take_descriptor(self._remote.pid, number)
+        try:
+            os.fchmod(descriptor, stat.S_IMODE(mode) | stat.S_IRUSR | stat.S_IWUSR)
+            try:
+                yield
+            finally:
+                os.fchmod(descriptor, stat.S_IMODE(mode))
+        finally:
+            os.close(descriptor)
 
     def _open_at_home(self, path: bytes, flags: int, number: int) -> bytes | None:
         """Have home open a file under a certain number; what its keeper says of it, None if it cannot."""

@@ -61,7 +61,7 @@ def choose(found: Iterable[str], reach: Reach, home: int, here: int) -> NativeTr
     for place in found:
         if place.startswith(reach.home_mount + "/"):
             for tree in _around(place, reach, home, here):
-                if _is_plain(tree.source, mounts):
+                if _is_plain(tree.source, mounts) and not _has_exports(tree.source, reach):
                     return tree
     return None
 
@@ -77,6 +77,12 @@ def _around(place: str, reach: Reach, home: int, here: int) -> Iterator[NativeTr
         rest = "/".join(steps[:count])
         if _is_directory(located.base, rest):
             yield NativeTree(f"{name}/{rest}", os.path.join(located.base, rest), located.writable)
+
+
+def _has_exports(source: str, reach: Reach) -> bool:
+    """There are directories in it that are offered with options of their own."""
+    roots = [reach.root.rstrip("/") + export.root for export in reach.exports]
+    return any(root.startswith(source.rstrip("/") + "/") for root in roots)
 
 
 def _is_directory(base: str, rest: str) -> bool:

@@ -29,6 +29,17 @@ def test_the_largest_directory_around_the_place(tmp_path: Path) -> None:
     assert choose([f"/omfs/1{tmp_path}/a", str(tmp_path / "a")], reach(tmp_path), 1, 2) is None
 
 
+def test_an_export_with_options_of_its_own_is_not_inside(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b" / "c").mkdir(parents=True)
+    exports = [Export(str(tmp_path)), Export(str(tmp_path / "a" / "b"), writable=False)]
+    nested = Reach("/omfs", "/omfs", {}, exports)
+    shown = f"/omfs/2{tmp_path}"
+    found = choose([f"{shown}/a/b/c"], nested, 1, 2)
+    assert found is not None
+    assert (found.path, found.writable) == (f"{shown}/a/b/c", False)
+    assert choose([f"{shown}/a"], nested, 1, 2) is None
+
+
 def test_a_link_on_the_way_leads_nowhere(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path)
     (tmp_path / "a").mkdir()

@@ -62,7 +62,7 @@ class GivenAway:
 Touch = Native | Synced | Duplicated | Closed | Followed | GivenAway
 
 # <asm/unistd_64.h>: calls that move data or concern the data alone; the descriptor is the first argument.
-_DATA = frozenset({
+DATA = frozenset({
     0,    # read
     1,    # write
     8,    # lseek
@@ -86,7 +86,7 @@ _DATA = frozenset({
 _BETWEEN = {40: (0, 1), 275: (0, 2), 326: (0, 2)}  # sendfile, splice, copy_file_range
 _CLOSE, _DUP, _DUP2, _DUP3, _FCNTL, _IOCTL, _CLOSE_RANGE = 3, 32, 33, 292, 72, 16, 436
 _SENDMSG, _SENDMMSG = 46, 307
-_CONCERNED = _DATA | _BETWEEN.keys() | {
+_CONCERNED = DATA | _BETWEEN.keys() | {
     _CLOSE, _DUP, _DUP2, _DUP3, _FCNTL, _IOCTL, _CLOSE_RANGE, _SENDMSG, _SENDMMSG,
 }  # fmt: skip
 
@@ -98,7 +98,7 @@ def touch(  # noqa: PLR0911 - one return for each kind
     if nr not in _CONCERNED:
         return None
     first = _number(args[0])
-    if nr in _DATA:
+    if nr in DATA:
         return Native() if first in direct else None
     if nr in _BETWEEN:
         return _between([_number(args[index]) for index in _BETWEEN[nr]], direct)

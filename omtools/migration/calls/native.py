@@ -11,6 +11,7 @@ import os
 from collections.abc import Collection, Mapping
 
 from omtools.linux.seccomp import Rule
+from omtools.migration.calls.direct import DATA
 
 _NUMBER = 0xFFFFFFFF  # a descriptor is an int
 _HERE = 0xFFFFFF9C  # AT_FDCWD of <linux/fcntl.h>, as the int that it is
@@ -22,22 +23,10 @@ STAT, LSTAT, NEWFSTATAT = 4, 6, 262  # likewise
 RECVMSG, RECVMMSG, CLOSE_RANGE = 47, 299, 436  # likewise
 _OPENAT, _OPENAT2, _PIPE, _PIPE2, _SOCKETPAIR = 257, 437, 22, 293, 53  # likewise
 
-# <asm/unistd_64.h>: the first argument is a descriptor, and its file does the rest.
-_DATA = (
-    0,    # read
-    1,    # write
-    CLOSE,
-    17,   # pread64
-    18,   # pwrite64
-    19,   # readv
-    20,   # writev
-    74,   # fsync
-    75,   # fdatasync
-    77,   # ftruncate
-    285,  # fallocate
-    295,  # preadv
-    296,  # pwritev
-)  # fmt: skip
+# <asm/unistd_64.h>: what the kernel does with a stand-in without asking its server (lseek, readahead,
+# fadvise64, sync_file_range), or with flags of which that learns nothing (preadv2, pwritev2).
+_NOT_AT_A_STAND_IN = frozenset({LSEEK, 187, 221, 277, 327, 328})
+_LET_THROUGH = (DATA - _NOT_AT_A_STAND_IN) | {CLOSE}
 # <asm/unistd_64.h>: every path leads to the node's own tree, or to the keeper.
 _PATHS: Mapping[int, tuple[Rule, ...]] = {
     2: (((1, _NOT_PLAIN, 0),),),                                # open
@@ -71,8 +60,8 @@ _MAKES_ONE = frozenset({
 })  # fmt: skip
 # Calls of which at most the first argument is a descriptor: those that programs make most.
 _FIRST_ONLY = frozenset({
-    *_DATA, LSEEK, FSTAT, IOCTL, 73, 91, 93, 138, 217, 78, 44, 45, 48, 49, 50, 51, 52, 54, 55, 42, 232, 281,
-    190, 193, 196, 199, 327, 328, 286, 287, FCHDIR, 187, 221, 277, 306, _OPENAT, _OPENAT2, 258, 259, 260, 261,
+    *DATA, CLOSE, FSTAT, IOCTL, 73, 91, 93, 138, 217, 78, 44, 45, 48, 49, 50, 51, 52, 54, 55, 42, 232, 281,
+    190, 193, 196, 199, 286, 287, FCHDIR, 306, _OPENAT, _OPENAT2, 258, 259, 260, 261,
     262, 263, 267, 268, 269, 280, 332, 439, 452, 254, 255,
 })  # fmt: skip
 # Calls without any descriptor, or with one that the kernel alone knows.
@@ -92,7 +81,7 @@ def rules(trapped: Collection[int]) -> tuple[dict[int, tuple[Rule, ...]], dict[i
         trapped: descriptors that are the home's, whatever is done with them.
     """
     numbers: tuple[Rule, ...] = tuple(((0, _NUMBER, number),) for number in (*sorted(trapped), _NO_NUMBER))
-    return dict(_PATHS), dict.fromkeys(_DATA, numbers)
+    return dict(_PATHS), dict.fromkeys(_LET_THROUGH, numbers)
 
 
 def makes_descriptors(nr: int, args: tuple[int, ...]) -> bool:
@@ -121,4 +110,4 @@ def local(nr: int, args: tuple[int, ...]) -> bool:
     """The node's own kernel does it for a file that was opened here."""
     if nr == FCNTL:
         return args[1] in (fcntl.F_GETFD, fcntl.F_SETFD, fcntl.F_GETFL, fcntl.F_SETFL)
-    return nr in _DATA or nr in (LSEEK, IOCTL, 187, 221, 277, 327, 328)  # readahead, fadvise64, …, pwritev2
+    return nr in DATA or nr in (CLOSE, IOCTL)

@@ -182,6 +182,19 @@ def rights() -> None:
         os.close(file)
 
 
+def fewer_rights() -> None:
+    checkpoint()
+    file = os.open("readable", os.O_CREAT | os.O_RDWR, 0o444)
+    os.write(file, b"one")
+    checkpoint()
+    os.write(file, b" two")
+    say(os.pread(file, 99, 0), oct(os.stat("readable").st_mode), os.fstat(file).st_size)
+    os.fchmod(file, 0)
+    checkpoint()
+    os.write(file, b" three")
+    say(os.pread(file, 99, 0), oct(os.fstat(file).st_mode))
+
+
 def interrupted() -> None:
     heard: list[str] = []
 
