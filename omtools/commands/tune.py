@@ -85,7 +85,9 @@ async def _measure_all(cluster: Cluster, given: argparse.Namespace) -> int:
             try:
                 found[node.number] = await _measure(cluster, node, given, progress)
             except OmError as error:
-                failure = CannotMeasure(node=node.name, why=str(error).rstrip("."))
+                own = isinstance(error, CannotMeasure)  # which has its reason already
+                why = str(error.fields["why"]) if own else str(error).rstrip(".")
+                failure = CannotMeasure(node=node.name, why=why)
                 say(str(failure))
     if found and not given.dry_run:
         await cluster.tune(request(found))
