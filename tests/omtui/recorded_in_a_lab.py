@@ -13,12 +13,25 @@ from omtools.agent.client import Client
 from omtui.recording.places import default_file
 from omtui.recording.reader import Recording
 
-_PATIENCE = 60.0
+_PATIENCE = 30.0  # less than that of the command which runs this, so that it is this that says what is missing
 _WORK = "n = 0\nwhile True: n += 1"
 
 
 def collector(*words: str) -> None:
     subprocess.run([sys.executable, "-m", "omtui.collector.main", *words], check=True, timeout=_PATIENCE)
+
+
+def both_nodes_asked() -> None:
+    """Until both nodes' processes have been listed: only from one list to the next is it seen who came."""
+    end = time.monotonic() + _PATIENCE
+    while time.monotonic() < end:
+        recording = Recording(default_file())
+        asked = {node for frame in recording.frames(0, 1 << 60) for node in frame.change.asked}
+        recording.close()
+        if len(asked) == 2:
+            return
+        time.sleep(0.1)
+    raise AssertionError(asked)
 
 
 def seen(pid: int, phase: str, home: int) -> None:
@@ -35,11 +48,12 @@ def seen(pid: int, phase: str, home: int) -> None:
         if own and guest:
             return
         time.sleep(0.1)
-    raise AssertionError(phase)
+    raise AssertionError((pid, phase, found))
 
 
 def main() -> None:
     collector("-d")
+    both_nodes_asked()
     worker = subprocess.Popen([sys.executable, "-c", _WORK])
     try:
         with Client(name="test") as agent:
