@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import gc
 import os
 import signal
@@ -15,6 +14,7 @@ from omtools.agent import log
 from omtools.agent.agent import Agent
 from omtools.agent.config import Configuration
 from omtools.errors import OmError
+from omtools.linux.libc import malloc_keeps
 
 _NICE = -10
 RENEW = -1  # instead of an exit status: the program is to be executed anew, in this very process
@@ -36,7 +36,7 @@ async def serve(
     """
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_unexpected)
-    _tune_memory()
+    malloc_keeps(mapped=8 << 20, free=16 << 20)  # a tunnel is three times as fast without fresh pages
     _hurry()
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -81,12 +81,3 @@ def _hurry() -> None:
     """Go first, with all keepers, where that is allowed: on an overloaded node they are what relieves it."""
     with contextlib.suppress(OSError):  # only root may
         os.setpriority(os.PRIO_PROCESS, 0, min(_NICE, os.getpriority(os.PRIO_PROCESS, 0)))
-
-
-def _tune_memory() -> None:
-    """Let glibc keep big blocks: a tunnel is three times as fast if its packets need no fresh pages."""
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):
-        m_mmap_threshold, m_trim_threshold = -3, -1
-        libc.mallopt(m_mmap_threshold, 8 << 20)
-        libc.mallopt(m_trim_threshold, 16 << 20)

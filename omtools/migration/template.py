@@ -26,6 +26,7 @@ from omtools.i18n import _
 from omtools.linux import namespaces as ns
 from omtools.linux.events import ChildEvents
 from omtools.linux.interfaces import listen
+from omtools.linux.libc import malloc_gives_back
 from omtools.migration.control import Control
 from omtools.migration.guest_keeper import GuestKeeper
 from omtools.migration.home_keeper import HomeKeeper
@@ -51,6 +52,7 @@ def main(arguments: list[str]) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # keepers are reaped by the kernel
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     gc.collect()
+    malloc_gives_back()
     gc.freeze()  # what is here now is shared with every keeper; a collection must not touch it
     if ready := os.environ.pop("OMTOOLS_READY_FD", ""):
         os.write(int(ready), b"ready\n")

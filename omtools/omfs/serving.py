@@ -6,7 +6,6 @@ Its arguments are the number of the inherited control socket and the order as JS
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
 import resource
 import socket
@@ -15,6 +14,7 @@ import threading
 
 import msgspec
 
+from omtools.linux.libc import malloc_keeps
 from omtools.omfs.exports import parse_exports
 from omtools.omfs.local import LocalFiles
 from omtools.omfs.orders import Admit, Admitted, Done, Question, Reply, ServeOrder
@@ -88,9 +88,7 @@ class Serving:
 
 def keep_memory() -> None:
     """Have malloc keep large blocks: mebibytes come and go with each read, and each would be mapped anew."""
-    libc = ctypes.CDLL(None)
-    for parameter, value in ((-3, 32 << 20), (-1, 512 << 20), (-2, 64 << 20)):
-        libc.mallopt(parameter, value)  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_TOP_PAD of <malloc.h>
+    malloc_keeps(mapped=32 << 20, free=512 << 20, more=64 << 20)
 
 
 def collect_rarely() -> None:
