@@ -32,6 +32,7 @@ from omtools.migration.guest_keeper import GuestKeeper
 from omtools.migration.home_keeper import HomeKeeper
 from omtools.migration.log import Log
 from omtools.migration.orders import DeputyOrder, GuestOrder, Launched, Order, Refused
+from omtools.migration.rehearsal import rehearse, rehearse_link
 
 SOCKET = "template.sock"
 LOG = "keepers.log"
@@ -51,16 +52,30 @@ def main(arguments: list[str]) -> None:
     os.setsid()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # keepers are reaped by the kernel
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    gc.collect()
-    malloc_gives_back()
-    gc.freeze()  # what is here now is shared with every keeper; a collection must not touch it
+    rehearse()
+    _share()
     if ready := os.environ.pop("OMTOOLS_READY_FD", ""):
         os.write(int(ready), b"ready\n")
         os.close(int(ready))
+    rehearsed = False
     while True:
         connection, _address = listener.accept()
         with connection:
-            _serve(connection, listener)
+            order = _hear(connection)
+            if order is None:
+                continue
+            if not rehearsed:
+                rehearse_link(order.credentials)
+                _share()
+                rehearsed = True
+            _serve(order, connection, listener)
+
+
+def _share() -> None:
+    """What is here now is shared with every keeper: a collection must not touch it."""
+    gc.collect()
+    malloc_gives_back()
+    gc.freeze()
 
 
 def _listen(path: Path) -> socket.socket:
@@ -101,21 +116,26 @@ def _open_log(path: Path) -> None:
     os.close(descriptor)
 
 
-def _serve(connection: socket.socket, listener: socket.socket) -> None:
-    """Read one order; fork its keeper, which answers by itself."""
+def _hear(connection: socket.socket) -> DeputyOrder | GuestOrder | None:
+    """Read one order; None: there is none, or it cannot be read, which is answered."""
     connection.settimeout(5.0)
     line = b""
     with contextlib.suppress(OSError):
         while not line.endswith(b"\n") and len(line) < _ORDER_LIMIT:
             piece = connection.recv(_ORDER_LIMIT)
             if not piece:
-                return
+                return None
             line += piece
     try:
-        order = _decoder.decode(line)
+        order: DeputyOrder | GuestOrder = _decoder.decode(line)
     except msgspec.MsgspecError as error:
         _answer(connection, Refused(OmError(detail=f"order: {error}").to_wire()))
-        return
+        return None
+    return order
+
+
+def _serve(order: DeputyOrder | GuestOrder, connection: socket.socket, listener: socket.socket) -> None:
+    """Fork the order's keeper, which answers by itself."""
     try:
         child = os.fork()
     except OSError as error:

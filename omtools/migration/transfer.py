@@ -159,10 +159,10 @@ class HomeSink:
         if not any(start <= address < end for start, end in self._file_ranges):
             self._put(address, data)
             return
-        present = os.pread(self._file, len(data), address)
-        if present == data:
+        present, wanted = os.pread(self._file, len(data), address), bytes(data)
+        if present == wanted:  # of two `bytes` it is memcmp(3), of a memoryview a hundred times slower
             return
-        for offset in range(0, len(data), PAGE):
-            page = data[offset : offset + PAGE]
+        for offset in range(0, len(wanted), PAGE):
+            page = wanted[offset : offset + PAGE]
             if present[offset : offset + PAGE] != page:
                 os.pwrite(self._file, page, address + offset)
