@@ -35,6 +35,7 @@ from omtools.agent.renewal import Renewed
 from omtools.agent.server import SshServer, UnixServer
 from omtools.agent.telling import Telling
 from omtools.agent.tuning import Tuning, changes
+from omtools.agent.twins import Twins
 from omtools.agent.wishes import Wishes
 from omtools.cluster.balance import Proposal, admit
 from omtools.cluster.constraints import REASONS
@@ -68,13 +69,14 @@ class Agent:
         candidates = Candidates(self._memo, configuration.settings.everything, self.node.number)
         candidates.share = self.gauge.share
         self.wishes = Wishes(configuration, self._memo, self.keepers, self.peers, candidates)
+        twins = Twins()
         self.guests = Guests(
             configuration, self.engine, self.keepers, self.gauge, self._reach, self._judge,
-            self.wishes.arriving,
+            self.wishes.arriving, twins,
         )  # fmt: skip
         self.migrations = Migrations(
             configuration, self.engine, self.keepers, self.guests, self.peers, self._leaving,
-            self.wishes.leaving,
+            self.wishes.leaving, twins,
         )  # fmt: skip
         self.files = Files(configuration, self.peers)
         self.knowing = Knowing(configuration, self.peers, self.gauge, self._counts)

@@ -16,6 +16,7 @@ from omtools.agent.config import Configuration
 from omtools.agent.engine import Engine
 from omtools.agent.gauge import Gauge
 from omtools.agent.keepers import Keeper, Keepers
+from omtools.agent.twins import Twins
 from omtools.cluster.load import reserve_of
 from omtools.cluster.process_settings import ProcessSettings
 from omtools.errors import BadRequest, NodeFull, NodeRefuses, OmError
@@ -57,6 +58,7 @@ class Guests:
         reach: Callable[[str], Reach],
         judge: Callable[[api.PrepareGuest, float, int], str],
         arriving: Callable[[str, ProcessSettings], None],
+        twins: Twins,
     ) -> None:
         """What the agent has to say.
 
@@ -71,6 +73,7 @@ class Guests:
         self._reach = reach
         self._judge = judge
         self._arriving_with = arriving
+        self._twins = twins
         self._platform: Platform | None = None
         self._expected: dict[Path, _Expected] = {}  # by the keeper's socket
 
@@ -167,7 +170,8 @@ class Guests:
 
     async def _launch(self, wanted: api.PrepareGuest, control: Path) -> api.GuestReady:
         own = self._configuration.node
-        identity = await asyncio.to_thread(make_identity, f"openMosix {wanted.migration} guest")
+        identity = make_identity(f"openMosix {wanted.migration} guest")
+        twins = await asyncio.to_thread(self._twins.here, wanted.files, wanted.uid)
         address = self._configuration.listen if wanted.link != "ssh" else _LOOPBACK
         order = GuestOrder(
             migration=wanted.migration,
@@ -184,6 +188,7 @@ class Guests:
             debug=self._configuration.debug,
             reach=self._reach(wanted.mount),
             silence=self._configuration.settings.silence,
+            twins=[twin for _at, twin in twins],
         )
         launched = await self._engine.launch(self._configuration.run, order)
         self._expected[control] = replace(self._expected[control], port=launched.port)
@@ -199,7 +204,10 @@ class Guests:
             keeper=launched.pid,
         )
         return api.GuestReady(
-            launched.port, identity.certificate, _LOOPBACK if address in _WILDCARDS else address
+            launched.port,
+            identity.certificate,
+            _LOOPBACK if address in _WILDCARDS else address,
+            [at for at, _twin in twins],
         )
 
 

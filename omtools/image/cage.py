@@ -14,7 +14,7 @@ import resource
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,17 +83,21 @@ class _Plan:
     home: Clocks
     here: Clocks
     tree: NativeTree | None
+    inherited: Collection[int]  # by the stub
     whole_map: bool  # its user namespace knows all ids: root's power ends at files of unknown owners
 
 
-def build(pid: int, hostname: str, home: Clocks, tree: NativeTree | None = None) -> Cage:
+def build(
+    pid: int, hostname: str, home: Clocks, tree: NativeTree | None = None, inherited: Collection[int] = ()
+) -> Cage:
     """Build a cage for the process `pid` of a node whose host name and clocks are given.
 
     Must be called by a process with a single thread. With `tree` the guest finds that under its name, and
-    every other path leads to the cage's root. Raises KernelLacks, RestoreFailed.
+    every other path leads to the cage's root. The stub has the `inherited` descriptors, by the same numbers.
+    Raises KernelLacks, RestoreFailed.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    plan = _Plan(pid, hostname, home, Clocks.now(), tree, tree is not None and os.getuid() == 0)
+    plan = _Plan(pid, hostname, home, Clocks.now(), tree, inherited, tree is not None and os.getuid() == 0)
     builder = os.fork()
     if builder == 0:
         _as_child(lambda: _build_namespaces(plan, theirs))
@@ -153,7 +157,7 @@ def _build_namespaces(plan: _Plan, back: socket.socket) -> None:
     """In the builder: make the namespaces, then the cage's pid 1 as a child of the builder's parent."""
     uid, gid, home, here = os.getuid(), os.getgid(), plan.home, plan.here
     try:
-        syscall(_SYS_CLOSE_RANGE, 0, 0xFFFFFFFF, _CLOSE_RANGE_CLOEXEC)  # a guest inherits no descriptor
+        syscall(_SYS_CLOSE_RANGE, 0, 0xFFFFFFFF, _CLOSE_RANGE_CLOEXEC)  # a guest inherits none but its own
         ns.unshare(_ALL)
         if plan.whole_map:
             back.send(b"unshared")
@@ -193,14 +197,16 @@ def _as_init(plan: _Plan, told: int, back: socket.socket) -> None:
         back.send(own + f":{error}".encode())
         return
     if stub.pid == 0:
-        _as_child(lambda: _as_stub(program, back, plan.whole_map))
+        _as_child(lambda: _as_stub(program, back, plan))
     socket.send_fds(back, [own], [stub.pidfd])
     ns.execveat(pause, [b"cage"])
 
 
-def _as_stub(program: int, back: socket.socket, may_all_files: bool) -> None:
-    if may_all_files:
+def _as_stub(program: int, back: socket.socket, plan: _Plan) -> None:
+    if plan.whole_map:
         keep_file_capabilities()
+    for descriptor in plan.inherited:
+        os.set_inheritable(descriptor, True)
     back.recv(8)  # seized: from here on the int3 is a stop, not a death
     for number in range(1, 65):
         if number not in (signal.SIGKILL, signal.SIGSTOP, 32, 33):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import select
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import msgspec
 
@@ -21,6 +21,7 @@ from omtools.image.capture import look_before
 from omtools.image.clock_code import PATIENCE, a_moment
 from omtools.image.model import Image
 from omtools.image.pages import CopySource
+from omtools.image.twins import opened
 from omtools.linux import ptrace
 from omtools.linux.events import ChildEvents
 from omtools.linux.ptrace import Stop, StopKind
@@ -31,7 +32,7 @@ from omtools.migration.direct import DirectFiles
 from omtools.migration.exchange import Exchange
 from omtools.migration.forwarding import Forwarding
 from omtools.migration.frames import LEAVING, Kind
-from omtools.migration.hello import expect
+from omtools.migration.hello import expect, welcome
 from omtools.migration.keeper import Keeper
 from omtools.migration.link import Link, LinkBroken, accept
 from omtools.migration.log import Log
@@ -60,6 +61,7 @@ class GuestKeeper(Keeper):
         self._late: list[bytes] = []   # signals that came when it was frozen: home has them too
         self._taken = 0                # signals from home that it has got
         self._reason = ""
+        self._there: list[str] | None = None  # what is mapped there, of a third node to which it is called
         self._exit: tuple[str, int] = ("killed", 9)
         self._listening = False
         self._do: dict[Action, Callable[[], None]] = {
@@ -102,26 +104,26 @@ class GuestKeeper(Keeper):
         link.set_timeout(self.order.patience)
         hello = expect(link, self.order.pid)
         clocks = cage.Clocks(hello.monotonic_ns, hello.boottime_ns)
-        try:
-            self._remote = Remote(self._cage(clocks, hello.places))
-        except (OmError, OSError) as error:
-            self._refuse(error)
-            raise LinkBroken(str(error)) from error
+        with opened(self.order.twins) as files:
+            try:
+                self._remote = Remote(self._cage(clocks, hello.places, files.values()), files)
+            except (OmError, OSError) as error:
+                self._refuse(error)
+                raise LinkBroken(str(error)) from error
         self.state.local_pid = self._remote.pid
-        link.send(Kind.HELLO)
-        link.set_timeout(None)
+        welcome(link, files)
 
-    def _cage(self, clocks: cage.Clocks, places: list[str]) -> cage.Cage:
+    def _cage(self, clocks: cage.Clocks, places: list[str], files: Collection[int]) -> cage.Cage:
         """A cage, with this node's files in it if the process is at work on them."""
         order = self.order
         tree = own_tree.choose(places, order.reach, order.home, order.node) if places and usable() else None
         try:
-            return cage.build(order.pid, order.hostname, clocks, tree)
+            return cage.build(order.pid, order.hostname, clocks, tree, files)
         except (OmError, OSError) as error:
             if tree is None:
                 raise
             self._log.warning(f"no files of its own: {error}")
-        return cage.build(order.pid, order.hostname, clocks)
+        return cage.build(order.pid, order.hostname, clocks, None, files)
 
     def _step(self, event: Event | None) -> None:
         if event is None:
@@ -232,6 +234,9 @@ class GuestKeeper(Keeper):
         elif kind is Kind.CONTINUE:
             self._held = False
             self._continue()
+        elif kind is Kind.RECALL:
+            self._there = msgspec.msgpack.decode(body, type=list[str] | None)
+            return Event.RECALL
         elif kind is Kind.IMAGE:
             self._image = msgspec.msgpack.decode(body, type=Image)
             return Event.IMAGE
@@ -460,7 +465,8 @@ class GuestKeeper(Keeper):
         try:
             arena = (calls.arena.base, calls.arena.size)
             numbers = calls.native.leave() if calls.native is not None else None
-            image = remote.take_image(before, resume, self._fatal, arena)
+            image = remote.take_image(before, resume, self._fatal, arena, self._there)
+            self._there = None
             image = msgspec.structs.replace(image, files=calls.direct.leaving())
             if calls.native is not None:
                 image = msgspec.structs.replace(
@@ -491,4 +497,4 @@ class GuestKeeper(Keeper):
             self._exchange.link.close()
 
 
-_WORDS = {Kind.GO: Event.GO, Kind.RECALL: Event.RECALL, Kind.DONE: Event.DONE, Kind.STAY: Event.STAY}
+_WORDS = {Kind.GO: Event.GO, Kind.DONE: Event.DONE, Kind.STAY: Event.STAY}

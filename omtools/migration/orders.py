@@ -12,6 +12,7 @@ from typing import Literal
 
 import msgspec
 
+from omtools.image.twins import Twin
 from omtools.migration.reach import Reach
 
 SILENCE = 20.0  # seconds without any sign of the other machine after which a link to it counts as broken
@@ -58,6 +59,7 @@ class DeputyOrder(msgspec.Struct, tag="deputy", frozen=True):
         debug: log every forwarded call.
         dfsa: tell the guest's keeper of open files that it may open itself.
         silence: seconds without a sign of the other node after which the link counts as broken.
+        twins: files that the process has mapped and that the target has too.
     """
 
     migration: str
@@ -72,6 +74,7 @@ class DeputyOrder(msgspec.Struct, tag="deputy", frozen=True):
     debug: bool = False
     dfsa: bool = False
     silence: float = SILENCE
+    twins: list[Twin] = []
 
 
 class GuestOrder(msgspec.Struct, tag="guest", frozen=True):
@@ -89,6 +92,7 @@ class GuestOrder(msgspec.Struct, tag="guest", frozen=True):
         patience: seconds to wait for the deputy's keeper.
         reach: how the guest's files can be reached from here without the deputy.
         silence: as in the deputy's order.
+        twins: this node's own, of files that the process has mapped at home.
     """
 
     migration: str
@@ -105,6 +109,7 @@ class GuestOrder(msgspec.Struct, tag="guest", frozen=True):
     debug: bool = False
     reach: Reach = Reach()
     silence: float = SILENCE
+    twins: list[Twin] = []
 
 
 Order = DeputyOrder | GuestOrder
@@ -182,6 +187,7 @@ class Hop(msgspec.Struct, tag="hop", frozen=True):
     target: int
     endpoint: Endpoint
     credentials: Credentials
+    twins: list[Twin] = []
 
 
 class Ask(msgspec.Struct, tag="ask", frozen=True):

@@ -12,7 +12,8 @@ import select
 import signal
 import struct
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
+from types import MappingProxyType
 
 import msgspec
 
@@ -23,7 +24,7 @@ from omtools.image.cage_root import Wanted
 from omtools.image.capture import INJECTED_AWAY, Before, take_image
 from omtools.image.clock_code import ClockCode
 from omtools.image.injection import SCRATCH_SIZE, Scratch, normalise, private_scratch
-from omtools.image.model import Image, Resume, Vdso
+from omtools.image.model import Image, Region, Resume, Vdso
 from omtools.image.restore import (
     SYS_RT_TGSIGQUEUEINFO,
     final_registers,
@@ -34,6 +35,7 @@ from omtools.image.restore import (
     start_state,
     vector_area,
 )
+from omtools.image.twins import Identity, settle
 from omtools.linux import proc, ptrace, seccomp
 from omtools.linux.memory import ProcessMemory
 from omtools.linux.ptrace import Stop, StopKind
@@ -53,6 +55,7 @@ from omtools.migration.calls.plan import NATIVE_RULES
 from omtools.migration.link import Link
 from omtools.migration.transfer import guest_sink, receive_pages
 
+_NO_FILES: Mapping[str, int] = MappingProxyType({})
 _SYS_RT_SIGSUSPEND = 130  # <asm/unistd_64.h>
 _SIGSET_SIZE = 8  # the kernel's sigset_t
 _FPROG = struct.Struct("<HxxxxxxQ")  # struct sock_fprog, <linux/filter.h>
@@ -81,8 +84,13 @@ class Remote:
         wanted: a call of its own that waits at its cage's root to be refused, or 0.
     """
 
-    def __init__(self, cage: Cage) -> None:
+    def __init__(self, cage: Cage, twins: Mapping[str, int] = _NO_FILES) -> None:
+        """`twins`: files that the guest may map, as its stub has them open."""
         self._cage = cage
+        self._files = dict(twins)
+        self._known = {Identity.of(os.fstat(file)).mapped_as: path for path, file in twins.items()}
+        self._mapped: list[Region] = []  # those with twins that it came with
+        self._gone: list[tuple[int, int]] = []
         self.files = cage.files
         self.closed: list[int] = []
         self.wanted = 0
@@ -118,7 +126,8 @@ class Remote:
                 limit_guest(self.pid, image)
                 self._scratch = private_scratch(self.tracee, STUB_GADGET, registers, image.scratch[0])
                 vector_area(self.tracee, image)  # before the long part
-                self._clock_code = map_guest(self.tracee, self._scratch, registers, image)
+                self._clock_code = map_guest(self.tracee, self._scratch, registers, image, self._files)
+                self._mapped, self._gone = [one for one in image.regions if one.twin], image.gone
             except BaseException:
                 receive_pages(link, lambda _address, _data: None)
                 raise
@@ -450,9 +459,13 @@ class Remote:
     # -- leaving -----------------------------------------------------------------------------------
 
     def take_image(
-        self, before: Before, resume: Resume | None, pending: list[bytes], arena: tuple[int, int]
-    ) -> Image:
-        """The image of the stopped guest; `resume` and `pending` as the keeper knows better."""
+        self, before: Before, resume: Resume | None, pending: list[bytes], arena: tuple[int, int],
+        there: list[str] | None = None,
+    ) -> Image:  # fmt: skip
+        """The image of the stopped guest; `resume` and `pending` as the keeper knows better.
+
+        `there`: the twins that are mapped where it goes; None: it goes home.
+        """
         registers = ptrace.get_registers(self.pid)
         normalise(registers)
         self._clock_code.take_back(registers)
@@ -460,9 +473,13 @@ class Remote:
         scratch = Scratch(self._scratch.base, SCRATCH_SIZE)
         with self.tracee.borrowed() as (registers, mask):
             image = take_image(self.tracee, registers, mask, scratch, before,
-                               pid=self._home_pid, resume=resume, vdso=self._vdso)  # fmt: skip
+                               pid=self._home_pid, resume=resume, vdso=self._vdso,
+                               twins=self._known)  # fmt: skip
+        regions, gone = settle(image.regions, self._mapped, there)
         return msgspec.structs.replace(
             image,
+            regions=regions,
+            gone=[*self._gone, *gone],
             pending=[*image.pending, *pending],
             cpu_away=self._cpu_so_far(),
             scratch=self._home_scratch,

@@ -17,7 +17,7 @@ from omtools.agent.certificates import Identity, make_identity
 from omtools.errors import KernelLacks
 from omtools.migration import link as link_module
 from omtools.migration.frames import HEADER, Kind
-from omtools.migration.hello import Hello, expect, greet
+from omtools.migration.hello import Hello, expect, greet, welcome
 from omtools.migration.link import MAX_FRAME, Link, LinkBroken, accept, connect, tune
 from omtools.migration.orders import Credentials, Endpoint
 
@@ -313,8 +313,8 @@ def test_how_long_a_silent_machine_is_waited_for() -> None:
 
 def test_the_greeting(pair: tuple[Link, Link]) -> None:
     deputy, guest = pair
-    guest.send(Kind.HELLO)
-    greet(deputy, Hello(4711, 1, 2))
+    welcome(guest, {"/usr/bin/a", "/usr/lib/b"})
+    assert greet(deputy, Hello(4711, 1, 2)) == {"/usr/bin/a", "/usr/lib/b"}
     heard = expect(guest, 4711)
     assert (heard.pid, heard.monotonic_ns, heard.boottime_ns) == (4711, 1, 2)
 
@@ -334,9 +334,13 @@ def test_other_first_words(pair: tuple[Link, Link]) -> None:
     guest.send(Kind.REFUSED, b"\xc1nonsense")
     with pytest.raises(LinkBroken):
         greet(deputy, Hello(1, 1, 1))
+    guest.send(Kind.HELLO, b"\xc1")
+    with pytest.raises(LinkBroken):
+        greet(deputy, Hello(1, 1, 1))
     with pytest.raises(LinkBroken, match="process 1"):  # of the first greeting
         expect(guest, 4711)
-    expect(guest, 1)
+    for _sent in range(2):
+        expect(guest, 1)
     for kind, body in ((Kind.GO, b""), (Kind.HELLO, b"\xc1"), (Kind.HELLO, b"")):
         deputy.send(kind, body)
         with pytest.raises(LinkBroken):
