@@ -28,8 +28,8 @@ from omtools.linux.x86_64 import PAUSE_PROGRAM, STUB_PROGRAM
 _SYS_CLOSE_RANGE, _CLOSE_RANGE_CLOEXEC = 436, 4  # <asm/unistd_64.h>, <linux/close_range.h>
 _PR_SET_SECUREBITS = 28  # <linux/prctl.h>
 _SECBIT_NOROOT_LOCKED = 3  # SECBIT_NOROOT | SECBIT_NOROOT_LOCKED, <linux/securebits.h>: root has no power
-_ALL = (ns.Clone.NEWUSER | ns.Clone.NEWPID | ns.Clone.NEWNS | ns.Clone.NEWNET | ns.Clone.NEWIPC
-        | ns.Clone.NEWUTS | ns.Clone.NEWTIME)  # fmt: skip
+_NEW = (ns.Clone.NEWUSER | ns.Clone.NEWPID | ns.Clone.NEWNS | ns.Clone.NEWNET | ns.Clone.NEWIPC
+        | ns.Clone.NEWUTS)  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -80,6 +80,8 @@ class _Plan:
 
     pid: int
     hostname: str
+    uid: int
+    gid: int
     home: Clocks
     here: Clocks
     tree: NativeTree | None
@@ -97,38 +99,24 @@ def build(
     Raises KernelLacks, RestoreFailed.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    plan = _Plan(pid, hostname, home, Clocks.now(), tree, inherited, tree is not None and os.getuid() == 0)
-    builder = os.fork()
-    if builder == 0:
-        _as_child(lambda: _build_namespaces(plan, theirs))
+    uid, here = os.getuid(), Clocks.now()
+    plan = _Plan(pid, hostname, uid, os.getgid(), home, here, tree, inherited, tree is not None and uid == 0)
+    try:
+        init = ns.clone3(_NEW, exit_signal=0, bare=True).pid
+    except OSError as error:
+        raise _lacking(str(error)) from None
+    if init == 0:
+        _as_child(lambda: _as_init(plan, theirs))
     theirs.close()
     with ours:
         served = Server(tree, pid, ours)
         try:
-            message, pidfds = served.receive()
-            if message == b"unshared":
-                own = ns.own_id_maps()
-                ns.write_id_maps(own["uid_map"], own["gid_map"], builder, setgroups=True)
-                ours.send(b"mapped")
-                message, pidfds = served.receive()
+            stub = _born(served, ours, init)
         except BaseException:
             served.give_up()
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(builder, signal.SIGKILL)
+            _end(init)
             raise
-        finally:
-            os.waitpid(builder, 0)
-        if not pidfds:
-            kind, _, why = message.decode(errors="replace").partition(":")
-            if kind == "namespaces":
-                raise KernelLacks(feature="the namespaces of a cage", why=why)
-            served.give_up()
-            if kind.isdigit():  # its pid 1 has given up
-                ptrace.wait(int(kind))
-            raise RestoreFailed(node="", why=why or "the cage's builder ended without a word")
-        stub = _outer_pid(pidfds[0])
-        os.close(pidfds[0])
-        built = Cage(int(message), Tracee(stub), home.monotonic - plan.here.monotonic, served.files)
+        built = Cage(init, Tracee(stub), home.monotonic - plan.here.monotonic, served.files)
         try:
             ptrace.seize(stub, ptrace.O_EXITKILL)
             ours.send(b"go")
@@ -138,6 +126,36 @@ def build(
             built.destroy()
             raise
     return built
+
+
+def _born(served: Server, ours: socket.socket, init: int) -> int:
+    """Help the cage's pid 1 until its stub is there; that one's pid. Raises KernelLacks, RestoreFailed."""
+    message, pidfds = served.receive()
+    if message == b"unshared":
+        own = ns.own_id_maps()
+        ns.write_id_maps(own["uid_map"], own["gid_map"], init, setgroups=True)
+        ours.send(b"mapped")
+        message, pidfds = served.receive()
+    if not pidfds:
+        kind, _, why = message.decode(errors="replace").partition(":")
+        if kind == "namespaces":
+            raise _lacking(why)
+        raise RestoreFailed(node="", why=why or "the cage's first process ended without a word")
+    stub = _outer_pid(pidfds[0])
+    os.close(pidfds[0])
+    return stub
+
+
+def _lacking(why: str) -> KernelLacks:
+    return KernelLacks(feature="the namespaces of a cage", why=why)
+
+
+def _end(init: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(init, signal.SIGKILL)
+    with contextlib.suppress(ChildProcessError):
+        while not ptrace.wait(init).over:
+            pass
 
 
 def _as_child(work: Callable[[], None]) -> None:
@@ -153,35 +171,15 @@ def _outer_pid(pidfd: int) -> int:
     return int(next(line.split()[1] for line in text.splitlines() if line.startswith("Pid:")))
 
 
-def _build_namespaces(plan: _Plan, back: socket.socket) -> None:
-    """In the builder: make the namespaces, then the cage's pid 1 as a child of the builder's parent."""
-    uid, gid, home, here = os.getuid(), os.getgid(), plan.home, plan.here
+def _as_init(plan: _Plan, back: socket.socket) -> None:
+    """The life of the cage's pid 1: the rest of its namespaces, a root, the stub, then nothing for ever."""
     try:
-        syscall(_SYS_CLOSE_RANGE, 0, 0xFFFFFFFF, _CLOSE_RANGE_CLOEXEC)  # a guest inherits none but its own
-        ns.unshare(_ALL)
-        if plan.whole_map:
-            back.send(b"unshared")
-            back.recv(8)
-        else:
-            ns.write_id_maps([ns.IdRange(uid, uid)], [ns.IdRange(gid, gid)])
-        ns.set_time_offsets(home.monotonic - here.monotonic, home.boottime - here.boottime)
-        ns.sethostname(plan.hostname)
+        ns.set_parent_death_signal(signal.SIGKILL)
+        _settle_namespaces(plan, back)
     except OSError as error:
         back.send(f"namespaces:{error}".encode())
         return
-    told, tell = os.pipe()  # only here the cage's pid 1 is known by its pid outside
-    init = ns.clone3(ns.Clone.PARENT, exit_signal=0, bare=True)
-    if init.pid == 0:
-        os.close(tell)
-        _as_child(lambda: _as_init(plan, told, back))
-    os.write(tell, str(init.pid).encode())
-
-
-def _as_init(plan: _Plan, told: int, back: socket.socket) -> None:
-    """The life of the cage's pid 1: a root, the stub, then nothing for ever."""
-    own = os.read(told, 32)
     try:
-        ns.set_parent_death_signal(signal.SIGKILL)
         ns.mount(None, "/", None, ns.Mount.REC | ns.Mount.PRIVATE)
         if plan.tree is None:
             _empty_root()
@@ -194,12 +192,25 @@ def _as_init(plan: _Plan, told: int, back: socket.socket) -> None:
         pause, program = (_program(code) for code in (PAUSE_PROGRAM, STUB_PROGRAM))
         stub = ns.clone3(set_tid=[plan.pid], pidfd=True, exit_signal=0, bare=True)
     except OSError as error:
-        back.send(own + f":{error}".encode())
+        back.send(f"init:{error}".encode())
         return
     if stub.pid == 0:
         _as_child(lambda: _as_stub(program, back, plan))
-    socket.send_fds(back, [own], [stub.pidfd])
+    socket.send_fds(back, [b"stub"], [stub.pidfd])
     ns.execveat(pause, [b"cage"])
+
+
+def _settle_namespaces(plan: _Plan, back: socket.socket) -> None:
+    uid, gid, home, here = plan.uid, plan.gid, plan.home, plan.here
+    syscall(_SYS_CLOSE_RANGE, 0, 0xFFFFFFFF, _CLOSE_RANGE_CLOEXEC)  # a guest inherits none but its own
+    if plan.whole_map:
+        back.send(b"unshared")
+        back.recv(8)
+    else:
+        ns.write_id_maps([ns.IdRange(uid, uid)], [ns.IdRange(gid, gid)])
+    ns.unshare(ns.Clone.NEWTIME)  # its children's; with clone3(2) it would be too late to set the offsets
+    ns.set_time_offsets(home.monotonic - here.monotonic, home.boottime - here.boottime)
+    ns.sethostname(plan.hostname)
 
 
 def _as_stub(program: int, back: socket.socket, plan: _Plan) -> None:
