@@ -41,7 +41,6 @@ from omtools.cluster.balance import Proposal, admit
 from omtools.cluster.constraints import REASONS
 from omtools.cluster.load import BLOCK, CONFIGURED, LSTAY, NOMFS, QUIET, STAY, UP
 from omtools.cluster.map import Node
-from omtools.cluster.vector import PER_TASK
 from omtools.errors import NodeRefuses, OmError
 from omtools.i18n import _
 from omtools.migration.orders import State
@@ -131,8 +130,7 @@ class Agent:
         own = self.knowing.measure()
         size, least = wanted.resident_bytes, wanted.least_rate
         offer = Proposal(wanted.pid, self.node.number, 0.0, 0.0, 0.0, wanted.runnable, size, least)
-        running = own.load_now * own.speed * own.cpus / PER_TASK
-        reason = admit(own, running, arriving, offer, promised)
+        reason = admit(own, own.runnable_now, arriving, offer, promised)
         return "" if reason is None else _(REASONS[reason])
 
     def _permits(self, host: str, port: int) -> bool:
@@ -407,10 +405,10 @@ class Agent:
         self.peers.use(own)
         self._ssh.use(own)
 
-    async def _round(self) -> None:
+    async def _round(self) -> float | None:
         self._renewed.look()
         self.limiting.look()
-        await self.balancing.round()
+        return await self.balancing.round()
 
     def _tune(self, request: api.Tune, caller: Caller) -> api.Tuned:
         if changes(request):

@@ -17,6 +17,7 @@ from omtools.cluster.process_settings import ProcessSettings
 
 _TICK = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+_YOUNG = 10.0  # what it did in all its life is what it does
 _CANNOT_S = 30.0  # before a process that could not move is tried again
 
 
@@ -150,7 +151,9 @@ class Candidates:
         calls = keeper.state.statistics.calls_forwarded if keeper is not None else 0
         known = self._known.get((pid, stat.begun))
         if known is None:
-            return _Known(stat, now, now, calls=calls)
+            lived = _uptime() - stat.begun / _TICK
+            begun = Statistics().after(Sample(lived, stat.cpu_s)) if lived < _YOUNG else Statistics()
+            return _Known(stat, now, now, begun, calls)
         seconds = now - known.seen
         if known.here_since == 0.0 or seconds > _CANNOT_S:  # it was away
             known.here_since = now
