@@ -171,6 +171,13 @@ class Link:
         except OSError as error:
             raise LinkBroken(str(error)) from error
 
+    def send_framed(self, frames: memoryview) -> None:
+        """Send what is laid out in frames already; raises LinkBroken."""
+        try:
+            self._socket.sendall(frames)
+        except OSError as error:
+            raise LinkBroken(str(error)) from error
+
     def receive(self) -> tuple[Kind, int, memoryview]:
         """The next frame: kind, serial, body. The body is valid until the next call; raises LinkBroken."""
         kind, serial, length = self.receive_header()

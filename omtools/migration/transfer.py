@@ -11,34 +11,72 @@ from collections.abc import Callable, Sequence
 from omtools.image.pages import CHUNK, PAGE_HEADER, PageReader, Range, chunks, total
 from omtools.linux.memory import ProcessMemory
 from omtools.linux.x86_64 import PAGE
-from omtools.migration.frames import Kind
+from omtools.migration.frames import HEADER, Kind
 from omtools.migration.link import Link, LinkBroken
 
 _BUFFERS = 4
+_ALONE = 4 << 20  # bytes up to which one thread does both: it is over before a second one would help
+_ROOM = CHUNK + HEADER.size + PAGE_HEADER.size
 
 
 def send_pages(link: Link, pid: int, ranges: Sequence[Range]) -> int:
     """Send the contents of `ranges`; returns bytes. Raises LinkBroken, OSError."""
-    free: queue.SimpleQueue[bytearray | None] = queue.SimpleQueue()
-    full: queue.SimpleQueue[tuple[int, memoryview, bytearray] | OSError | None] = queue.SimpleQueue()
+    frames = _Frames(pid, ranges)
+    amount = total(ranges)
+    try:
+        if amount <= _ALONE:
+            buffer = memoryview(bytearray(_ROOM))
+            while length := frames.fill(buffer):
+                link.send_framed(buffer[:length])
+        else:
+            _send_while_reading(link, frames)
+    finally:
+        frames.close()
+    link.send(Kind.END, PAGE_HEADER.pack(amount))
+    return amount
+
+
+class _Frames:
+    """Lays pages out as they go over the link: many small pieces are sent at once."""
+
+    def __init__(self, pid: int, ranges: Sequence[Range]) -> None:
+        self._reader = PageReader(pid)
+        self._pieces = chunks(ranges)
+        self._next = next(self._pieces, None)
+
+    def close(self) -> None:
+        """Read no more."""
+        self._reader.close()
+
+    def fill(self, buffer: memoryview) -> int:
+        """Frames of as many pieces as fit; returns bytes, 0: there are no more. Raises OSError."""
+        at = 0
+        while self._next is not None:
+            address, length, readable = self._next
+            begin = at + HEADER.size + PAGE_HEADER.size
+            if begin + length > len(buffer):
+                break
+            HEADER.pack_into(buffer, at, PAGE_HEADER.size + length, Kind.PAGES, 0)
+            PAGE_HEADER.pack_into(buffer, at + HEADER.size, address)
+            at = begin + length
+            self._reader.read_into(address, readable, buffer[begin:at])
+            self._next = next(self._pieces, None)
+        return at
+
+
+def _send_while_reading(link: Link, frames: _Frames) -> None:
+    free: queue.SimpleQueue[memoryview | None] = queue.SimpleQueue()
+    full: queue.SimpleQueue[tuple[memoryview, int] | OSError | None] = queue.SimpleQueue()
     for _index in range(_BUFFERS):
-        free.put(bytearray(CHUNK))
-    reader = PageReader(pid)
+        free.put(memoryview(bytearray(_ROOM)))
 
     def read() -> None:
         try:
-            for address, length, readable in chunks(ranges):
-                buffer = free.get()
-                if buffer is None:
-                    return
-                view = memoryview(buffer)[:length]
-                reader.read_into(address, readable, view)
-                full.put((address, view, buffer))
+            while (buffer := free.get()) is not None and (length := frames.fill(buffer)):
+                full.put((buffer, length))
             full.put(None)
         except OSError as error:
             full.put(error)
-        finally:
-            reader.close()
 
     thread = threading.Thread(target=read, name="read pages")
     thread.start()
@@ -46,19 +84,16 @@ def send_pages(link: Link, pid: int, ranges: Sequence[Range]) -> int:
         while (item := full.get()) is not None:
             if isinstance(item, OSError):
                 raise item
-            address, view, buffer = item
-            link.send_large(Kind.PAGES, PAGE_HEADER.pack(address), view)
+            buffer, length = item
+            link.send_framed(buffer[:length])
             free.put(buffer)
     finally:
         free.put(None)
         thread.join()
-    amount = total(ranges)
-    link.send(Kind.END, PAGE_HEADER.pack(amount))
-    return amount
 
 
 Sink = Callable[[int, memoryview], None]
-"""Puts bytes at an address; called in a thread of its own."""
+"""Puts bytes at an address; called in one thread at a time, not always the same."""
 
 
 def receive_pages(link: Link, sink: Sink) -> int:
@@ -66,11 +101,56 @@ def receive_pages(link: Link, sink: Sink) -> int:
 
     An OSError of the sink is raised after END: the stream stays in step, and the link can say why.
     """
-    free: queue.SimpleQueue[bytearray] = queue.SimpleQueue()
-    full: queue.SimpleQueue[tuple[int, memoryview, bytearray] | None] = queue.SimpleQueue()
+    arriving = _Arriving(link)
+    buffer = memoryview(bytearray(CHUNK + PAGE_HEADER.size))
+    failure: OSError | None = None
+    while arriving.amount is None and arriving.seen <= _ALONE:
+        if (piece := arriving.next_into(buffer)) is not None and failure is None:
+            try:
+                sink(*piece)
+            except OSError as error:
+                failure = error
+    if arriving.amount is None:
+        failure = _receive_while_writing(arriving, sink, failure)
+    if failure is not None:
+        raise failure
+    assert arriving.amount is not None
+    return arriving.amount
+
+
+class _Arriving:
+    """The frames of a transfer.
+
+    Attributes:
+        seen: bytes that have come.
+        amount: how many there were in all, once the end has come.
+    """
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self.seen = 0
+        self.amount: int | None = None
+
+    def next_into(self, buffer: memoryview) -> tuple[int, memoryview] | None:
+        """The next piece and its address, or None: that was the end. Raises LinkBroken."""
+        kind, _serial, length = self._link.receive_header()
+        if kind is Kind.END and length == PAGE_HEADER.size:
+            self._link.receive_into(buffer[:length])
+            self.amount = int(PAGE_HEADER.unpack_from(buffer)[0])
+            return None
+        if kind is not Kind.PAGES or not PAGE_HEADER.size < length <= CHUNK + PAGE_HEADER.size:
+            raise LinkBroken(f"{kind.name} of {length} bytes among the pages")
+        self._link.receive_into(buffer[:length])
+        self.seen += length
+        return PAGE_HEADER.unpack_from(buffer)[0], buffer[PAGE_HEADER.size : length]
+
+
+def _receive_while_writing(arriving: _Arriving, sink: Sink, failure: OSError | None) -> OSError | None:
+    free: queue.SimpleQueue[memoryview] = queue.SimpleQueue()
+    full: queue.SimpleQueue[tuple[int, memoryview, memoryview] | None] = queue.SimpleQueue()
     for _index in range(_BUFFERS):
-        free.put(bytearray(CHUNK + PAGE_HEADER.size))
-    failures: list[OSError] = []
+        free.put(memoryview(bytearray(CHUNK + PAGE_HEADER.size)))
+    failures = [failure] if failure is not None else []
 
     def write() -> None:
         while (item := full.get()) is not None:
@@ -85,32 +165,12 @@ def receive_pages(link: Link, sink: Sink) -> int:
     thread = threading.Thread(target=write, name="write pages")
     thread.start()
     try:
-        amount = _receive(link, free, full)
+        while (piece := arriving.next_into(buffer := free.get())) is not None:
+            full.put((*piece, buffer))
     finally:
         full.put(None)
         thread.join()
-    if failures:
-        raise failures[0]
-    return amount
-
-
-def _receive(
-    link: Link,
-    free: queue.SimpleQueue[bytearray],
-    full: queue.SimpleQueue[tuple[int, memoryview, bytearray] | None],
-) -> int:
-    while True:
-        kind, _serial, length = link.receive_header()
-        if kind is Kind.END and length == PAGE_HEADER.size:
-            body = bytearray(length)
-            link.receive_into(memoryview(body))
-            return int(PAGE_HEADER.unpack(body)[0])
-        if kind is not Kind.PAGES or not PAGE_HEADER.size < length <= CHUNK + PAGE_HEADER.size:
-            raise LinkBroken(f"{kind.name} of {length} bytes among the pages")
-        buffer = free.get()
-        view = memoryview(buffer)[:length]
-        link.receive_into(view)
-        full.put((PAGE_HEADER.unpack_from(view)[0], view[PAGE_HEADER.size :], buffer))
+    return failures[0] if failures else None
 
 
 def guest_sink(pid: int) -> Sink:

@@ -22,6 +22,7 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from bench.lab_bench import Node, Table, keep, machine
