@@ -86,6 +86,7 @@ class Balancing:
         now = time.monotonic()
         moving = frozenset(self._moving)
         processes = self._candidates.look(now, self._keepers.all(), self._gauge.speed, moving)
+        self._gauge.relieved(self._candidates.gone)
         self._promises.sweep(now)
         self.costs = self.costs.faded(now - self._looked)
         self._looked = now

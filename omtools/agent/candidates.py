@@ -12,7 +12,7 @@ from omtools.agent.keepers import Keeper
 from omtools.agent.memo import Memo
 from omtools.cluster.constraints import Process
 from omtools.cluster.decay import Sample, Statistics
-from omtools.cluster.load import STANDARD_SPEED
+from omtools.cluster.load import SETTLED_S, STANDARD_SPEED
 from omtools.cluster.process_settings import ProcessSettings
 
 _TICK = os.sysconf("SC_CLK_TCK")
@@ -43,6 +43,7 @@ class _Known:
     moves: int = 0
     cannot: str = ""
     cannot_until: float = 0.0
+    since: float = 0.0
 
 
 class Candidates:
@@ -52,6 +53,7 @@ class Candidates:
     or a login shell of the cluster. With `everything`, also what nobody has marked.
 
     Attributes:
+        gone: how many that ran here for some time have ended or left before the last look.
         share: of a processor that this node has in each of its own (`Gauge.share`): what a process gets of
             it is all that there is.
     """
@@ -61,7 +63,9 @@ class Candidates:
         self._everything = everything
         self._node = node
         self.share = 1.0
+        self.gone = 0
         self._known: dict[tuple[int, int], _Known] = {}  # by local pid and start time
+        self._running: set[tuple[int, int]] = set()
         self._settings: dict[int, ProcessSettings] = {}  # of this round, by pid
 
     def look(
@@ -93,6 +97,9 @@ class Candidates:
             known.statistics = replace(known.statistics, decay=forgetting, hint=hint)
             seen[pid, stat.begun] = known
             found.append(self._process(pid, known, keeper, (now, speed, pid in moving, settings)))
+        ran = (self._known[key] for key in self._running - seen.keys())
+        self.gone = sum(now - known.since >= SETTLED_S for known in ran)
+        self._running = {key for key, known in seen.items() if known.stat.state == "R"}
         away = {pid for pid, keeper in halves.items() if not _is_guest(keeper)}
         seen |= {key: known for key, known in self._known.items() if key[0] in away}
         self._known = seen
@@ -153,10 +160,10 @@ class Candidates:
         if known is None:
             lived = _uptime() - stat.begun / _TICK
             begun = Statistics().after(Sample(lived, stat.cpu_s)) if lived < _YOUNG else Statistics()
-            return _Known(stat, now, now, begun, calls)
+            return _Known(stat, now, now, begun, calls, since=now)
         seconds = now - known.seen
         if known.here_since == 0.0 or seconds > _CANNOT_S:  # it was away
-            known.here_since = now
+            known.here_since = known.since = now
         sample = Sample(seconds, stat.cpu_s - known.stat.cpu_s, calls - known.calls)
         known.statistics = known.statistics.after(sample)
         known.stat, known.seen, known.calls = stat, now, calls

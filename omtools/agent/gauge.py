@@ -44,6 +44,7 @@ class Gauge:
         self._limit = limit
         self._groups = cgroup.own_groups("memory")
         self.loads = Loads()
+        self._gone = 0
         self.cpus, self.share = _processors(
             len(os.sched_getaffinity(0)), cgroup.cpu_limit(cgroup.own_groups("cpu"))
         )
@@ -64,6 +65,10 @@ class Gauge:
     def _measured(self) -> int:
         return max(1, round(_cached_speed(self._run / "speed") * self.share))
 
+    def relieved(self, tasks: int) -> None:
+        """So many tasks that ran for some time have ended or left: the next sample need not be doubted."""
+        self._gone += tasks
+
     def start(self) -> None:
         """Sample once a second from now on."""
         self._timer = asyncio.get_running_loop().call_later(INTERVAL, self._tick)
@@ -83,7 +88,9 @@ class Gauge:
         except (OSError, ValueError, IndexError) as error:
             log.debug("the load cannot be read", why=error)
             return
-        self.loads = self.loads.after(normalised(runnable, self.speed, self.cpus))
+        gone, self._gone = self._gone, 0
+        one = normalised(1, self.speed, self.cpus)
+        self.loads = self.loads.after(runnable * one, gone * one)
 
     def memory(self) -> Memory:
         """The node's memory now; zeros where /proc does not tell."""
