@@ -36,6 +36,7 @@ class Gauge:
         speed: 10000 is the standard processor.
         cpus: processors that processes here may use.
         share: of each of them, where a control group allows less than all.
+        sampled: when the load was sampled last, of the monotonic clock.
         passing: tells processes whose work is over at once: what runs on for a moment is no load.
     """
 
@@ -44,6 +45,7 @@ class Gauge:
         self._limit = limit
         self._groups = cgroup.own_groups("memory")
         self.loads = Loads()
+        self.sampled = 0.0
         self._gone = 0
         self.cpus, self.share = _processors(
             len(os.sched_getaffinity(0)), cgroup.cpu_limit(cgroup.own_groups("cpu"))
@@ -88,6 +90,7 @@ class Gauge:
         except (OSError, ValueError, IndexError) as error:
             log.debug("the load cannot be read", why=error)
             return
+        self.sampled = time.monotonic()
         gone, self._gone = self._gone, 0
         one = normalised(1, self.speed, self.cpus)
         self.loads = self.loads.after(runnable * one, gone * one)

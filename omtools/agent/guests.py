@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import pwd
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from omtools.agent.callers import Caller, name_of, user_name
 from omtools.agent.certificates import make_identity
 from omtools.agent.config import Configuration
 from omtools.agent.engine import Engine
-from omtools.agent.gauge import Gauge
+from omtools.agent.gauge import INTERVAL, Gauge
 from omtools.agent.keepers import Keeper, Keepers
 from omtools.agent.twins import Twins
 from omtools.cluster.load import reserve_of
@@ -28,6 +29,7 @@ from omtools.migration.reach import Reach
 _NOT_YET = frozenset({"linking", "freezing", "sending"})  # phases in which a guest's memory is only promised
 _LOOPBACK = "127.0.0.1"
 _WILDCARDS = ("0.0.0.0", "::")
+_SAMPLED_WITHIN = 2 * INTERVAL  # else the load cannot be read
 PATIENCE = 20.0  # of a guest's keeper, for the deputy's to connect
 
 
@@ -162,7 +164,12 @@ class Guests:
         return len(self._on_their_way())
 
     def _arriving(self) -> float:
-        return float(self.expected)
+        """Tasks that the load does not show yet: guests to come, and those come since it was sampled."""
+        sampled = max(self._gauge.sampled, time.monotonic() - _SAMPLED_WITHIN)
+        come = sum(
+            keeper.state.role == "guest" and keeper.away_since > sampled for keeper in self._keepers.all()
+        )
+        return float(self.expected + come)
 
     def _on_their_way(self) -> list[_Expected]:
         arrived = {keeper.path for keeper in self._keepers.all() if keeper.state.phase not in _NOT_YET}
