@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import pytest
 from hypothesis import settings
+from short import of_another_worker
 
 from omtools.linux import namespaces
 
@@ -54,8 +55,9 @@ def _descriptors() -> frozenset[tuple[int, str]]:
 
 
 def _belongings() -> Belongings:
-    mounts = Path("/proc/self/mountinfo").read_bytes().decode(errors="replace").split("\n")
-    return Belongings(_children(), _descriptors(), frozenset(mounts))
+    lines = Path("/proc/self/mountinfo").read_bytes().decode(errors="replace").split("\n")
+    mounts = frozenset(line for line in lines if not of_another_worker(line))
+    return Belongings(_children(), _descriptors(), mounts)
 
 
 def _left(before: Belongings) -> Belongings:
@@ -109,6 +111,7 @@ def pytest_configure() -> None:
     As root, what this process mounts is seen by nobody else, so tests that mount may run side by side.
     """
     os.environ["LANGUAGE"] = "en"
+    os.environ["PATH"] += ":/usr/sbin:/sbin"  # where an ordinary user has dnsmasq, but no path leads
     if os.geteuid() == 0:
         with contextlib.suppress(OSError):  # root of a container may not
             namespaces.unshare(namespaces.Clone.NEWNS)

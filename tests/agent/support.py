@@ -7,7 +7,6 @@ import contextlib
 import itertools
 import os
 import socket
-import tempfile
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -419,8 +418,3 @@ def _key() -> asyncssh.SSHKey:
 def there(path: str) -> bool:
     """Whether a file is there."""
     return os.path.exists(path)
-
-
-def short_directory() -> Path:
-    """A directory whose path is short enough for unix sockets below it."""
-    return Path(tempfile.mkdtemp(prefix="om-", dir="/tmp"))

@@ -59,7 +59,7 @@ class Client:
 
 @pytest_asyncio.fixture
 async def client(pair: Cluster) -> AsyncIterator[Client]:
-    with tempfile.TemporaryDirectory(prefix="om", dir="/tmp") as name:
+    with tempfile.TemporaryDirectory(prefix="om-", dir="/tmp") as name:
         top = Path(name)
         top.chmod(0o755)
         made = Client(pair, top)

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from agent.support import Cluster, short_directory
+from agent.support import Cluster
+from short import short_directory
 
 FAKE = Path(__file__).with_name("fake_omagentd.py")
 ROOT = Path(__file__).parents[2]

@@ -9,7 +9,6 @@ import shutil
 import signal
 import socket
 import stat
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from linux.fuse_support import SECONDS, Server, log
+from short import short_directory
 
 from omtools.linux.fuse.mount import MountOptions, mount
 from omtools.linux.fuse.session import Session
@@ -109,7 +109,7 @@ def mounted(back: Path, target: Path, kind: str = "local") -> Iterator[Path]:
 @contextlib.contextmanager
 def place(kind: str) -> Iterator[Place]:
     """A place that all users may enter."""
-    base = Path(tempfile.mkdtemp(prefix="om", dir="/tmp"))
+    base = short_directory()
     base.chmod(0o755)
     try:
         for name in ("plain", "back"):  # of one file system

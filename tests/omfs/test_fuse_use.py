@@ -11,7 +11,6 @@ import shutil
 import sqlite3
 import struct
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,6 +25,7 @@ from linux.fuse_support import (
     own_namespaces,
     public_place,
 )
+from short import short_directory
 
 from omfs.fuse_support import mounted
 from omtools.linux.files import fallocate
@@ -46,7 +46,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def base() -> Iterator[Path]:
-    made = Path(tempfile.mkdtemp(prefix="om", dir="/tmp"))
+    made = short_directory()
     yield made
     shutil.rmtree(made)
 

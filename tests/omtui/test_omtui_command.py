@@ -6,12 +6,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from recordings import recorded
+from short import short_directory
 from terminals import PATIENCE, Terminal, environment, simulated_agent
 
 OMTUI = ["-m", "omtui.main"]
@@ -19,7 +19,7 @@ OMTUI = ["-m", "omtui.main"]
 
 @pytest.fixture
 def run() -> Iterator[Path]:
-    directory = Path(tempfile.mkdtemp(prefix="om", dir="/tmp"))
+    directory = short_directory()
     yield directory
     shutil.rmtree(directory)
 

@@ -10,13 +10,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from short import short_directory
 from terminals import PATIENCE, ROOT, environment, simulated_agent
 
 from omtools.errors import NoRecording
@@ -29,7 +29,7 @@ OMCOLLECTOR = [sys.executable, "-m", "omtui.collector.main"]
 
 @pytest.fixture
 def run() -> Iterator[Path]:
-    directory = Path(tempfile.mkdtemp(prefix="om", dir="/tmp"))
+    directory = short_directory()
     yield directory
     pid = recorded_by(directory / "recording.sqlite")
     if pid:

@@ -6,11 +6,11 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from short import short_directory
 from terminals import PATIENCE, Terminal, environment, simulated_agent
 
 MOSMON = ["-m", "omtui.mosmon.main"]
@@ -18,7 +18,7 @@ MOSMON = ["-m", "omtui.mosmon.main"]
 
 @pytest.fixture
 def run() -> Iterator[Path]:
-    directory = Path(tempfile.mkdtemp(prefix="om", dir="/tmp"))
+    directory = short_directory()
     yield directory
     shutil.rmtree(directory)
 
