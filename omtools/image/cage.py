@@ -63,7 +63,7 @@ class Cage:
 
 @dataclass(frozen=True, slots=True)
 class Clocks:
-    """The home node's clocks at some moment, in nanoseconds."""
+    """A node's clocks at some moment, or how far they are ahead of another's, in nanoseconds."""
 
     monotonic: int
     boottime: int
@@ -80,20 +80,19 @@ class _Plan:
 
     pid: int
     hostname: str
-    home: Clocks
-    here: Clocks
+    ahead: Clocks
     tree: NativeTree | None
     whole_map: bool  # its user namespace knows all ids: root's power ends at files of unknown owners
 
 
-def build(pid: int, hostname: str, home: Clocks, tree: NativeTree | None = None) -> Cage:
-    """Build a cage for the process `pid` of a node whose host name and clocks are given.
+def build(pid: int, hostname: str, ahead: Clocks, tree: NativeTree | None = None) -> Cage:
+    """Build a cage for the process `pid` of a node of that host name, whose clocks are so far ahead of ours.
 
     Must be called by a process with a single thread. With `tree` the guest finds that under its name, and
     every other path leads to the cage's root. Raises KernelLacks, RestoreFailed.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    plan = _Plan(pid, hostname, home, Clocks.now(), tree, tree is not None and os.getuid() == 0)
+    plan = _Plan(pid, hostname, ahead, tree, tree is not None and os.getuid() == 0)
     builder = os.fork()
     if builder == 0:
         _as_child(lambda: _build_namespaces(plan, theirs))
@@ -124,7 +123,7 @@ def build(pid: int, hostname: str, home: Clocks, tree: NativeTree | None = None)
             raise RestoreFailed(node="", why=why or "the cage's builder ended without a word")
         stub = _outer_pid(pidfds[0])
         os.close(pidfds[0])
-        built = Cage(int(message), Tracee(stub), home.monotonic - plan.here.monotonic, served.files)
+        built = Cage(int(message), Tracee(stub), ahead.monotonic, served.files)
         try:
             ptrace.seize(stub, ptrace.O_EXITKILL)
             ours.send(b"go")
@@ -151,7 +150,7 @@ def _outer_pid(pidfd: int) -> int:
 
 def _build_namespaces(plan: _Plan, back: socket.socket) -> None:
     """In the builder: make the namespaces, then the cage's pid 1 as a child of the builder's parent."""
-    uid, gid, home, here = os.getuid(), os.getgid(), plan.home, plan.here
+    uid, gid = os.getuid(), os.getgid()
     try:
         syscall(_SYS_CLOSE_RANGE, 0, 0xFFFFFFFF, _CLOSE_RANGE_CLOEXEC)  # a guest inherits no descriptor
         ns.unshare(_ALL)
@@ -160,7 +159,7 @@ def _build_namespaces(plan: _Plan, back: socket.socket) -> None:
             back.recv(8)
         else:
             ns.write_id_maps([ns.IdRange(uid, uid)], [ns.IdRange(gid, gid)])
-        ns.set_time_offsets(home.monotonic - here.monotonic, home.boottime - here.boottime)
+        ns.set_time_offsets(plan.ahead.monotonic, plan.ahead.boottime)
         ns.sethostname(plan.hostname)
     except OSError as error:
         back.send(f"namespaces:{error}".encode())

@@ -31,7 +31,7 @@ from omtools.migration.direct import DirectFiles
 from omtools.migration.exchange import Exchange
 from omtools.migration.forwarding import Forwarding
 from omtools.migration.frames import LEAVING, Kind
-from omtools.migration.hello import expect
+from omtools.migration.hello import clocks_ahead, expect
 from omtools.migration.keeper import Keeper
 from omtools.migration.link import Link, LinkBroken, accept
 from omtools.migration.log import Log
@@ -101,9 +101,9 @@ class GuestKeeper(Keeper):
         """Build the cage while the process still runs at home; raises LinkBroken."""
         link.set_timeout(self.order.patience)
         hello = expect(link, self.order.pid)
-        clocks = cage.Clocks(hello.monotonic_ns, hello.boottime_ns)
+        ahead = clocks_ahead(link)
         try:
-            self._remote = Remote(self._cage(clocks, hello.places))
+            self._remote = Remote(self._cage(ahead, hello.places))
         except (OmError, OSError) as error:
             self._refuse(error)
             raise LinkBroken(str(error)) from error
@@ -111,17 +111,17 @@ class GuestKeeper(Keeper):
         link.send(Kind.HELLO)
         link.set_timeout(None)
 
-    def _cage(self, clocks: cage.Clocks, places: list[str]) -> cage.Cage:
+    def _cage(self, ahead: cage.Clocks, places: list[str]) -> cage.Cage:
         """A cage, with this node's files in it if the process is at work on them."""
         order = self.order
         tree = own_tree.choose(places, order.reach, order.home, order.node) if places and usable() else None
         try:
-            return cage.build(order.pid, order.hostname, clocks, tree)
+            return cage.build(order.pid, order.hostname, ahead, tree)
         except (OmError, OSError) as error:
             if tree is None:
                 raise
             self._log.warning(f"no files of its own: {error}")
-        return cage.build(order.pid, order.hostname, clocks)
+        return cage.build(order.pid, order.hostname, ahead)
 
     def _step(self, event: Event | None) -> None:
         if event is None:

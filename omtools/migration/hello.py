@@ -1,14 +1,18 @@
-"""The first words on a link: versions, clocks; the cage is built between the two of them."""
+"""The first words on a link: versions, clocks; the cage is built between the two greetings."""
 
 from __future__ import annotations
+
+import time
 
 import msgspec
 
 from omtools.errors import OmError
+from omtools.image.cage import Clocks
 from omtools.migration.frames import Kind
 from omtools.migration.link import Link, LinkBroken
 
-VERSION = 1
+VERSION = 2
+_READINGS = 3  # of the other node's clocks: the quickest answer is the most exact
 
 
 class Hello(msgspec.Struct):
@@ -16,15 +20,11 @@ class Hello(msgspec.Struct):
 
     Attributes:
         pid: of the process at home.
-        monotonic_ns: the home node's CLOCK_MONOTONIC.
-        boottime_ns: the home node's CLOCK_BOOTTIME.
         version: of the protocol.
         places: where the process is at work, see `own_tree`; none if its files shall stay with the deputy.
     """
 
     pid: int
-    monotonic_ns: int
-    boottime_ns: int
     version: int = VERSION
     places: list[str] = []
 
@@ -33,6 +33,10 @@ def greet(link: Link, hello: Hello) -> None:
     """The deputy's side: raises LinkBroken, or the OmError by which the guest's side refuses."""
     link.send(Kind.HELLO, msgspec.msgpack.encode(hello))
     kind, _serial, body = link.receive()
+    while kind is Kind.CLOCK:
+        now = Clocks.now()
+        link.send(Kind.CLOCK, msgspec.msgpack.encode((now.monotonic, now.boottime)))
+        kind, _serial, body = link.receive()
     if kind is Kind.REFUSED:
         try:
             refusal = OmError.from_wire(msgspec.msgpack.decode(body, type=dict[str, str | int]))
@@ -55,3 +59,32 @@ def expect(link: Link, pid: int) -> Hello:
     if hello.version != VERSION or hello.pid != pid:
         raise LinkBroken(f"version {hello.version}, process {hello.pid}")
     return hello
+
+
+def clocks_ahead(link: Link) -> Clocks:
+    """The guest's side: how far the home node's clocks are ahead of this node's, in nanoseconds.
+
+    Of several answers the quickest counts, and its clock is taken to have been read in the middle of the way
+    (Cristian, Probabilistic clock synchronization, 1989): the error is at most half of that way.
+
+    Raises:
+        LinkBroken: no answer.
+    """
+    best: tuple[int, Clocks] | None = None
+    for _reading in range(_READINGS):
+        asked = time.monotonic_ns()
+        link.send(Kind.CLOCK)
+        kind, _serial, body = link.receive()
+        here = Clocks.now()
+        if kind is not Kind.CLOCK:
+            raise LinkBroken(f"{kind.name} in place of the time")
+        try:
+            monotonic, boottime = msgspec.msgpack.decode(body, type=tuple[int, int])
+        except msgspec.DecodeError as error:
+            raise LinkBroken(str(error)) from error
+        way = here.monotonic - asked
+        if best is None or way < best[0]:
+            half = way // 2
+            best = way, Clocks(monotonic - here.monotonic + half, boottime - here.boottime + half)
+    assert best is not None
+    return best[1]

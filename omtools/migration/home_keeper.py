@@ -16,7 +16,6 @@ import msgspec
 
 from omtools.errors import LinkLost, NodeRefuses, OmError, ProcessEnded, RestoreFailed
 from omtools.i18n import _
-from omtools.image.cage import Clocks
 from omtools.image.model import Image
 from omtools.image.pages import CopySource
 from omtools.linux import ptrace
@@ -299,10 +298,8 @@ class HomeKeeper(Keeper):
 
     def _greet(self, link: Link) -> None:
         link.set_timeout(_PATIENCE)
-        clocks = Clocks.now()
         places = own_tree.places(self.order.pid, self._arguments) if self.order.dfsa else []
-        greet(link, Hello(pid=self.order.pid, monotonic_ns=clocks.monotonic, boottime_ns=clocks.boottime,
-                          places=places))  # fmt: skip
+        greet(link, Hello(pid=self.order.pid, places=places))
         link.set_timeout(None)
 
     def _freeze(self) -> None:

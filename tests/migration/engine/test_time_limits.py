@@ -43,12 +43,21 @@ CASES = {
 LIMIT_MS = 1500
 LATE_MS = 60
 NOISE_MS = 140  # other tests share the machine
+ROUNDS = 3  # a noisy machine is late now and then; what begins its wait anew is late each time
 MOVES = {"stays": (), "ends away": (2, 1, 2, 3), "ends at home": (2, 1, 2, 3, 1)}
 
 
 @pytest.mark.parametrize("moves", MOVES)
 @pytest.mark.parametrize("case", CASES)
 async def test_wakes_in_time(nest: Nest, workshop: Path, case: str, moves: str) -> None:
+    late = [await lateness(nest, workshop, case, moves)]
+    while late[-1] > LATE_MS + NOISE_MS and len(late) < ROUNDS:
+        late.append(await lateness(nest, workshop, case, moves))
+    assert late[-1] <= LATE_MS + NOISE_MS, late
+
+
+async def lateness(nest: Nest, workshop: Path, case: str, moves: str) -> float:
+    """By how many milliseconds it woke too late."""
     async with running(build("timed", workshop), case, str(LIMIT_MS)) as process:
         traveller = Traveller(nest, process.pid)
         await expect(process, "ready")
@@ -57,6 +66,7 @@ async def test_wakes_in_time(nest: Nest, workshop: Path, case: str, moves: str) 
         still_moving_ms = max(0.0, (time.monotonic() - began) * 1000 - LIMIT_MS)
         assert await line(process) == CASES[case]
         took, wall = map(int, (await line(process)).split())
-        assert LIMIT_MS - 3 <= took <= LIMIT_MS + LATE_MS + NOISE_MS + still_moving_ms
+        assert took >= LIMIT_MS - 3
         assert abs(took - wall) <= 20
         assert await ended(process) == 0
+        return took - LIMIT_MS - still_moving_ms
