@@ -148,7 +148,7 @@ def serving(
     target.mkdir(exist_ok=True)
 
     def serve() -> Session:
-        return Session(mount(target, options or MountOptions(allow_other=True)), make(), log=log)
+        return Session(mount(target, options or MountOptions(allow_other=os.geteuid() == 0)), make(), log=log)
 
     server = Server(target, serve)
     try:

@@ -96,7 +96,7 @@ def handler(back: Path, kind: str) -> FilesHandler:
 def mounted(back: Path, target: Path, kind: str = "local") -> Iterator[Path]:
     """Mount a directory."""
     target.mkdir(exist_ok=True)
-    options = MountOptions(allow_other=True)
+    options = MountOptions(allow_other=os.geteuid() == 0)
     server = Server(target, lambda: Session(mount(target, options), handler(back, kind), log=log))
     try:
         yield target
