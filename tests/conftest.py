@@ -7,6 +7,7 @@ import gc
 import os
 import select
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -52,6 +53,11 @@ def _descriptors() -> frozenset[tuple[int, str]]:
         with contextlib.suppress(OSError):  # the listing's own
             found.append((int(name), os.readlink(f"/proc/self/fd/{name}")))
     return frozenset(found)
+
+
+def _threads() -> list[str]:
+    """What may have opened something while a test ran that did not."""
+    return [repr(thread) for thread in threading.enumerate()]
 
 
 def _belongings() -> Belongings:
@@ -101,7 +107,7 @@ def nothing_left_behind() -> Iterator[None]:
     children, descriptors, mounts = _left(before)
     _end(_children() - before.children)
     assert not children, f"processes left behind: {sorted(children)}"
-    assert not descriptors, f"descriptors left open: {sorted(descriptors)}"
+    assert not descriptors, f"descriptors left open: {sorted(descriptors)}, of {_threads()}"
     assert not mounts, f"mounts left: {sorted(mounts)}"
 
 

@@ -59,9 +59,10 @@ def user_server(directory: Path, uid: int) -> Callable[[], Stream]:
         try:
             os.closerange(3, listener.fileno())
             os.closerange(listener.fileno() + 1, 4096)
-            os.setgroups([])
-            os.setresgid(uid, uid, uid)
-            os.setresuid(uid, uid, uid)
+            if uid != os.geteuid():
+                os.setgroups([])
+                os.setresgid(uid, uid, uid)
+                os.setresuid(uid, uid, uid)
             prctl(Pr.SET_DUMPABLE, 1)  # the files of /proc/self are its own again
             set_parent_death_signal(signal.SIGKILL, parent)
             signal.alarm(SECONDS)
@@ -88,7 +89,11 @@ def handler(back: Path, kind: str) -> FilesHandler:
         for uid in (USER, STRANGER):
             by_uid[uid] = RemoteFiles(user_server(back, uid), 60)
         return FilesHandler(lambda uid, _gid, _pid: by_uid[uid], passthrough=False)
-    files: Files = RemoteFiles(user_server(back, 0), 60) if kind == "remote" else LocalFiles(only(str(back)))
+    files: Files
+    if kind == "remote":
+        files = RemoteFiles(user_server(back, os.geteuid()), 60)
+    else:
+        files = LocalFiles(only(str(back)))
     return FilesHandler(lambda _uid, _gid, _pid: files, passthrough=kind == "through")
 
 

@@ -125,7 +125,7 @@ async def test_pipelines(nest: Nest, tmp_path: Path, material: Path, name: str) 
 
 
 SINGLE = {
-    "sort": ["sort", "--parallel=1", "-S", "8M", "words"],
+    "sort": ["sort", "--parallel=1", "-S", "8M", *["words"] * 4],
     "xz": ["xz", "-T1", "-3", "-c", "words"],
     "gzip": ["gzip", "-9", "-n", "-c", "words"],
     "awk": ["awk", "{n[$2]+=length($1)} END {for (i=0;i<977;i++) print i, n[i]}", *["words"] * 15],
