@@ -207,6 +207,13 @@ class BadConfiguration(OmError):
     template = N_("{path}: {why}.")
 
 
+class AddressMissing(BadConfiguration):
+    """This machine has not (yet) the address that its configuration says; another try may succeed."""
+
+    exit_status = 90
+    remedy = N_("Is the network up?")
+
+
 class AgentRunning(OmError):
     """One agent per node."""
 
