@@ -174,7 +174,7 @@ class NoAgent(OmError):
 
     exit_status = 30
     template = N_("No omagentd answers at {socket}.")
-    remedy = N_("Start it with `omagentd`, or work in a lab: `omlab up`, then `omlab shell mCii`.")
+    remedy = N_("Start it with `openmosix start`, or work in a lab: `omlab up`, then `omlab shell mCii`.")
 
 
 class AgentVersion(OmError):
