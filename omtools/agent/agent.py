@@ -168,6 +168,7 @@ class Agent:
             await self.keepers.rescan()
             await self._ssh.open(self.configuration.listen, self.configuration.settings.port)
             await self.telling.start()
+            await self._unix.serve()  # not before: an answer means that this node takes part
         except BaseException:
             await self._unix.close()
             await self._ssh.close()
@@ -201,6 +202,7 @@ class Agent:
         await self.migrations.close()
         await self.peers.close()
         await self.keepers.close()
+        await self.engine.end_template(self.configuration.run)
         log.info("the agent ended", name=self.node.name)
 
     # -- what conversations ask

@@ -42,7 +42,7 @@ from omtools.omfs.secured import connect
 from omtools.omfs.serving import collect_rarely, keep_memory, open_many_files
 from omtools.omfs.stream import Stream
 from omtools.omfs.tree import ClusterTree
-from omtools.omfs.worker import Control, detach, farewell, inherited_listener, line_of
+from omtools.omfs.worker import Control, detach, farewell, first_word, inherited_listener
 
 _RETRY_SECONDS = 1.0  # without an agent
 _USERS = 64  # who are remembered at a time: who has other groups counts as another
@@ -263,9 +263,9 @@ def main(arguments: list[str]) -> int:
         wire = error.to_wire() if isinstance(error, OmError) else CannotMount(
             target=order.target, why=error.strerror or str(error)
         ).to_wire()  # fmt: skip
-        os.write(1, line_of(Done(wire)))
+        first_word(Done(wire))
         return 1
-    os.write(1, line_of(Done()))
+    first_word(Done())
     os.dup2(2, 1)
     threading.Thread(target=mounting.facts.follow, name="facts", daemon=True).start()
     control = Control(inherited_listener(int(arguments[0])), mounting.answer, lambda: handler.in_use)

@@ -389,7 +389,7 @@ def _confirm(given: Namespace, cluster: Announcement, own: Keys) -> None:
         return
     sys.stderr.write(_("Does it? [yes/no] "))
     sys.stderr.flush()
-    if sys.stdin.readline().strip().casefold() not in (_("yes"), "yes"):
+    if sys.stdin.readline().strip().casefold() not in {"yes", _("yes"), *_("y yes").split()}:
         raise NotJoined(why=_("the code was not confirmed"))
 
 

@@ -34,6 +34,7 @@ OmError
 │   ├── KernelLacks          32
 │   ├── BadMap               33
 │   ├── BadConfiguration     35
+│   │   └── AddressMissing   90
 │   ├── AgentRunning         36
 │   ├── BadRequest           38
 │   ├── NotAllowed           39
@@ -97,6 +98,7 @@ from omtools.errors.base import (
     UsageError as UsageError,
 )
 from omtools.errors.cluster import (
+    AddressMissing as AddressMissing,
     AgentRunning as AgentRunning,
     AgentVersion as AgentVersion,
     AlreadyTraced as AlreadyTraced,

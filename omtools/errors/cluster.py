@@ -174,7 +174,7 @@ class NoAgent(OmError):
 
     exit_status = 30
     template = N_("No omagentd answers at {socket}.")
-    remedy = N_("Start it with `omagentd`, or work in a lab: `omlab up`, then `omlab shell mCii`.")
+    remedy = N_("Start it with `openmosix start`, or work in a lab: `omlab up`, then `omlab shell mCii`.")
 
 
 class AgentVersion(OmError):
@@ -205,6 +205,13 @@ class BadConfiguration(OmError):
 
     exit_status = 35
     template = N_("{path}: {why}.")
+
+
+class AddressMissing(BadConfiguration):
+    """This machine has not (yet) the address that its configuration says; another try may succeed."""
+
+    exit_status = 90
+    remedy = N_("Is the network up?")
 
 
 class AgentRunning(OmError):

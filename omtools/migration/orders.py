@@ -107,7 +107,11 @@ class GuestOrder(msgspec.Struct, tag="guest", frozen=True):
     silence: float = SILENCE
 
 
-Order = DeputyOrder | GuestOrder
+class EndOrder(msgspec.Struct, tag="end", frozen=True):
+    """Serve no more orders, and end. Keepers that were forked go on."""
+
+
+Order = DeputyOrder | GuestOrder | EndOrder
 
 
 class Launched(msgspec.Struct, tag="launched", frozen=True):

@@ -31,7 +31,7 @@ from omtools.migration.control import Control
 from omtools.migration.guest_keeper import GuestKeeper
 from omtools.migration.home_keeper import HomeKeeper
 from omtools.migration.log import Log
-from omtools.migration.orders import DeputyOrder, GuestOrder, Launched, Order, Refused
+from omtools.migration.orders import DeputyOrder, EndOrder, GuestOrder, Launched, Order, Refused
 
 SOCKET = "template.sock"
 LOG = "keepers.log"
@@ -42,7 +42,7 @@ _decoder = msgspec.json.Decoder(Order)
 
 
 def main(arguments: list[str]) -> None:
-    """Serve orders until told to end (SIGTERM)."""
+    """Serve orders until told to end (by an `EndOrder`, or SIGTERM)."""
     run = Path(arguments[0])
     listener = _listen(run / SOCKET)
     _open_log(run / LOG)
@@ -57,10 +57,12 @@ def main(arguments: list[str]) -> None:
     if ready := os.environ.pop("OMTOOLS_READY_FD", ""):
         os.write(int(ready), b"ready\n")
         os.close(int(ready))
-    while True:
+    goes_on = True
+    while goes_on:
         connection, _address = listener.accept()
         with connection:
-            _serve(connection, listener)
+            goes_on = _serve(connection, listener)
+    (run / SOCKET).unlink(missing_ok=True)
 
 
 def _listen(path: Path) -> socket.socket:
@@ -101,26 +103,28 @@ def _open_log(path: Path) -> None:
     os.close(descriptor)
 
 
-def _serve(connection: socket.socket, listener: socket.socket) -> None:
-    """Read one order; fork its keeper, which answers by itself."""
+def _serve(connection: socket.socket, listener: socket.socket) -> bool:
+    """Read one order; fork its keeper, which answers by itself. False: it was the last order."""
     connection.settimeout(5.0)
     line = b""
     with contextlib.suppress(OSError):
         while not line.endswith(b"\n") and len(line) < _ORDER_LIMIT:
             piece = connection.recv(_ORDER_LIMIT)
             if not piece:
-                return
+                return True
             line += piece
     try:
         order = _decoder.decode(line)
     except msgspec.MsgspecError as error:
         _answer(connection, Refused(OmError(detail=f"order: {error}").to_wire()))
-        return
+        return True
+    if isinstance(order, EndOrder):
+        return False
     try:
         child = os.fork()
     except OSError as error:
         _answer(connection, Refused(RestoreFailed(node="", why=f"fork: {error}").to_wire()))
-        return
+        return True
     if child == 0:
         status = 1
         try:
@@ -131,6 +135,7 @@ def _serve(connection: socket.socket, listener: socket.socket) -> None:
             traceback.print_exc()
         finally:
             os._exit(status)
+    return True
 
 
 def _answer(connection: socket.socket, word: Launched | Refused) -> None:

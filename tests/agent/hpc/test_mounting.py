@@ -107,6 +107,8 @@ def test_what_is_written(tree: Tree, sleeper: int) -> None:
     assert tree.sh("echo 990 > admin/slow-decay; cat admin/slow-decay admin/fast-decay") == "990\n926\n"
     for file, word in {"lock": "1", "migfilter": "1", "mignodes": "6", "migpolicy": "1", "selected": "2"}.items():
         assert tree.sh(f"echo {word} > {sleeper}/{file}; cat {sleeper}/{file}") == f"{word}\n"
+    kept = "for f in gateways mfscosts dfsalinks; do cat admin/$f; echo 2 > admin/$f; cat admin/$f; done"
+    assert tree.sh(kept).split("\n") == ["0", "2", "2", "2", ""]
     # settings are inherited: cat is a child of this shell
     assert tree.sh("echo 2 > self/selected; cat self/selected self/lock") == "2\n0\n"
     assert tree.sh("echo 1 > decay/cpujob; cat decay/*; echo 1 > decay/fast; echo 0 > decay/cpujob; cat decay/*").split() == [
