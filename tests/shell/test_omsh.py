@@ -104,6 +104,13 @@ def test_a_session(learner: Learner, tmp_path: Path) -> None:
     learner.expect("0.2 To the other node", "mCii:~ 0.2 $")
     learner.type(":r\r")
     learner.expect("on metrakilate hostname", "metrakilate", "Solved", "0.2 $")
+    # The shell over there ends while the prompt here stands, as when its machine is switched off.
+    learner.type("on metrakilate (sleep .5; kill -9 $$) &\r")
+    learner.expect("[1] ", "0.2 $")
+    learner.type('sleep 1.5; echo aw""ake\r')
+    learner.expect("awake", "0.2 $")
+    learner.type("on metrakilate echo six times seven is $((6 * 7))\r")
+    learner.expect("six times seven is 42", "0.2 $")
     # It must not fork: a shell that is stopped while it vforks hangs, whoever its own shell is.
     learner.type("perl -e '$|=1; while (1) { print qq(ti).qq(ck\\n); select undef, undef, undef, .1 }'\r")
     learner.expect("tick")
