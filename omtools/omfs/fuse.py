@@ -21,8 +21,8 @@ pieces, as it arrives, between which others may write (with O_APPEND one of more
 all of it is there. epoll(7) takes regular files,
 fallocate(2) cannot collapse or insert ranges, and who may run a program must be allowed to read it. F_GETLK
 names no process of another node (l_pid is 0); fs.protected_regular of sysctl(8) does not hold, for O_CREAT on
-a file that is there looks like any other open. Where two things are wrong with a call, permissions, which
-only the server judges, are named last.
+a file that is there looks like any other open; nobody is asked about "." and "..". Where two things are wrong
+with a call, permissions, which only the server judges, are named last.
 """
 
 # Methods have the arguments that the protocol gives them, in its order. What was opened needs no caller, and
