@@ -80,13 +80,17 @@ class Frames:
         """Fill the buffer; a pause in the middle of a frame is a broken connection."""
         done, length = 0, len(buffer)
         while done < length:
-            try:
-                count = self.stream.recv_into(buffer[done:], length - done)
-            except TimeoutError as error:
-                raise EOFError from error
-            if not count:
-                raise EOFError
-            done += count
+            done += self.receive_some(buffer[done:])
+
+    def receive_some(self, buffer: memoryview) -> int:
+        """Put into the buffer what comes next; returns how many bytes, which may be fewer than it takes."""
+        try:
+            count = self.stream.recv_into(buffer, len(buffer))
+        except TimeoutError as error:
+            raise EOFError from error
+        if not count:
+            raise EOFError
+        return count
 
     def receive_body(self, length: int) -> memoryview:
         """The body, valid until the next one."""
