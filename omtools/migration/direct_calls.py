@@ -90,7 +90,7 @@ class DirectCalls:
         self._sweep(notification)
         meaning = touch(notification.nr, notification.args, files)
         if isinstance(meaning, Native):
-            files[notification.args[0] & 0xFFFFFFFF].calls += 1
+            files[notification.args[0] & 0xFFFFFFFF].note(notification.nr, notification.args)
         elif isinstance(meaning, Synced):
             for number in meaning.numbers:
                 self._at_home(_SYS_LSEEK, number, files[number].position, os.SEEK_SET)

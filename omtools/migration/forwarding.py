@@ -14,10 +14,22 @@ from omtools.image.cage_files import CageFiles
 from omtools.linux import seccomp
 from omtools.linux.x86_64 import ERESTARTNOINTR
 from omtools.migration.calls import native
-from omtools.migration.calls.direct import Followed, Native, Touch
+from omtools.migration.calls.direct import (
+    READS,
+    WRITES,
+    Closed,
+    Duplicated,
+    Followed,
+    GivenAway,
+    Native,
+    Touch,
+    moved,
+)
 from omtools.migration.calls.model import Answer, Arena, ComeHome, CpuTime, Exit, Fault, Forward
 from omtools.migration.calls.plan import land, plan
 from omtools.migration.calls.polls import mask_meanwhile
+from omtools.migration.counting import Counting
+from omtools.migration.counts import FileIo, Ledger
 from omtools.migration.direct import DirectFiles
 from omtools.migration.direct_calls import DirectCalls
 from omtools.migration.exchange import Exchange
@@ -79,10 +91,28 @@ class Forwarding:
         self.direct = DirectCalls(remote, files, self._at_home)
         self.native: NativeFiles | None = None
         self._files = files
+        self._counting = Counting(remote.pid, files.here, files)
+        self._forwarded = Ledger()
+
+    def arrive(self) -> None:
+        """The guest is built and stopped: give it its files, count from here on."""
+        self.direct.arrive()
+        self._counting.begin()
+
+    def counted(self) -> list[FileIo]:
+        """What it has read and written where it runs."""
+        self._counting.look()
+        return self._counting.ledger.told()
+
+    @property
+    def forwarded_io(self) -> list[FileIo]:
+        """What the deputy has read and written for it: home knows in which files."""
+        return self._forwarded.told()
 
     def open_natively(self, files: CageFiles, node: int, numbers: list[int], directory: str) -> None:
         """The guest, built and stopped, opens files by itself; `numbers` are all that home has open."""
         self.native = NativeFiles(self._remote, files, self._files, self, node)
+        self._counting.by_itself = self.native.opened_here
         self.direct.place = self.native.place
         self.native.arrive(set(numbers) - set(self._files), directory)
 
@@ -114,6 +144,7 @@ class Forwarding:
     def refused_at_root(self, notification: seccomp.Notification) -> None:
         """The guest is stopped behind a call of which its own kernel has done nothing."""
         self.held = True
+        self._counting.in_vain += notification.nr in READS | WRITES
         self._arrived(notification)
 
     def _arrived(self, notification: seccomp.Notification) -> None:
@@ -166,6 +197,8 @@ class Forwarding:
 
     def _plan(self, notification: seccomp.Notification) -> None:
         meaning = self.direct.meaning(notification)
+        if isinstance(meaning, Closed | Duplicated | GivenAway):
+            self._counting.look()  # what is known of a file ends with it
         if isinstance(meaning, Native):
             self._let_continue(notification)
             return
@@ -251,9 +284,16 @@ class Forwarding:
         flight = self.flight
         if flight is None or flight.serial != serial:
             return
-        flight.outcome = _outcome(kind, body)
+        self._concluded(flight, kind, body)
         if flight.alive:
             self._go_on(flight)
+
+    def _concluded(self, flight: Flight, kind: Kind, body: bytes) -> None:
+        outcome = flight.outcome = _outcome(kind, body)
+        if not outcome.broken:
+            one = moved(flight.notification.nr, outcome.result, self._files.home)
+            if one is not None:
+                self._forwarded.add(one)
 
     def _go_on(self, flight: Flight) -> None:
         """The caller waits: give it what there is, or do its call once more."""
@@ -371,7 +411,7 @@ class Forwarding:
                 lambda kind, serial: kind in (Kind.RESULT, Kind.CANCELLED) and serial == flight.serial
             )
             if answer is not None:
-                flight.outcome = _outcome(*answer)
+                self._concluded(flight, *answer)
 
 
     # -- of our own ----------------------------------------------------------------------------------

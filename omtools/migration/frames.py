@@ -40,6 +40,7 @@ class Kind(IntEnum):
     GROW = 21        # ← a call needs a larger arena (bytes)
     GROWN = 22       # → the arena's new size
     EXPELLED = 23    # ← the host wants it out: recall it
+    COUNTS = 24      # ← what it has read and written there so far (msgpack of a list of FileIo)
 
 
 _CALL = struct.Struct("<i6QIBH")  # number, arguments, bytes of the arena, flags, count of ranges

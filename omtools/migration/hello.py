@@ -8,7 +8,7 @@ from omtools.errors import OmError
 from omtools.migration.frames import Kind
 from omtools.migration.link import Link, LinkBroken
 
-VERSION = 1
+VERSION = 2
 
 
 class Hello(msgspec.Struct):

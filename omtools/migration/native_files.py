@@ -24,7 +24,7 @@ from omtools.migration.calls import native
 from omtools.migration.calls.model import Arena, Forward, Out, OutRule
 from omtools.migration.direct import DirectFile, DirectFiles
 from omtools.migration.flight import Flight
-from omtools.migration.openfiles import descriptor_flags, same_open_file
+from omtools.migration.openfiles import descriptor_flags, same_open_file, sendable
 from omtools.migration.remote import Remote
 from omtools.migration.status_here import StatusHere
 from omtools.migration.unlinked import named_again
@@ -84,6 +84,16 @@ class NativeFiles:
             )
         )
         self._status.learn(data if result == 0 else b"")
+
+    @property
+    def told_directory(self) -> str:
+        """The working directory, "" if its name cannot be told."""
+        return self.directory if sendable(self.directory) else ""
+
+    def opened_here(self) -> list[int]:
+        """The numbers of what the guest has opened by itself."""
+        here = {int(name) for name in os.listdir(f"/proc/{self._remote.pid}/fd")}
+        return sorted(here - self._at_home - set(self._direct))
 
     def leave(self) -> list[int]:
         """The guest is stopped and leaves: all its descriptors, which home has now."""

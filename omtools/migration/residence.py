@@ -30,7 +30,7 @@ from omtools.linux.ptrace import StopKind
 from omtools.linux.x86_64 import Registers
 from omtools.migration.deputy import Arena, Deputy
 from omtools.migration.link import Link
-from omtools.migration.openfiles import own_files, still_open
+from omtools.migration.openfiles import own_files, sendable, still_open
 from omtools.migration.transfer import HomeSink, receive_pages
 
 _SYS_LSEEK = 8  # <asm/unistd_64.h>
@@ -79,7 +79,7 @@ class Resident:
         return msgspec.structs.replace(
             image, actions=actions, arena=arena, files=self._own_files(),
             numbers=sorted(int(name) for name in os.listdir(f"/proc/{self.pid}/fd")),
-            umask=int(proc.status(self.pid)["Umask"], 8), directory=os.readlink(f"/proc/{self.pid}/cwd"),
+            umask=int(proc.status(self.pid)["Umask"], 8), directory=self._directory(),
         )  # fmt: skip
 
     def _stop(self) -> Registers:
@@ -107,6 +107,10 @@ class Resident:
         if not self._files or _children(self.pid) != self._children:
             return []
         return still_open(self.pid, self._files)
+
+    def _directory(self) -> str:
+        path = os.readlink(f"/proc/{self.pid}/cwd")
+        return path if sendable(path) else ""
 
     def release(self) -> None:
         """Let it go on as if nothing had been."""

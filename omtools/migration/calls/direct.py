@@ -11,6 +11,8 @@ import fcntl
 from collections.abc import Container
 from dataclasses import dataclass
 
+from omtools.migration.counts import FileIo
+
 _F_DUPFD_CLOEXEC = 1030  # <linux/fcntl.h>
 _WHOLE_RANGE = 0xFFFFFFFF
 _CLOSE_RANGE_CLOEXEC = 4  # <linux/close_range.h>
@@ -59,6 +61,13 @@ class GivenAway:
     """Somebody else may get the descriptor: all become the deputy's again."""
 
 
+def moved(nr: int, result: int, node: int) -> FileIo | None:
+    """What a call that is over has read or written of that node's, None if it is of another kind."""
+    if nr in READS:
+        return FileIo(node, "", max(result, 0), 0, 1)
+    return FileIo(node, "", 0, max(result, 0), 1) if nr in WRITES else None
+
+
 Touch = Native | Synced | Duplicated | Closed | Followed | GivenAway
 
 # <asm/unistd_64.h>: calls that move data or concern the data alone; the descriptor is the first argument.
@@ -82,6 +91,9 @@ DATA = frozenset({
     327,  # preadv2
     328,  # pwritev2
 })  # fmt: skip
+READS = frozenset({0, 17, 19, 295, 327})  # of these: read, pread64, readv, preadv, preadv2
+WRITES = frozenset({1, 18, 20, 296, 328})  # write, pwrite64, writev, pwritev, pwritev2
+PREAD, PWRITE = 17, 18
 # Calls with two descriptors whose positions may move.
 _BETWEEN = {40: (0, 1), 275: (0, 2), 326: (0, 2)}  # sendfile, splice, copy_file_range
 _CLOSE, _DUP, _DUP2, _DUP3, _FCNTL, _IOCTL, _CLOSE_RANGE = 3, 32, 33, 292, 72, 16, 436
