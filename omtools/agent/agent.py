@@ -80,8 +80,9 @@ class Agent:
         self.files = Files(configuration, self.peers)
         self.knowing = Knowing(configuration, self.peers, self.gauge, self._counts)
         self.balancing = Balancing(
-            self.knowing, candidates, self.keepers, self.migrations, self.gauge, self._publish
-        )
+            self.knowing, candidates, self.keepers, self.migrations, self.gauge, self._publish,
+            self.files.uses,
+        )  # fmt: skip
         self._reconsidering = Reconsidering(
             configuration, candidates, self.keepers, self.gauge, self.balancing, self.migrations, self.peers
         )
