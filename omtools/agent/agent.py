@@ -320,6 +320,7 @@ class Agent:
             moves=figures.moves,
             reason=state.reason,
             io=list(by_node(state.files).values()),
+            dfsa_bytes=figures.dfsa_bytes,
             files=state.files if files else [],
         )
 

@@ -47,6 +47,7 @@ class ProcessInfo(msgspec.Struct, frozen=True):
         reason: why it came home or stays, if for a reason.
         io: what it has read and written, by whose files: at home all since it left, on a host since it came
             there. Calls that its deputy did for pipes, sockets and terminals count as home's.
+        dfsa_bytes: how much of that was done where it ran, by no deputy.
         files: the same by file, the largest first; only if that was asked for.
     """
 
@@ -66,6 +67,7 @@ class ProcessInfo(msgspec.Struct, frozen=True):
     moves: int = 0
     reason: str = ""
     io: list[FileIo] = []
+    dfsa_bytes: int = 0
     files: list[FileIo] = []
 
 

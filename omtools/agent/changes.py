@@ -21,7 +21,9 @@ class Changes:
         """Whether to tell it, which then counts as told; `now` is of the monotonic clock."""
         before, at = self._told.get(keeper, (None, 0.0))
         if before is not None:
-            told = replace(process, calls_forwarded=before.calls_forwarded, io=before.io)
+            told = replace(
+                process, calls_forwarded=before.calls_forwarded, io=before.io, dfsa_bytes=before.dfsa_bytes
+            )
             if told == before and (process == before or now - at < COUNTS_EVERY_S):
                 return False
         self._told[keeper] = process, now

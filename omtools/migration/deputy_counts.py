@@ -57,6 +57,11 @@ class DeputyCounts:
         """It is on another node now, which begins to count."""
         self._before, self._there = sum_of(self._before, self._there), []
 
+    @property
+    def there(self) -> int:
+        """Bytes that it has read and written where it ran."""
+        return sum(one.bytes for one in (*self._before, *self._there))
+
     def told(self) -> list[FileIo]:
         """All since it left home."""
         return sum_of(self._before, self._there, self._deputy.told())

@@ -140,6 +140,7 @@ class GuestKeeper(Keeper):
             self._told_io = own
             self._send(Kind.COUNTS, msgspec.msgpack.encode(own))
         self.state.files = sum_of(own, calls.forwarded_io)
+        self.state.statistics.dfsa_bytes = sum(one.bytes for one in own)
 
     def _send(self, kind: Kind, body: bytes = b"", serial: int = 0) -> None:
         if self._exchange is not None:

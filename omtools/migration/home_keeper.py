@@ -84,6 +84,7 @@ class HomeKeeper(Keeper):
 
     def _report(self) -> None:
         self.state.files = self._counts.told()
+        self.state.statistics.dfsa_bytes = self._counts.there
         super()._report()
 
     def run(self) -> None:

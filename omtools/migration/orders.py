@@ -135,6 +135,7 @@ class Statistics(msgspec.Struct):
         bytes_moved: of memory, in the last move.
         calls_forwarded: system calls the deputy did since it left home.
         moves: how often it moved.
+        dfsa_bytes: read and written where it ran, by no deputy.
     """
 
     frozen_ms: float = 0.0
@@ -142,6 +143,7 @@ class Statistics(msgspec.Struct):
     bytes_moved: int = 0
     calls_forwarded: int = 0
     moves: int = 0
+    dfsa_bytes: int = 0
 
 
 class State(msgspec.Struct, tag="state"):
