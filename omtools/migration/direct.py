@@ -68,11 +68,15 @@ class DirectFiles:
     Attributes:
         home: number of its home node.
         here: number of this node.
+        apart: files (device and inode here) that are the deputy's, whoever opens them.
+        all_apart: every file is.
     """
 
     def __init__(self, reach: Reach, home: int, here: int) -> None:
         self._reach, self.home, self.here = reach, home, here
         self._files: dict[int, DirectFile] = {}
+        self.apart: set[tuple[int, int]] = set()
+        self.all_apart = False
 
     def __contains__(self, number: object) -> bool:
         return number in self._files
@@ -105,13 +109,15 @@ class DirectFiles:
         return DirectFile(descriptor, opened, place.node)
 
     def _same(self, descriptor: int, opened: OpenFile, place: Place) -> bool:
-        """It is that file, and no other that has got its name meanwhile.
+        """It is that file, no other that has got its name meanwhile, and not set apart.
 
         On either side it may have been seen by the cluster's file system, which has its own numbers.
         """
         status = os.fstat(descriptor)
         here = {status.st_ino, cluster_inode(place.node, status.st_dev, status.st_ino)}
         told = {opened.inode, cluster_inode(self.home, opened.device, opened.inode)}
+        if self.all_apart or (status.st_dev, status.st_ino) in self.apart:
+            return False
         return stat.S_ISREG(status.st_mode) and bool(here & told)
 
     def put(self, number: int, file: DirectFile) -> None:

@@ -401,7 +401,8 @@ class GuestKeeper(Keeper):
         calls = self._calls = Forwarding(remote, exchange, self, Arena(*image.arena), files)
         calls.direct.prepare(image.files)
         trapped = None
-        if remote.files is not None and image.numbers is not None and image.umask >= 0:
+        calls.locked = image.locked
+        if remote.files is not None and image.numbers is not None and image.umask >= 0 and not image.locked:
             trapped = set(image.numbers) - set(files)
         try:
             self.state.statistics.bytes_moved = remote.build(image, exchange.link, trapped)
@@ -463,7 +464,7 @@ class GuestKeeper(Keeper):
             arena = (calls.arena.base, calls.arena.size)
             numbers = calls.native.leave() if calls.native is not None else None
             image = remote.take_image(before, resume, self._fatal, arena)
-            image = msgspec.structs.replace(image, files=calls.direct.leaving())
+            image = msgspec.structs.replace(image, files=calls.direct.leaving(), locked=calls.locked)
             if calls.native is not None:
                 image = msgspec.structs.replace(
                     image, numbers=numbers, umask=remote.umask(), directory=calls.native.told_directory

@@ -60,6 +60,18 @@ def descriptor_flags(pid: int, number: int) -> int:
     return details(pid, number)[0]
 
 
+def holds_locks(pid: int) -> bool:
+    """It holds a lock on any file that it has open, or had one taken for it: proc_pid_fdinfo(5), "lock:"."""
+    for number in _numbers(pid):
+        try:
+            with open(f"/proc/{pid}/fdinfo/{number}", "rb") as file:
+                if b"\nlock:" in file.read():
+                    return True
+        except OSError:
+            continue
+    return False
+
+
 def same_open_file(pid: int, number: int, other: int, other_number: int) -> bool:
     """kcmp(2): two descriptors of two processes are the same open file; False if one of them is none."""
     try:

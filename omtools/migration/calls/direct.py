@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from omtools.migration.counts import FileIo
 
 _F_DUPFD_CLOEXEC = 1030  # <linux/fcntl.h>
+# <linux/fcntl.h>: the last three are F_OFD_GETLK, F_OFD_SETLK, F_OFD_SETLKW
+_LOCK_COMMANDS = frozenset({fcntl.F_GETLK, fcntl.F_SETLK, fcntl.F_SETLKW, 36, 37, 38})
 _WHOLE_RANGE = 0xFFFFFFFF
 _CLOSE_RANGE_CLOEXEC = 4  # <linux/close_range.h>
 
@@ -28,6 +30,13 @@ class Synced:
     """The deputy does it, with these descriptors' positions before and after."""
 
     numbers: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """The deputy does it, with this descriptor's position before."""
+
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +77,7 @@ def moved(nr: int, result: int, node: int) -> FileIo | None:
     return FileIo(node, "", 0, max(result, 0), 1) if nr in WRITES else None
 
 
-Touch = Native | Synced | Duplicated | Closed | Followed | GivenAway
+Touch = Native | Synced | Placed | Duplicated | Closed | Followed | GivenAway
 
 # <asm/unistd_64.h>: calls that move data or concern the data alone; the descriptor is the first argument.
 DATA = frozenset({
@@ -156,4 +165,6 @@ def _onto(source: int, target: int, direct: Container[int]) -> Touch | None:
 def _control(number: int, command: int) -> Touch | None:
     if command in (fcntl.F_DUPFD, _F_DUPFD_CLOEXEC):
         return Duplicated(number)
+    if command in _LOCK_COMMANDS:  # they may speak of a range from the position on, as lockf(3) does
+        return Placed(number)
     return Followed() if command == fcntl.F_SETFL else None
