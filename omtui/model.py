@@ -158,6 +158,7 @@ class Process:
         guest: its home is elsewhere.
         known: the agent has something to tell of it.
         rate: system calls done at home for it, per second; UNKNOWN if nobody tells.
+        dfsa_bytes: read and written where it ran, by no deputy.
         depth: in the tree of parents and children, 0 in a flat list.
     """
 
@@ -178,6 +179,7 @@ class Process:
     bytes: int = 0
     frozen_ms: float = 0.0
     rate: float = UNKNOWN
+    dfsa_bytes: int = 0
     depth: int = 0
 
     @property
@@ -214,6 +216,7 @@ def process_of(
         bytes=info.bytes,
         frozen_ms=info.frozen_ms,
         rate=rate,
+        dfsa_bytes=info.dfsa_bytes,
     )
 
 
@@ -242,7 +245,9 @@ def _rate(info: api.ProcessInfo, paces: Mapping[Key, Pace] | None) -> float:
     return pace.rate if pace else UNKNOWN
 
 
-PROCESS_KEYS = ("pid", "node", "marks", "state", "moves", "rate", "bytes", "frozen_ms", "reason", "command")
+PROCESS_KEYS = (
+    "pid", "node", "marks", "state", "moves", "rate", "bytes", "frozen_ms", "dfsa_bytes", "reason", "command",
+)  # fmt: skip
 
 
 def sorted_processes(found: Iterable[Process], key: str = "pid", backwards: bool = False) -> list[Process]:

@@ -115,6 +115,7 @@ class SimulatedProcess:
             calls_forwarded=self.calls,
             moves=self.moves,
             reason=self.reason,
+            dfsa_bytes=self.calls * 4096 if self.pid % 3 == 0 and away else 0,
         )
 
     def seen(self) -> LocalProcess:

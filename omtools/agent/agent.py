@@ -43,6 +43,7 @@ from omtools.cluster.map import Node
 from omtools.cluster.vector import PER_TASK
 from omtools.errors import NodeRefuses, OmError
 from omtools.i18n import _
+from omtools.migration.counts import by_node
 from omtools.migration.orders import State
 from omtools.migration.reach import Export, Reach
 from omtools.omfs.exports import parse_exports
@@ -79,8 +80,9 @@ class Agent:
         self.files = Files(configuration, self.peers)
         self.knowing = Knowing(configuration, self.peers, self.gauge, self._counts)
         self.balancing = Balancing(
-            self.knowing, candidates, self.keepers, self.migrations, self.gauge, self._publish
-        )
+            self.knowing, candidates, self.keepers, self.migrations, self.gauge, self._publish,
+            self.files.uses,
+        )  # fmt: skip
         self._reconsidering = Reconsidering(
             configuration, candidates, self.keepers, self.gauge, self.balancing, self.migrations, self.peers
         )
@@ -139,19 +141,21 @@ class Agent:
     async def _own_files(self, caller: Caller) -> Way:
         return await self.files.way_here(caller, refused=not self.switched("mfs"))
 
-    def _leaving(self) -> tuple[bool, str]:
+    def _leaving(self) -> tuple[bool, Reach]:
         """For a process that leaves: whether its files may be opened there, and where they all are here."""
-        return self.switched("dfsa"), self.files.mounted
+        return self.switched("dfsa"), Reach(self.files.mounted, names=self._names())
+
+    def _names(self) -> dict[str, int]:
+        return {node.name: node.number for node in self.configuration.map.nodes.values()}
 
     def _reach(self, home_mount: str) -> Reach:
         """How a guest's files are reached from here."""
         if not self.switched("dfsa"):
             return Reach()
-        names = {node.name: node.number for node in self.configuration.map.nodes.values()}
         entries = parse_exports(self.configuration.exports).entries
         exports = [Export(os.fsdecode(entry.path), not entry.read_only) for entry in entries]
         own = exports if self.switched("mfs") else []
-        return Reach(home_mount, self.files.mounted, names, own)
+        return Reach(home_mount, self.files.mounted, self._names(), own)
 
     # -- life
 
@@ -291,14 +295,14 @@ class Agent:
     async def _processes(self, request: api.Processes, caller: Caller) -> api.ProcessList:
         await asyncio.gather(*(keeper.refresh() for keeper in self.keepers.all() if not keeper.final))
         found = [
-            self._info(keeper)
+            self._info(keeper, request.files)
             for keeper in self.keepers.all()
             if keeper.spoken.is_set() and not keeper.final
         ]
         mine = [info for info in found if request.all or caller.uid in (0, info.uid)]
         return api.ProcessList(self.node.number, sorted(mine, key=lambda info: info.local_pid))
 
-    def _info(self, keeper: Keeper) -> api.ProcessInfo:
+    def _info(self, keeper: Keeper, files: bool = False) -> api.ProcessInfo:
         state = keeper.state
         figures = state.statistics
         return api.ProcessInfo(
@@ -317,6 +321,9 @@ class Agent:
             calls_forwarded=figures.calls_forwarded,
             moves=figures.moves,
             reason=state.reason,
+            io=list(by_node(state.files).values()),
+            dfsa_bytes=figures.dfsa_bytes,
+            files=state.files if files else [],
         )
 
     async def _node_info(self, request: api.NodeInfo) -> api.NodeReport:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from omtools.migration.counts import FileIo
 from omtools.omfs.orders import Way
 
 Pem = Annotated[str, msgspec.Meta(max_length=8192)]
@@ -44,6 +45,10 @@ class ProcessInfo(msgspec.Struct, frozen=True):
         phase: as in `omtools.migration.orders`.
         locked: the balancer leaves it alone.
         reason: why it came home or stays, if for a reason.
+        io: what it has read and written, by whose files: at home all since it left, on a host since it came
+            there. Calls that its deputy did for pipes, sockets and terminals count as home's.
+        dfsa_bytes: how much of that was done where it ran, by no deputy.
+        files: the same by file, the largest first; only if that was asked for.
     """
 
     pid: int
@@ -61,6 +66,9 @@ class ProcessInfo(msgspec.Struct, frozen=True):
     calls_forwarded: int = 0
     moves: int = 0
     reason: str = ""
+    io: list[FileIo] = []
+    dfsa_bytes: int = 0
+    files: list[FileIo] = []
 
 
 class ProcessList(msgspec.Struct, tag="process_list", frozen=True):

@@ -49,6 +49,7 @@ from omtools.cluster.process_settings import (
     ProcessSettings as ProcessSettings,
 )
 from omtools.image.platform import Platform
+from omtools.migration.counts import FileIo as FileIo
 from omtools.omfs.rights import GROUPS_MAX
 
 VERSION = 1
@@ -92,10 +93,12 @@ class Processes(msgspec.Struct, tag="processes", frozen=True):
     Attributes:
         all: everybody's, not only the caller's.
         node: of which node: number, name or address; "" is the agent's own.
+        files: tell also which files they read and write.
     """
 
     all: bool = False
     node: Word = ""
+    files: bool = False
 
 
 class Inspect(msgspec.Struct, tag="inspect", frozen=True):

@@ -78,14 +78,17 @@ class Cluster:
         """
         return await self.ask(api.Migrate(pid, str(to)), api.Moved)
 
-    async def processes(self, *, all: bool = False, node: NodeWord = "") -> list[api.ProcessInfo]:  # noqa: A002 - as the API says
+    async def processes(
+        self, *, all: bool = False, node: NodeWord = "", files: bool = False  # noqa: A002 - as the API says
+    ) -> list[api.ProcessInfo]:
         """The processes of which one half is on that node and the other elsewhere.
 
         Args:
             all: everybody's, not only one's own.
             node: which.
+            files: tell also which files they read and write.
         """
-        return (await self.ask(api.Processes(all, str(node)), api.ProcessList)).processes
+        return (await self.ask(api.Processes(all, str(node), files), api.ProcessList)).processes
 
     async def lock(self, pid: int, locked: bool = True) -> None:
         """Have the balancer leave a process and its descendants alone, or, with False, take them."""

@@ -158,6 +158,7 @@ class Image(msgspec.Struct, frozen=True):
         umask: umask(2), -1 if not known.
         directory: its working directory, "" if not known.
         nice: nice(2).
+        locked: it holds locks on files, which closing a descriptor may end.
     """
 
     pid: int
@@ -188,6 +189,7 @@ class Image(msgspec.Struct, frozen=True):
     umask: int = -1
     directory: str = ""
     nice: int = 0
+    locked: bool = False
 
     def general_registers(self) -> Registers:
         """The registers, ready for ptrace."""

@@ -41,6 +41,7 @@ class Kind(IntEnum):
     GROWN = 22       # → the arena's new size
     EXPELLED = 23    # ← the host wants it out: recall it
     CLOCK = 24       # ↔ during the greeting: ← what time is it, → the home node's clocks
+    COUNTS = 25      # ← what it has read and written there so far (msgpack of a list of FileIo)
 
 
 _CALL = struct.Struct("<i6QIBH")  # number, arguments, bytes of the arena, flags, count of ranges

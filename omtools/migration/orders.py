@@ -12,6 +12,7 @@ from typing import Literal
 
 import msgspec
 
+from omtools.migration.counts import FileIo
 from omtools.migration.reach import Reach
 
 SILENCE = 20.0  # seconds without any sign of the other machine after which a link to it counts as broken
@@ -57,6 +58,7 @@ class DeputyOrder(msgspec.Struct, tag="deputy", frozen=True):
         control: path of the control socket to listen on.
         debug: log every forwarded call.
         dfsa: tell the guest's keeper of open files that it may open itself.
+        files: where the cluster's files are at home, to know whose files are read there.
         silence: seconds without a sign of the other node after which the link counts as broken.
     """
 
@@ -71,6 +73,7 @@ class DeputyOrder(msgspec.Struct, tag="deputy", frozen=True):
     control: str
     debug: bool = False
     dfsa: bool = False
+    files: Reach = Reach()
     silence: float = SILENCE
 
 
@@ -136,6 +139,7 @@ class Statistics(msgspec.Struct):
         bytes_moved: of memory, in the last move.
         calls_forwarded: system calls the deputy did since it left home.
         moves: how often it moved.
+        dfsa_bytes: read and written where it ran, by no deputy.
     """
 
     frozen_ms: float = 0.0
@@ -143,6 +147,7 @@ class Statistics(msgspec.Struct):
     bytes_moved: int = 0
     calls_forwarded: int = 0
     moves: int = 0
+    dfsa_bytes: int = 0
 
 
 class State(msgspec.Struct, tag="state"):
@@ -157,6 +162,7 @@ class State(msgspec.Struct, tag="state"):
         reason: why it came home, or why it stays ("" when it was asked to).
         error: wire form of the OmError, in phase "failed".
         exit: "exited N" or "killed N" in phase "ended".
+        files: what it has read and written, since it left home, or on a host since it came there.
     """
 
     role: Literal["deputy", "guest"]
@@ -171,6 +177,7 @@ class State(msgspec.Struct, tag="state"):
     keeper: int = 0
     reason: str = ""
     exit: str = ""
+    files: list[FileIo] = []
     error: dict[str, str | int] | None = None
 
 

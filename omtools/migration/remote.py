@@ -144,7 +144,7 @@ class Remote:
         assert self.files is not None
         self.tracee.memory.write(self._scratch.data, os.fsencode(image.directory) + b"\0")
         calls = [(native.UMASK, image.umask)]
-        if self.files.tree.holds(image.directory):
+        if self.files.holds(image.directory):
             calls.append((native.CHDIR, self._scratch.data))
         results = self.tracee.batch(self._scratch, registers, calls)
         if results[-1] < 0:
@@ -153,7 +153,7 @@ class Remote:
     def change_directory(self, path: str) -> None:
         """Move the stopped guest: into its own tree, or to where every path leads home."""
         assert self.files is not None
-        if self.files.tree.holds(path):
+        if self.files.holds(path):
             with self.tracee.borrowed() as (registers, _mask):
                 self.tracee.memory.write(self._scratch.data, os.fsencode(path) + b"\0")
                 self._let_through(registers, (native.CHDIR, self._scratch.data))
@@ -164,6 +164,16 @@ class Remote:
         with self.tracee.borrowed() as (registers, _mask):
             self._let_through(registers, (native.FCHDIR, number))
             self._close_inside(registers, number)
+
+    def withdraw_files(self) -> None:
+        """The stopped guest opens nothing by itself any more. Raises OSError."""
+        assert self.files is not None
+        self.files.withdraw(self.pid, self.root_requests)
+
+    def restore_files(self) -> None:
+        """It does again. Raises OSError."""
+        assert self.files is not None
+        self.files.restore(self.pid, self.root_requests)
 
     def _confine(self, registers: Registers, trapped: Collection[int] | None) -> None:
         """Install the filter, take its listener out of the guest."""

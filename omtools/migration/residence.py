@@ -30,7 +30,7 @@ from omtools.linux.ptrace import StopKind
 from omtools.linux.x86_64 import Registers
 from omtools.migration.deputy import Arena, Deputy
 from omtools.migration.link import Link
-from omtools.migration.openfiles import own_files, still_open
+from omtools.migration.openfiles import holds_locks, own_files, sendable, still_open
 from omtools.migration.transfer import HomeSink, receive_pages
 
 _SYS_LSEEK = 8  # <asm/unistd_64.h>
@@ -47,7 +47,7 @@ class Resident:
     def __init__(self, pid: int, dfsa: bool = False) -> None:
         """`dfsa`: its open files shall be in the image."""
         survey(pid)  # says more kindly than ptrace what is wrong
-        self.pid = pid
+        self.pid, self._dfsa = pid, dfsa
         self._files = own_files(pid) if dfsa else []
         self._children = _children(pid) if self._files else ""
         self._before: Before = look_before(pid)
@@ -79,7 +79,8 @@ class Resident:
         return msgspec.structs.replace(
             image, actions=actions, arena=arena, files=self._own_files(),
             numbers=sorted(int(name) for name in os.listdir(f"/proc/{self.pid}/fd")),
-            umask=int(proc.status(self.pid)["Umask"], 8), directory=os.readlink(f"/proc/{self.pid}/cwd"),
+            umask=int(proc.status(self.pid)["Umask"], 8), directory=self._directory(),
+            locked=self._dfsa and holds_locks(self.pid),
         )  # fmt: skip
 
     def _stop(self) -> Registers:
@@ -107,6 +108,10 @@ class Resident:
         if not self._files or _children(self.pid) != self._children:
             return []
         return still_open(self.pid, self._files)
+
+    def _directory(self) -> str:
+        path = os.readlink(f"/proc/{self.pid}/cwd")
+        return path if sendable(path) else ""
 
     def release(self) -> None:
         """Let it go on as if nothing had been."""

@@ -8,6 +8,9 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 
+import msgspec
+
+from omtools.image.model import Image
 from omtools.image.pages import CHUNK, PAGE_HEADER, PageReader, Range, chunks, total
 from omtools.linux.memory import ProcessMemory
 from omtools.linux.x86_64 import PAGE
@@ -55,6 +58,33 @@ def send_pages(link: Link, pid: int, ranges: Sequence[Range]) -> int:
     amount = total(ranges)
     link.send(Kind.END, PAGE_HEADER.pack(amount))
     return amount
+
+
+def receive_image(link: Link) -> Image:
+    """The next frame, which must be an image. Raises LinkBroken."""
+    kind, _serial, body = link.receive()
+    if kind is not Kind.IMAGE:
+        raise LinkBroken(f"{kind.name} in place of an image")
+    return msgspec.msgpack.decode(body, type=Image)
+
+
+def relay(source: Link, target: Link) -> tuple[int, LinkBroken | None]:
+    """Pass an image and its pages on; `source` is heard out in any case.
+
+    Returns bytes, and how `target` broke if it did. Raises LinkBroken if `source` does.
+    """
+    broken = None
+    amount = 0
+    while True:
+        kind, _serial, body = source.receive()
+        if broken is None:
+            try:
+                target.send_large(kind, b"", body)
+            except LinkBroken as error:
+                broken = error
+        amount += len(body)
+        if kind is Kind.END:
+            return amount, broken
 
 
 Sink = Callable[[int, memoryview], None]

@@ -21,6 +21,7 @@ from omtui.model import (
     totals,
 )
 from omtui.moving import UNKNOWN, paces_after
+from omtui.processes.rows import COLUMNS, about, cell_of
 from omtui.tree import as_tree
 from omtui.world import World
 
@@ -165,3 +166,14 @@ def test_filters() -> None:
     assert [p.pid for p in matching_processes(found, "threads")] == [7]
     assert [p.pid for p in matching_processes(found, "8")] == [8]
     assert matching_processes(found, "  ") is found
+
+
+def test_what_it_has_read_and_written_by_dfsa() -> None:
+    state = heard(info(7, where=2, dfsa_bytes=5 << 20), info(8, where=2))
+    direct, other = state.processes
+    cell = cell_of(lambda _process: "")
+    column = next(column for column in COLUMNS if column.key == "dfsa_bytes")
+    assert [cell(process, column, 5).text for process in (direct, other)] == ["5.0M", ""]
+    assert about(direct, state, None).endswith("5.0M read and written by DFSA")
+    assert "DFSA" not in about(other, state, None)
+    assert sorted_processes(state.processes, "dfsa_bytes") == [other, direct]

@@ -139,7 +139,7 @@ class Nest:
             migration=f"{pid}-{self._count}", pid=pid, uid=os.getuid(), gid=os.getgid(), home=1, target=node,
             endpoint=endpoint, credentials=credentials,
             control=str(self.run / "keepers" / f"deputy-{pid}-{self._count}.sock"), debug=True,
-            dfsa=self.reach != Reach(),
+            dfsa=self.reach != Reach(), files=self.reach,
         )  # fmt: skip
         launched = await launch(self.run, order)
         return await self.connect(order.control, launched.pid), guest
