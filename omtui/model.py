@@ -21,6 +21,7 @@ _BY_NUMBER = attrgetter("view.number")
 _BY_PID = attrgetter("pid")  # a list that is in order already is sorted in no time
 _DECISIONS = 1000  # that are remembered
 _HAPPENED = 2000  # events that are remembered
+_ABROAD = 10_000  # processes of other homes of which it is remembered where they are
 _MOVES = 500  # that are remembered
 
 
@@ -284,7 +285,8 @@ class State:
         processes: all, by pid.
         decisions: the balancer's and the usher's latest, by pid, 0 for those about the node.
         paces: how many calls each process that is away has had done at home.
-        happened: what subscribers were told, the latest last, with the seconds since the epoch.
+        happened: what subscribers were told, the latest last: seconds since the epoch, node (0: own), event.
+        abroad: where processes of other homes run, as far as was heard, by home and its local pid.
         moves: processes seen to have moved, the latest last.
         trouble: one sentence, while the agent cannot be asked.
         heard: how many pictures of the nodes came so far.
@@ -299,7 +301,8 @@ class State:
     processes: list[Process] = field(default_factory=list)
     decisions: dict[int, api.Decided] = field(default_factory=dict)
     paces: dict[Key, Pace] = field(default_factory=dict)
-    happened: deque[tuple[float, api.Event]] = field(default_factory=lambda: deque(maxlen=_HAPPENED))
+    happened: deque[tuple[float, int, api.Told]] = field(default_factory=lambda: deque(maxlen=_HAPPENED))
+    abroad: dict[tuple[int, int], int] = field(default_factory=dict)
     moves: deque[Move] = field(default_factory=lambda: deque(maxlen=_MOVES))
     trouble: str = ""
     heard: int = 0
@@ -342,26 +345,35 @@ class State:
         if before is not None and before.where != info.where:
             self.moves.append(Move(now, info.local_pid, before.where, info.where, info.bytes, info.frozen_ms))
 
-    def hear_event(self, event: api.Event, now: float) -> bool:
-        """Something changed; returns whether a screen shows it.
+    def hear_event(self, event: api.Told, now: float, node: int = 0) -> bool:
+        """Something changed on this node, or on another; returns whether a screen shows it.
 
         The list of processes is put together again by `settle`, once for all that came.
         """
-        self.happened.append((now, event))
+        if node and isinstance(event, api.ProcessChanged):
+            return self._hear_elsewhere(event, now, node)
+        self.happened.append((now, node, event))
         if isinstance(event, api.SwitchChanged):
-            node = self.nodes.get(event.node)
-            if node is None:
-                return False
-            node.view = with_status(node.view, event.status)
-            self.nodes = dict(self.nodes)  # another picture: see `Attributes`
-            return True
-        if isinstance(event, api.Decided):
+            return self._hear_switch(event)
+        if isinstance(event, api.Decided) and not node:
             self.decisions[event.pid] = event
             while len(self.decisions) > _DECISIONS:
                 del self.decisions[next(iter(self.decisions))]
             return True
         if not isinstance(event, api.ProcessChanged):
             return True  # the list of what happened
+        self._hear_process(event, now)
+        return True
+
+    def _hear_switch(self, event: api.SwitchChanged) -> bool:
+        node = self.nodes.get(event.node)
+        if node is None:
+            return False
+        node.view = with_status(node.view, event.status)
+        self.nodes = dict(self.nodes)  # another picture: see `Attributes`
+        return True
+
+    def _hear_process(self, event: api.ProcessChanged, now: float) -> None:
         key = key_of(event.process)
         before = self.infos.get(key)
         if before is None and event.process.where != event.process.home == self.own and not event.gone:
@@ -370,12 +382,28 @@ class State:
         self._notice_move(before, event.process, now)
         if event.gone:
             self._changed[event.process.local_pid] = self._without_agent(event.process.local_pid)
-            return self.infos.pop(key, None) is not None
+            self.infos.pop(key, None)
+            return
         self.infos[key] = event.process
         seen, pace = self.local.get(event.process.local_pid), self.paces.get(key)
         self._changed[event.process.local_pid] = process_of(
             event.process, self.own, seen, pace.rate if pace else UNKNOWN
         )
+
+    def _hear_elsewhere(self, event: api.ProcessChanged, now: float, node: int) -> bool:
+        """A process of another home; what is a guest there its own home tells better."""
+        info = event.process
+        if info.role == "guest":
+            return False
+        self.happened.append((now, node, event))
+        key = (node, info.local_pid)
+        before = self.abroad.pop(key, info.where)  # the first that is heard need not be a move
+        if before != info.where:
+            self.moves.append(Move(now, info.local_pid, before, info.where, info.bytes, info.frozen_ms))
+        if not event.gone:
+            self.abroad[key] = info.where
+            if len(self.abroad) > _ABROAD:
+                del self.abroad[next(iter(self.abroad))]
         return True
 
     def _without_agent(self, pid: int) -> Process | None:

@@ -130,7 +130,9 @@ class SimulatedAgent:
             wire = BadRequest(why=str(error)).to_wire()
             writer.write(api.line_of(api.Failure(api.id_of(line), wire)))
             return
-        if isinstance(message, api.Hello):
+        if isinstance(message, api.Enough):
+            self._subscribers.pop(writer, None)
+        if not isinstance(message, api.Call):
             return
         if isinstance(message.request, api.Subscribe):
             self._subscribers[writer] = message.id

@@ -65,6 +65,7 @@ class Source:
         self._interval = interval
         self._machine: Machine = machine or ThisMachine()
         self._link: UnixAsking | None = None
+        self._followed: set[int] = set()  # other nodes of which the agent tells what happens there
         self._linking = asyncio.Lock()
         self._settling: asyncio.TimerHandle | None = None
         self._drawing = 0.0  # seconds of a processor that telling the listeners took
@@ -146,7 +147,8 @@ class Source:
                 await self._hang_up()
                 link = await open_unix(self._path, self._name)
                 self._link = link
-                await link.call(api.Subscribe(), api.Done, None, self._hear)
+                self._followed.clear()
+                await link.call(api.Subscribe(all=True), api.Done, None, self._hear)
             return self._link
 
     async def _hang_up(self) -> None:
@@ -158,11 +160,23 @@ class Source:
             await link.close()
 
     def _hear(self, event: api.Event) -> None:
-        """Many events may come at once: the screens are told of all of them together.
+        """An event of this node, or of another that is followed."""
+        if isinstance(event, api.Followed):
+            (self._followed.add if event.on else self._followed.discard)(event.node)
+            if event.error:
+                self._happened(event.node, event)
+        elif isinstance(event, api.Elsewhere):
+            self._happened(event.node, event.event)
+        else:
+            self._happened(0, event)
 
+    def _happened(self, node: int, event: api.Told) -> None:
+        """It happened there, 0: on the agent's own node.
+
+        Many events may come at once: the screens are told of all of them together.
         Where that is dear, it is done less often; with the next picture at the latest.
         """
-        if self.state.hear_event(event, time.time()) and self._settling is None:
+        if self.state.hear_event(event, time.time(), node) and self._settling is None:
             wait = min(max(_SOON, _EVENTS_SHARE * self._drawing), self._interval)
             self._settling = asyncio.get_running_loop().call_later(wait, self._tell)
 

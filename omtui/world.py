@@ -200,7 +200,7 @@ class World:
 
     # -------------------------------------------------------------------------------- what happens
 
-    def step(self) -> list[api.Event]:
+    def step(self) -> list[api.OwnEvent]:
         """Let a second pass; what subscribers are told of."""
         for node in self.nodes.values():
             self._live(node)
@@ -231,8 +231,8 @@ class World:
         node.status &= ~UP
         node.dead_for = _STAYS_DEAD + self._chance.randint(0, 10)
 
-    def _moves(self) -> list[api.Event]:
-        events: list[api.Event] = []
+    def _moves(self) -> list[api.OwnEvent]:
+        events: list[api.OwnEvent] = []
         if not self.processes or self.size < 2:
             return events
         pids = list(self.processes)
@@ -247,7 +247,7 @@ class World:
             events.append(self._put(process, target))
         return events
 
-    def _put(self, process: SimulatedProcess, target: int) -> api.Event:
+    def _put(self, process: SimulatedProcess, target: int) -> api.OwnEvent:
         process.where = target
         process.listed = True
         self._account(process)
@@ -356,7 +356,7 @@ class World:
             raise NoSuchProcess(pid=pid)
         return self.processes[pid]
 
-    def migrate(self, pid: int, to: str) -> tuple[api.Moved, api.Event]:
+    def migrate(self, pid: int, to: str) -> tuple[api.Moved, api.OwnEvent]:
         """Move a process at once.
 
         Raises:
@@ -408,7 +408,7 @@ class World:
         return api.ProcessChanged(process.info())
 
     def switch(self, name: str, on: bool, word: str = "") -> list[api.Event]:
-        """Set a switch of a node; its own node tells its subscribers."""
+        """Set a switch of a node, which tells its subscribers."""
         node = self.node(word)
         if name == "mfs":
             node.status = node.status & ~NOMFS if on else node.status | NOMFS
@@ -417,7 +417,8 @@ class World:
         else:
             bit = _SWITCHES[name]
             node.status = node.status | bit if on else node.status & ~bit
-        return [api.SwitchChanged(OWN, node.status)] if node.number == OWN else []
+        changed = api.SwitchChanged(node.number, node.status)
+        return [changed if node.number == OWN else api.Elsewhere(node.number, changed)]
 
     def clear(self, guests: bool, word: str = "") -> tuple[api.Cleared, list[api.Event]]:
         """Expel all guests of a node, or bring all its own processes home; of those that node 1 knows."""

@@ -31,6 +31,7 @@ from omtools.agent.migrations import Migrations
 from omtools.agent.paths import make_run_dir
 from omtools.agent.peers import Peers
 from omtools.agent.reconsidering import BALANCE, Reconsidering
+from omtools.agent.relaying import Relays
 from omtools.agent.renewal import Renewed
 from omtools.agent.server import SshServer, UnixServer
 from omtools.agent.telling import Telling
@@ -38,6 +39,7 @@ from omtools.agent.tuning import Tuning, changes
 from omtools.agent.wishes import Wishes
 from omtools.cluster.balance import Proposal, admit
 from omtools.cluster.constraints import REASONS
+from omtools.cluster.gossip import State as Liveness
 from omtools.cluster.load import BLOCK, CONFIGURED, LSTAY, NOMFS, QUIET, STAY, UP
 from omtools.cluster.map import Node
 from omtools.cluster.vector import PER_TASK
@@ -91,6 +93,7 @@ class Agent:
         self._changes = Changes()
         self._renewed = Renewed(configuration.directory, self.node.name, self._use)
         self._subscribers: list[Notify] = []
+        self.relays = Relays(self.peers)
         self._work: set[asyncio.Task[api.Moved]] = set()
         self._unix = UnixServer(configuration.run, self)
         self._ssh = SshServer(
@@ -191,6 +194,7 @@ class Agent:
         await self.knowing.stop()
         await self.balancing.stop()
         await self._unix.close()
+        await self.relays.close()
         await self.telling.server.close()
         await bring_tunnelled([*self.migrations.tunnelled(), *self.guests.tunnelled()])
         for task in self._work:
@@ -213,6 +217,8 @@ class Agent:
         self, request: api.Request, caller: Caller, notify: Notify
     ) -> api.Result:
         """Do what is asked; raises OmError."""
+        if isinstance(request, api.Subscribe):
+            return await self._subscribe(request, caller, notify)
         if (other := self._other(request)) is not None:
             return await ask_elsewhere(self.peers, other, request, caller, notify)
         match request:
@@ -235,9 +241,6 @@ class Agent:
                 | api.SetDecay() | api.GetDecay()
             ):  # fmt: skip
                 return await self.wishes.handle(request, caller)
-            case api.Subscribe():
-                self._subscribers.append(notify)
-                return api.Done()
             case api.PrepareGuest():
                 self._check_limits(caller)
                 return await self.guests.prepare(request, caller, self.blocked)
@@ -263,6 +266,24 @@ class Agent:
         """That subscriber is gone."""
         if notify in self._subscribers:
             self._subscribers.remove(notify)
+        self.relays.forget(notify)
+
+    async def _subscribe(self, request: api.Subscribe, caller: Caller, notify: Notify) -> api.Done:
+        other = self._find("" if request.all else request.node)
+        if other != self.node:
+            await self.relays.follow(other, caller, notify)
+            return api.Done()
+        if request.all:
+            self.relays.follow_all(caller, notify, self._up())
+        self._subscribers.append(notify)
+        return api.Done()
+
+    def _up(self) -> list[Node]:
+        """The other nodes that are up, as far as it is known here."""
+        nodes = self.configuration.map.nodes
+        known = self.knowing.gossip.nodes(time.monotonic())
+        numbers = (number for number, state, _view in known if state is Liveness.UP)
+        return [nodes[number] for number in numbers if number in nodes and number != self.node.number]
 
     async def _migrate(self, request: api.Migrate | api.Reconsider, caller: Caller) -> api.Moved:
         if isinstance(request, api.Reconsider):
@@ -408,6 +429,7 @@ class Agent:
     async def _round(self) -> None:
         self._renewed.look()
         self.limiting.look()
+        self.relays.look(self._up)
         await self.balancing.round()
 
     def _tune(self, request: api.Tune, caller: Caller) -> api.Tuned:

@@ -20,12 +20,14 @@ if TYPE_CHECKING:
     from omtools.agent.cluster import Cluster
 
 
-async def events(cluster: Cluster, given: argparse.Namespace) -> int:  # noqa: ARG001 - as all verbs
-    """events: one JSON object per line, until Ctrl-C."""
+async def events(cluster: Cluster, given: argparse.Namespace) -> int:
+    """events: one JSON object per line, until Ctrl-C, or until the node that was named is lost."""
     import msgspec  # noqa: PLC0415 - only here
 
-    async for event in cluster.events():
+    async for event in cluster.events(node=given.on, all=given.all):
         print(msgspec.json.encode(event).decode(), flush=True)
+        if isinstance(event, api.Followed) and event.error and given.on:
+            raise OmError.from_wire(event.error)
     return 0
 
 
