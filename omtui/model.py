@@ -12,7 +12,7 @@ from operator import attrgetter
 from omtools.agent import api
 from omtools.cluster.load import UP, status_words
 from omtui.local import LocalProcess
-from omtui.moving import UNKNOWN, Key, Move, Pace, key_of, move_from_home, paces_after
+from omtui.moving import UNKNOWN, Flight, Key, Move, Pace, flight_after, key_of, move_from_home, paces_after
 
 HISTORY = 60  # pictures that are remembered per node, one a second
 
@@ -288,6 +288,8 @@ class State:
         happened: what subscribers were told, the latest last: seconds since the epoch, node (0: own), event.
         abroad: where processes of other homes run, as far as was heard, by home and its local pid.
         moves: processes seen to have moved, the latest last.
+        flights: processes that are moving, by home (or host, for a guest), role and local pid there.
+        latencies: pid of the process whose calls a screen shows, with the figures or why there are none.
         trouble: one sentence, while the agent cannot be asked.
         heard: how many pictures of the nodes came so far.
         when: the moment of a recording that is shown, seconds since the epoch; None: the present.
@@ -304,6 +306,8 @@ class State:
     happened: deque[tuple[float, int, api.Told]] = field(default_factory=lambda: deque(maxlen=_HAPPENED))
     abroad: dict[tuple[int, int], int] = field(default_factory=dict)
     moves: deque[Move] = field(default_factory=lambda: deque(maxlen=_MOVES))
+    flights: dict[tuple[int, str, int], Flight] = field(default_factory=dict)
+    latencies: tuple[int, api.CallFigures | str] | None = None
     trouble: str = ""
     heard: int = 0
     when: float | None = None
@@ -352,7 +356,8 @@ class State:
         """
         if node and isinstance(event, api.ProcessChanged):
             return self._hear_elsewhere(event, now, node)
-        self.happened.append((now, node, event))
+        if not (isinstance(event, api.ProcessChanged) and event.process.sent):
+            self.happened.append((now, node, event))  # and not each step of a move
         if isinstance(event, api.SwitchChanged):
             return self._hear_switch(event)
         if isinstance(event, api.Decided) and not node:
@@ -380,6 +385,7 @@ class State:
             # The first that is heard of a process is that it is going away, or has just gone.
             self.moves.append(move_from_home(event.process, now))
         self._notice_move(before, event.process, now)
+        self._notice_pages(self.own, event, now)
         if event.gone:
             self._changed[event.process.local_pid] = self._without_agent(event.process.local_pid)
             self.infos.pop(key, None)
@@ -395,7 +401,9 @@ class State:
         info = event.process
         if info.role == "guest":
             return False
-        self.happened.append((now, node, event))
+        self._notice_pages(node, event, now)
+        if not info.sent:
+            self.happened.append((now, node, event))
         key = (node, info.local_pid)
         before = self.abroad.pop(key, info.where)  # the first that is heard need not be a move
         if before != info.where:
@@ -405,6 +413,19 @@ class State:
             if len(self.abroad) > _ABROAD:
                 del self.abroad[next(iter(self.abroad))]
         return True
+
+    def _notice_pages(self, node: int, event: api.ProcessChanged, now: float) -> None:
+        key = (node, *key_of(event.process))
+        flight = None if event.gone else flight_after(self.flights.pop(key, None), event.process, now)
+        self.flights.pop(key, None)
+        if flight is not None:
+            self.flights[key] = flight
+            if len(self.flights) > _MOVES:
+                del self.flights[next(iter(self.flights))]
+
+    def travelling(self) -> list[Flight]:
+        """Those of which pages are on their way, and have been for long enough to be seen."""
+        return [flight for flight in self.flights.values() if flight.sent]
 
     def _without_agent(self, pid: int) -> Process | None:
         """A process of which the agent tells nothing any more; None: it is not of this machine."""

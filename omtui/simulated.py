@@ -186,6 +186,8 @@ class SimulatedAgent:
                 found = world.listing()
             case api.Inspect(pid):
                 found = world.inspected(pid)
+            case api.Calls(pid):
+                found = world.calls(pid)
             case api.NodeInfo(word):
                 found = world.report(word)
             case api.Whois(word):

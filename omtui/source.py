@@ -38,6 +38,7 @@ class Source:
         want_processes: a screen shows processes; else they are not asked for.
         want_report: number, name or address of the node whose own report a screen shows, "" for the agent's
             own; None: no report is asked for.
+        want_calls: pid of the process of which a screen shows how long its calls take; 0: none.
         asked: how many pictures were tried so far.
     """
 
@@ -59,6 +60,7 @@ class Source:
         self.state = State()
         self.want_processes = False
         self.want_report: str | None = None
+        self.want_calls = 0
         self.asked = 0
         self._path = path or agent_socket()
         self._name = name
@@ -108,6 +110,8 @@ class Source:
                 self.state.report = await self._ask(api.NodeInfo(self.want_report), api.NodeReport, _PATIENCE)
             if self.want_processes and time.monotonic() >= self._processes_due:
                 await self._ask_processes()
+            if self.want_calls:
+                self.state.latencies = (self.want_calls, await self._calls_of(self.want_calls))
             self.state.trouble = ""
         except OmError as error:
             self.state.trouble = str(error)
@@ -124,6 +128,14 @@ class Source:
         listing = await self._ask(api.Processes(all=True), api.ProcessList, _PATIENCE)
         self.state.hear_processes(listing, local, time.time())
         self._processes_due = time.monotonic() + _SHARE * (time.process_time() - begun)
+
+    async def _calls_of(self, pid: int) -> api.CallFigures | str:
+        try:
+            return await self._ask(api.Calls(pid), api.CallFigures, _PATIENCE)
+        except NoAgent:
+            raise
+        except OmError as error:  # of that process nobody tells; of all else they do
+            return str(error)
 
     async def _ask(
         self,

@@ -50,6 +50,8 @@ _COMMANDS = (
 _FIRST_PID = 1000
 _MOST_AWAY = 2000  # and guests, if nobody wants another number
 _SWITCHES = {"block": BLOCK, "stay": STAY, "lstay": LSTAY, "quiet": QUIET}
+_CALLS = (("write", 0.6), ("read", 0.25), ("newfstatat", 0.1), ("openat", 0.05))  # and their shares
+_SPREAD = (0.02, 0.1, 0.3, 0.35, 0.15, 0.06, 0.015, 0.005)  # of their times, by powers of two
 _STAYS_DEAD = 8  # seconds a simulated node is away, at least
 
 
@@ -120,7 +122,6 @@ class SimulatedProcess:
     def seen(self) -> LocalProcess:
         """As /proc would have it."""
         return LocalProcess(self.local_pid, self.ppid, 1000, self.state, self.command)
-
 
 @dataclass
 class World:
@@ -339,6 +340,22 @@ class World:
     def listing(self) -> api.ProcessList:
         """Answer to `api.Processes`."""
         return api.ProcessList(OWN, [found.info() for found in self.processes.values() if found.listed])
+
+    def calls(self, pid: int) -> api.CallFigures:
+        """Answer to `api.Calls`: each process has its own ways, and a link of its own.
+
+        Raises:
+            AtHomeAlready, NoSuchProcess: it has not moved; there is none.
+        """
+        process = self.process(pid)
+        if process.where == process.home:
+            raise AtHomeAlready(pid=pid)
+        figures = []
+        for index, (name, share) in enumerate(_CALLS):
+            middle = 7 + (pid + index) % 3
+            bins = [0] * (middle - 3) + [round(process.calls * share * part) for part in _SPREAD]
+            figures.append(api.CallTimes(name, sum(bins), sum(bins) << middle, bins))
+        return api.CallFigures(process.where, figures if process.calls else [])
 
     def local(self) -> list[LocalProcess]:
         """What /proc of node 1 would show."""

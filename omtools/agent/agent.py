@@ -28,6 +28,7 @@ from omtools.agent.knowing import Knowing
 from omtools.agent.limiting import Limiting
 from omtools.agent.memo import Memo
 from omtools.agent.migrations import Migrations
+from omtools.agent.naming import named, node_list
 from omtools.agent.paths import make_run_dir
 from omtools.agent.peers import Peers
 from omtools.agent.reconsidering import BALANCE, Reconsidering
@@ -36,6 +37,7 @@ from omtools.agent.renewal import Renewed
 from omtools.agent.server import SshServer, UnixServer
 from omtools.agent.telling import Telling
 from omtools.agent.tuning import Tuning, changes
+from omtools.agent.watching import Watching
 from omtools.agent.wishes import Wishes
 from omtools.cluster.balance import Proposal, admit
 from omtools.cluster.constraints import REASONS
@@ -94,6 +96,7 @@ class Agent:
         self._renewed = Renewed(configuration.directory, self.node.name, self._use)
         self._subscribers: list[Notify] = []
         self.relays = Relays(self.peers)
+        self._watching = Watching(configuration, self.keepers, self.peers)
         self._work: set[asyncio.Task[api.Moved]] = set()
         self._unix = UnixServer(configuration.run, self)
         self._ssh = SshServer(
@@ -228,12 +231,14 @@ class Agent:
                 return await self._processes(request, caller)
             case api.Inspect():
                 return await inspect(request, self.node.number, self.keepers, self._memo, self.engine)
+            case api.Calls() | api.GuestCalls():
+                return await self._watching.handle(request, caller)
             case api.NodeInfo():
                 return await self._node_info(request)
             case api.Whois():
-                return _named(self._find(request.node))
+                return named(self._find(request.node))
             case api.Nodes():
-                return self._nodes()
+                return node_list(self.configuration)
             case api.Switch():
                 return await self._switch(request, caller)
             case (
@@ -335,6 +340,9 @@ class Agent:
             total_ms=figures.total_ms,
             calls_forwarded=figures.calls_forwarded,
             moves=figures.moves,
+            sent=figures.sent,
+            to_send=figures.to_send,
+            target=state.target,
             reason=state.reason,
         )
 
@@ -389,14 +397,6 @@ class Agent:
 
     def _find(self, word: str) -> Node:
         return self.configuration.map.find(word) if word else self.node
-
-    def _nodes(self) -> api.NodeList:
-        found = self.configuration.map
-        return api.NodeList(
-            self.node.number,
-            [api.MapRange(r.first, r.host, r.count) for r in found.ranges],
-            [_named(node) for node in found.nodes.values()],
-        )
 
     async def _switch(self, request: api.Switch, caller: Caller) -> api.Done:
         caller.check_master(("" if request.on else "no") + request.name)
@@ -491,7 +491,3 @@ class Agent:
         self.telling.hear(event)
         for notify in list(self._subscribers):
             notify(event)
-
-
-def _named(node: Node) -> api.NodeName:
-    return api.NodeName(node.number, node.name, node.address, list(node.aliases))

@@ -16,6 +16,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from omtools.agent.answers import (
+    CallFigures as CallFigures,
     Cleared as Cleared,
     Done as Done,
     FilesOpened as FilesOpened,
@@ -61,6 +62,7 @@ from omtools.cluster.process_settings import (
     ProcessSettings as ProcessSettings,
 )
 from omtools.image.platform import Platform
+from omtools.migration.orders import CallTimes as CallTimes
 
 VERSION = 1
 MAX_LINE = 1 << 20  # of one message, either way
@@ -116,6 +118,18 @@ class Inspect(msgspec.Struct, tag="inspect", frozen=True):
 
     pid: Pid
     survey: bool = False
+
+
+class Calls(msgspec.Struct, tag="calls", frozen=True):
+    """How long the forwarded calls of a process that is away, or of a guest, take. Answer: `CallFigures`."""
+
+    pid: Pid
+
+
+class GuestCalls(msgspec.Struct, tag="guest_calls", frozen=True):
+    """From agent to agent: the same of a process of mine that you host."""
+
+    migration: MigrationName
 
 
 class NodeInfo(msgspec.Struct, tag="node_info", frozen=True):
@@ -331,6 +345,8 @@ Request = (
     | Reconsider
     | Processes
     | Inspect
+    | Calls
+    | GuestCalls
     | NodeInfo
     | Whois
     | Nodes
@@ -361,6 +377,7 @@ Result = (
     Moved
     | ProcessList
     | Inspected
+    | CallFigures
     | NodeReport
     | NodeName
     | NodeList

@@ -87,6 +87,10 @@ class Cluster:
         """
         return (await self.ask(api.Processes(all, str(node)), api.ProcessList)).processes
 
+    async def calls(self, pid: int) -> api.CallFigures:
+        """How long the forwarded calls of a process that is away take, by call."""
+        return await self.ask(api.Calls(pid), api.CallFigures)
+
     async def lock(self, pid: int, locked: bool = True) -> None:
         """Have the balancer leave a process and its descendants alone, or, with False, take them."""
         await self.ask(api.Lock(pid, locked), api.Done)

@@ -31,6 +31,25 @@ async def events(cluster: Cluster, given: argparse.Namespace) -> int:
     return 0
 
 
+async def calls(cluster: Cluster, given: argparse.Namespace) -> int:
+    """calls: a line for each kind of call, the one with the most first."""
+    found = await cluster.calls(given.pid)
+    if given.json:
+        named = {one.name: {"calls": one.calls, "mean_us": round(one.mean_us, 1), "bins": one.bins}
+                 for one in found.calls}  # fmt: skip
+        print_json({"pid": given.pid, "node": found.node, "calls": named})
+        return 0
+    if not found.calls:
+        print(_("No call of process {pid} was forwarded since it came to node {node}.").format(
+            pid=given.pid, node=found.node))  # fmt: skip
+        return 0
+    rows = [(one.name, str(one.calls), f"{one.mean_us:.0f}", *(f"< {one.within_us(s)}" for s in (0.5, 0.99)))
+            for one in found.calls]  # fmt: skip
+    heads = [_("CALL"), _("CALLS"), _("MEAN µs"), _("HALF µs"), _("99 % µs")]
+    print("\n".join(table(heads, rows, frozenset({0}), terminal_columns())))
+    return 0
+
+
 async def whois(cluster: Cluster, given: argparse.Namespace) -> int:
     """whois: by the map alone."""
     found = await cluster.whois(given.node)

@@ -48,6 +48,7 @@ _VERBS: dict[str, tuple[str, str]] = {
     "events": (N_("print what happens, one JSON object per line, until Ctrl-C"), _HEAR),
     "lock": (N_("let a running process, and what it starts, not move by itself"), _PID),
     "unlock": (N_("let a running process, and what it starts, move by itself"), _PID),
+    "calls": (N_("how long the forwarded calls of a process that is away take, by call"), _PID),
     "setspeed": (N_("tell others this speed instead of the measured one (0: the measured one)"), _ON),
     "getyard": (N_("the yardstick: speed of the processor by which load and speed are shown"), _ON),
     "setyard": (N_("set the yardstick: a speed, a processor's name, or “this”"), _ON),
@@ -62,6 +63,7 @@ _ACTIONS: dict[str, _Verb] = {
     "whois": showing.whois,
     "isup": showing.is_up,
     "events": showing.events,
+    "calls": showing.calls,
     "getyard": showing.yardstick,
     "getdecay": showing.decay,
     "gettune": showing.tuning,
@@ -75,7 +77,7 @@ _ACTIONS: dict[str, _Verb] = {
     **dict.fromkeys(setting.SWITCHES, setting.switch),
     **dict.fromkeys(("getload", "getspeed", "getmem", "getfree", "getutil"), showing.figure),
 }
-_WATCHED = ("status", "nodes", "isup", "getload", "getspeed", "getmem", "getfree", "getutil")
+_WATCHED = ("status", "nodes", "calls", "isup", "getload", "getspeed", "getmem", "getfree", "getutil")
 _MINUS = {f"-{name}": f"no{name}" for name in ("stay", "lstay", "block", "quiet")}  # the original's aliases
 
 

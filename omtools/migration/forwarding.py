@@ -7,6 +7,7 @@ import os
 import select
 import struct
 from dataclasses import replace
+from time import perf_counter_ns
 from typing import Protocol
 
 from omtools.i18n import _
@@ -23,6 +24,7 @@ from omtools.migration.direct_calls import DirectCalls
 from omtools.migration.exchange import Exchange
 from omtools.migration.flight import Flight, Outcome
 from omtools.migration.frames import CANCELLED, COME_HOME, NUMBER, RESULT, Kind, pack_call
+from omtools.migration.latencies import Latencies
 from omtools.migration.native_files import NativeFiles
 from omtools.migration.remote import Remote
 
@@ -56,6 +58,7 @@ class Forwarding:
         direct: the part of them that concerns direct files.
         native: likewise, for a guest that opens files by itself.
         calls: how many were forwarded.
+        latencies: how long those took that ended undisturbed.
         held: the guest is stopped in the call that is under way, which it has made at its cage's root.
     """
 
@@ -70,6 +73,7 @@ class Forwarding:
         self.flight: Flight | None = None
         self.arena = arena
         self.calls = 0
+        self.latencies = Latencies()
         self._remote = remote
         self._memory = _Memory(remote)
         self._exchange = exchange
@@ -226,7 +230,7 @@ class Forwarding:
             self._need_home(notification, _("a call passes more memory than can be carried"))
             return
         self._serial += 1
-        self.flight = Flight(self._serial, notification, forward, cpu, touch=touch)
+        self.flight = Flight(self._serial, notification, forward, cpu, touch=touch, begun=perf_counter_ns())
         self.calls += 1
         mask = self._remote.blocked() if forward.needs_mask else 0
         self._exchange.send(Kind.CALL, pack_call(forward, mask), self._serial)
@@ -271,6 +275,7 @@ class Forwarding:
             return
         if self._finish(flight, outcome):
             self.flight = None
+            self.latencies.note(flight.notification.nr, perf_counter_ns() - flight.begun)
         else:
             flight.alive = False
 

@@ -107,7 +107,7 @@ def _changed(event: api.ProcessChanged, state: State) -> tuple[str, Role]:
     template = _PHASES.get(info.phase, "{process}: {phase}")
     said = _(template).format(
         process=_("Process {pid}").format(pid=info.local_pid),
-        node=state.name_of(info.where),
+        node=state.name_of(info.target or info.where),
         size=size_of(info.bytes),
         ms=info.frozen_ms,
         phase=info.phase,
@@ -148,6 +148,9 @@ def away_cell(state: Callable[[], State]) -> Cell[Process]:
     def found(process: Process, column: Column, width: int) -> Span:
         role: Role = "guest" if process.guest else "away"
         if column.key == "history":
+            flight = state().flights.get((state().own, "guest" if process.guest else "deputy", process.pid))
+            if flight is not None and flight.sent:
+                return Span(bar(flight.share, width), "high")
             pace = state().paces.get(("guest" if process.guest else "deputy", process.pid))
             rates = pace.history if pace is not None else ()
             return Span(curve(list(rates), width, max(1.0, *rates, 1.0)), "bar")
@@ -172,7 +175,7 @@ def freezing_lines(moves: Iterable[Move], width: int) -> list[Line]:
         counts[next((i for i, end in enumerate(_CLASSES) if ms < end), len(_CLASSES))] += 1
     names = [f"< {end} ms" for end in _CLASSES] + [f"≥ {_CLASSES[-1]} ms"]
     most = max(counts, default=0)
-    lines: list[Line] = [(Span(_("frozen while moving, {n} moves seen").format(n=len(times)), "title"),)]
+    lines: list[Line] = [(Span(_("{n} moves, frozen for").format(n=len(times)), "title"),)]
     room = max(1, width - 16)
     for name, count in zip(names, counts, strict=True):
         drawn = bar(count / most if most else 0.0, room)

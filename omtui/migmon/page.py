@@ -81,7 +81,8 @@ class Circle(Canvas):
         state, before = self._state, self.scene.lines
         known = [number for number in self._numbers if number in state.nodes]
         places = around(known, width, height)
-        moving = under_way(state.moves, state.now(), {place.number for place in places})
+        shown = {place.number for place in places}
+        moving = under_way(state.moves, state.travelling(), state.now(), shown)
         self.scene = draw_scene(
             places, state.nodes, self.groups, state.own, (width, height), self.look, moving
         )

@@ -72,5 +72,5 @@ def test_they_are_filtered() -> None:
 def test_freezing_times_by_class() -> None:
     moves = [Move(1.0, 1, 1, 2, 0, ms) for ms in (0.0, 5.0, 5.0, 15.0, 900.0)]
     lines = [text_of(line) for line in freezing_lines(moves, 30)]
-    assert lines[0] == "frozen while moving, 4 moves seen"
+    assert lines[0] == "4 moves, frozen for"
     assert [line.split()[3 if "ms" in line else 0] for line in lines[1:]] == ["2", "1", "0", "0", "0", "0", "1"]
