@@ -24,7 +24,7 @@ from omtui.local import Machine, ThisMachine
 from omtui.model import State
 
 _R = TypeVar("_R")
-_SHARE = 100.0  # times what the list of processes costs passes before it is asked for again
+_SHARE = 200.0  # times what the list of processes costs passes before it is asked for again
 _SOON = 0.1  # seconds until an event is shown
 _EVENTS_SHARE = 200.0  # times what drawing costs passes, if that is more
 _PATIENCE = 10.0  # seconds, for what an agent answers at once or not at all
@@ -121,7 +121,7 @@ class Source:
         """All processes anew.
 
         Changes come as events between two such pictures, so with very many processes they may be far between:
-        no more than a hundredth of a processor is spent on them.
+        no more than half a hundredth of a processor is spent on them.
         """
         begun = time.process_time()
         local = await asyncio.to_thread(self._machine.processes)
