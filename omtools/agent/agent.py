@@ -28,16 +28,20 @@ from omtools.agent.knowing import Knowing
 from omtools.agent.limiting import Limiting
 from omtools.agent.memo import Memo
 from omtools.agent.migrations import Migrations
+from omtools.agent.naming import named, node_list
 from omtools.agent.paths import make_run_dir
 from omtools.agent.peers import Peers
 from omtools.agent.reconsidering import BALANCE, Reconsidering
+from omtools.agent.relaying import Relays
 from omtools.agent.renewal import Renewed
 from omtools.agent.server import SshServer, UnixServer
 from omtools.agent.telling import Telling
 from omtools.agent.tuning import Tuning, changes
+from omtools.agent.watching import Watching
 from omtools.agent.wishes import Wishes
 from omtools.cluster.balance import Proposal, admit
 from omtools.cluster.constraints import REASONS
+from omtools.cluster.gossip import State as Liveness
 from omtools.cluster.load import BLOCK, CONFIGURED, LSTAY, NOMFS, QUIET, STAY, UP
 from omtools.cluster.map import Node
 from omtools.cluster.vector import PER_TASK
@@ -93,6 +97,8 @@ class Agent:
         self._changes = Changes()
         self._renewed = Renewed(configuration.directory, self.node.name, self._use)
         self._subscribers: list[Notify] = []
+        self.relays = Relays(self.peers)
+        self._watching = Watching(configuration, self.keepers, self.peers)
         self._work: set[asyncio.Task[api.Moved]] = set()
         self._unix = UnixServer(configuration.run, self)
         self._ssh = SshServer(
@@ -196,6 +202,7 @@ class Agent:
         await self.knowing.stop()
         await self.balancing.stop()
         await self._unix.close()
+        await self.relays.close()
         await self.telling.server.close()
         await bring_tunnelled([*self.migrations.tunnelled(), *self.guests.tunnelled()])
         for task in self._work:
@@ -219,6 +226,8 @@ class Agent:
         self, request: api.Request, caller: Caller, notify: Notify
     ) -> api.Result:
         """Do what is asked; raises OmError."""
+        if isinstance(request, api.Subscribe):
+            return await self._subscribe(request, caller, notify)
         if (other := self._other(request)) is not None:
             return await ask_elsewhere(self.peers, other, request, caller, notify)
         match request:
@@ -228,12 +237,14 @@ class Agent:
                 return await self._processes(request, caller)
             case api.Inspect():
                 return await inspect(request, self.node.number, self.keepers, self._memo, self.engine)
+            case api.Calls() | api.GuestCalls():
+                return await self._watching.handle(request, caller)
             case api.NodeInfo():
                 return await self._node_info(request)
             case api.Whois():
-                return _named(self._find(request.node))
+                return named(self._find(request.node))
             case api.Nodes():
-                return self._nodes()
+                return node_list(self.configuration)
             case api.Switch():
                 return await self._switch(request, caller)
             case (
@@ -241,9 +252,6 @@ class Agent:
                 | api.SetDecay() | api.GetDecay()
             ):  # fmt: skip
                 return await self.wishes.handle(request, caller)
-            case api.Subscribe():
-                self._subscribers.append(notify)
-                return api.Done()
             case api.PrepareGuest():
                 self._check_limits(caller)
                 return await self.guests.prepare(request, caller, self.blocked)
@@ -269,6 +277,24 @@ class Agent:
         """That subscriber is gone."""
         if notify in self._subscribers:
             self._subscribers.remove(notify)
+        self.relays.forget(notify)
+
+    async def _subscribe(self, request: api.Subscribe, caller: Caller, notify: Notify) -> api.Done:
+        other = self._find("" if request.all else request.node)
+        if other != self.node:
+            await self.relays.follow(other, caller, notify)
+            return api.Done()
+        if request.all:
+            self.relays.follow_all(caller, notify, self._up())
+        self._subscribers.append(notify)
+        return api.Done()
+
+    def _up(self) -> list[Node]:
+        """The other nodes that are up, as far as it is known here."""
+        nodes = self.configuration.map.nodes
+        known = self.knowing.gossip.nodes(time.monotonic())
+        numbers = (number for number, state, _view in known if state is Liveness.UP)
+        return [nodes[number] for number in numbers if number in nodes and number != self.node.number]
 
     async def _migrate(self, request: api.Migrate | api.Reconsider, caller: Caller) -> api.Moved:
         if isinstance(request, api.Reconsider):
@@ -320,6 +346,9 @@ class Agent:
             total_ms=figures.total_ms,
             calls_forwarded=figures.calls_forwarded,
             moves=figures.moves,
+            sent=figures.sent,
+            to_send=figures.to_send,
+            target=state.target,
             reason=state.reason,
             io=list(by_node(state.files).values()),
             dfsa_bytes=figures.dfsa_bytes,
@@ -378,14 +407,6 @@ class Agent:
     def _find(self, word: str) -> Node:
         return self.configuration.map.find(word) if word else self.node
 
-    def _nodes(self) -> api.NodeList:
-        found = self.configuration.map
-        return api.NodeList(
-            self.node.number,
-            [api.MapRange(r.first, r.host, r.count) for r in found.ranges],
-            [_named(node) for node in found.nodes.values()],
-        )
-
     async def _switch(self, request: api.Switch, caller: Caller) -> api.Done:
         caller.check_master(("" if request.on else "no") + request.name)
         await self._set_switch(request.name, request.on, caller)
@@ -417,6 +438,7 @@ class Agent:
     async def _round(self) -> None:
         self._renewed.look()
         self.limiting.look()
+        self.relays.look(self._up)
         await self.balancing.round()
 
     def _tune(self, request: api.Tune, caller: Caller) -> api.Tuned:
@@ -478,7 +500,3 @@ class Agent:
         self.telling.hear(event)
         for notify in list(self._subscribers):
             notify(event)
-
-
-def _named(node: Node) -> api.NodeName:
-    return api.NodeName(node.number, node.name, node.address, list(node.aliases))

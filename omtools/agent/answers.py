@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from omtools.migration.counts import FileIo
+from omtools.migration.orders import CallTimes
 from omtools.omfs.orders import Way
 
 Pem = Annotated[str, msgspec.Meta(max_length=8192)]
@@ -49,6 +50,9 @@ class ProcessInfo(msgspec.Struct, frozen=True):
             there. Calls that its deputy did for pipes, sockets and terminals count as home's.
         dfsa_bytes: how much of that was done where it ran, by no deputy.
         files: the same by file, the largest first; only if that was asked for.
+        sent: bytes of memory that have travelled in the move under way.
+        to_send: of how many, 0 where nobody knows.
+        target: number of the node it is leaving home for; 0: for none.
     """
 
     pid: int
@@ -69,6 +73,21 @@ class ProcessInfo(msgspec.Struct, frozen=True):
     io: list[FileIo] = []
     dfsa_bytes: int = 0
     files: list[FileIo] = []
+    sent: int = 0
+    to_send: int = 0
+    target: int = 0
+
+
+class CallFigures(msgspec.Struct, tag="call_figures", frozen=True):
+    """How long the forwarded calls of a process took, since it came to where it runs.
+
+    Attributes:
+        node: number of that node.
+        calls: by call, the one with the most first.
+    """
+
+    node: int
+    calls: list[CallTimes] = []
 
 
 class ProcessList(msgspec.Struct, tag="process_list", frozen=True):

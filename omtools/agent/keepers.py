@@ -19,7 +19,7 @@ import msgspec
 from omtools.agent import log
 from omtools.errors import LinkLost
 from omtools.i18n import _
-from omtools.migration.orders import Ask, Command, DeputyOrder, GuestOrder, State, Statistics
+from omtools.migration.orders import Ask, CallTimes, Command, DeputyOrder, GuestOrder, State, Statistics
 
 FINAL = frozenset({"home", "ended", "failed"})
 
@@ -76,6 +76,16 @@ class Keeper:
         with contextlib.suppress(LinkLost, TimeoutError), self.follow() as states:
             self.tell(Ask())
             await states.next(_FRESH_WITHIN)
+
+    async def calls(self) -> list[CallTimes]:
+        """How long a guest's forwarded calls took; nothing of one that does not answer at once."""
+        with contextlib.suppress(LinkLost, TimeoutError), self.follow() as states:
+            self.tell(Ask(calls=True))
+            async with asyncio.timeout(_FRESH_WITHIN):
+                while (state := await states.next(_FRESH_WITHIN)) is not None:
+                    if state.calls is not None:
+                        return state.calls
+        return []
 
     def follow(self) -> Followed:
         """Its states from now on, none left out."""

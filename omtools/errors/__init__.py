@@ -27,7 +27,8 @@ OmError
 │   ├── HostKeyWrong         26
 │   ├── KeyNotAuthorised     27
 │   ├── LinkLost             28
-│   └── RestoreFailed        29
+│   ├── RestoreFailed        29
+│   └── TooManyFollowed     100
 ├── about this machine
 │   ├── NoAgent              30
 │   ├── AgentVersion         31
@@ -61,15 +62,14 @@ OmError
 ├── about the screens
 │   ├── BadKeys              60
 │   ├── NoTerminal           61
-│   └── ReadOnly             62
+│   ├── ReadOnly             62
+│   └── CannotListen        125
 ├── about recordings
 │   ├── NoRecording         120
 │   ├── BadRecording        121
 │   ├── CannotRecord        122
 │   ├── RecordedAlready     123
 │   └── InThePast           124
-│   ├── ReadOnly             62
-│   └── CannotListen         125
 ├── about the simulator
 │   ├── BadScenario          58
 │   └── NoSuchScenario       59
@@ -137,6 +137,7 @@ from omtools.errors.cluster import (
     RestoreFailed as RestoreFailed,
     StaysThere as StaysThere,
     ThereAlready as ThereAlready,
+    TooManyFollowed as TooManyFollowed,
     UnknownNode as UnknownNode,
     ZombieProcess as ZombieProcess,
 )

@@ -118,6 +118,14 @@ class NodeRefuses(OmError):
     template = N_("Node {node} accepts no guests: {why}.")
 
 
+class TooManyFollowed(OmError):
+    """An agent hears of so many other nodes at a time, and of no more."""
+
+    exit_status = 100
+    template = N_("What happens on {node} cannot be told: {n} other nodes are followed already.")
+    remedy = N_("Ask that node itself, or follow all of them, which take turns.")
+
+
 class NodeFull(OmError):
     """It has not the memory for this guest."""
 

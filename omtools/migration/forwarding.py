@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import select
 from dataclasses import replace
+from time import perf_counter_ns
 from typing import Protocol
 
 from omtools.i18n import _
@@ -34,6 +35,7 @@ from omtools.migration.direct_calls import DirectCalls
 from omtools.migration.exchange import Exchange
 from omtools.migration.flight import Flight, Outcome
 from omtools.migration.frames import CANCELLED, COME_HOME, NUMBER, RESULT, Kind, pack_call
+from omtools.migration.latencies import Latencies
 from omtools.migration.native_files import NativeFiles
 from omtools.migration.remote import Remote
 
@@ -68,6 +70,7 @@ class Forwarding:
         native: likewise, for a guest that opens files by itself.
         calls: how many were forwarded.
         locked: the guest may hold locks.
+        latencies: how long those took that ended undisturbed.
         held: the guest is stopped in the call that is under way, which it has made at its cage's root.
     """
 
@@ -82,6 +85,7 @@ class Forwarding:
         self.flight: Flight | None = None
         self.arena = arena
         self.calls = 0
+        self.latencies = Latencies()
         self._remote = remote
         self._memory = _Memory(remote)
         self._exchange = exchange
@@ -295,7 +299,7 @@ class Forwarding:
             self._need_home(notification, _("a call passes more memory than can be carried"))
             return
         self._serial += 1
-        self.flight = Flight(self._serial, notification, forward, cpu, touch=touch)
+        self.flight = Flight(self._serial, notification, forward, cpu, touch=touch, begun=perf_counter_ns())
         self.calls += 1
         mask = self._remote.blocked() if forward.needs_mask else 0
         self._exchange.send(Kind.CALL, pack_call(forward, mask), self._serial)
@@ -347,6 +351,7 @@ class Forwarding:
             return
         if self._finish(flight, outcome):
             self.flight = None
+            self.latencies.note(flight.notification.nr, perf_counter_ns() - flight.begun)
         else:
             flight.alive = False
 

@@ -206,7 +206,10 @@ class GuestKeeper(Keeper):
 
     def _command(self, command: Command) -> None:
         if isinstance(command, Ask):
+            if command.calls and self._calls is not None:
+                self.state.calls = self._calls.latencies.figures()
             self._report()
+            self.state.calls = None
         elif isinstance(command, Bring):
             self._send(Kind.EXPELLED, command.reason.encode())
 
@@ -472,7 +475,7 @@ class GuestKeeper(Keeper):
             link.send(Kind.LEAVING, head + self._reason.encode())
             link.send(Kind.IMAGE, msgspec.msgpack.encode(image))
             for ranges in CopySource(remote.pid, image.regions).rounds():
-                self.state.statistics.bytes_moved = send_pages(link, remote.pid, ranges)
+                self.state.statistics.bytes_moved = send_pages(link, remote.pid, ranges, self._pages)
         except LinkBroken as error:
             self._lost(error)
         except ProcessEnded:

@@ -335,7 +335,7 @@ class HomeKeeper(Keeper):
         try:
             link.send(Kind.IMAGE, msgspec.msgpack.encode(image))
             for ranges in CopySource(self.order.pid, image.regions).rounds():
-                self.state.statistics.bytes_moved = send_pages(link, self.order.pid, ranges)
+                self.state.statistics.bytes_moved = send_pages(link, self.order.pid, ranges, self._pages)
         except LinkBroken as error:
             self._lost(error)
         except OmError as error:
@@ -393,7 +393,7 @@ class HomeKeeper(Keeper):
             residence.put_positions(deputy, image)
             pending = [*image.pending, *service.late_signals()]
             self._image = msgspec.structs.replace(image, pending=pending)
-            self.state.statistics.bytes_moved = residence.refill(deputy, self._image, link)
+            self.state.statistics.bytes_moved = residence.refill(deputy, self._image, link, self._pages)
         except LinkBroken as error:
             self._lost(error)
         except ProcessEnded:

@@ -140,6 +140,8 @@ class Statistics(msgspec.Struct):
         calls_forwarded: system calls the deputy did since it left home.
         moves: how often it moved.
         dfsa_bytes: read and written where it ran, by no deputy.
+        sent: bytes of memory that have travelled in the move under way.
+        to_send: bytes of memory that this move carries, 0 where that is not known, or nothing moves.
     """
 
     frozen_ms: float = 0.0
@@ -148,6 +150,38 @@ class Statistics(msgspec.Struct):
     calls_forwarded: int = 0
     moves: int = 0
     dfsa_bytes: int = 0
+    sent: int = 0
+    to_send: int = 0
+
+
+class CallTimes(msgspec.Struct, frozen=True):
+    """How long one kind of forwarded call took, from the guest's trap to its answer.
+
+    Attributes:
+        name: of the call.
+        calls: how many there were since the process came to this node.
+        total_us: how long all of them took, in microseconds.
+        bins: how many took less than 1, 2, 4, 8 … microseconds (and not less than the number before).
+    """
+
+    name: str
+    calls: int
+    total_us: int
+    bins: list[int]
+
+    @property
+    def mean_us(self) -> float:
+        """Microseconds of one of them, on average."""
+        return self.total_us / self.calls if self.calls else 0.0
+
+    def within_us(self, share: float) -> int:
+        """Microseconds within which so large a share (0 to 1) of them was answered: a power of two."""
+        seen = 0
+        for index, count in enumerate(self.bins):
+            seen += count
+            if seen >= share * self.calls:
+                return 1 << index
+        return 1 << len(self.bins)
 
 
 class State(msgspec.Struct, tag="state"):
@@ -163,6 +197,8 @@ class State(msgspec.Struct, tag="state"):
         error: wire form of the OmError, in phase "failed".
         exit: "exited N" or "killed N" in phase "ended".
         files: what it has read and written, since it left home, or on a host since it came there.
+        calls: how long its forwarded calls took; a guest's, where it was asked for.
+        target: number of the node it is leaving home for; 0: for none.
     """
 
     role: Literal["deputy", "guest"]
@@ -179,6 +215,8 @@ class State(msgspec.Struct, tag="state"):
     exit: str = ""
     files: list[FileIo] = []
     error: dict[str, str | int] | None = None
+    calls: list[CallTimes] | None = None
+    target: int = 0
 
 
 class Bring(msgspec.Struct, tag="bring", frozen=True):
@@ -196,7 +234,9 @@ class Hop(msgspec.Struct, tag="hop", frozen=True):
 
 
 class Ask(msgspec.Struct, tag="ask", frozen=True):
-    """Send the State again, with fresh figures."""
+    """Send the State again, with fresh figures; if `calls`, a guest's keeper with those of its calls too."""
+
+    calls: bool = False
 
 
 Command = Bring | Hop | Ask

@@ -31,7 +31,7 @@ from omtools.linux.x86_64 import Registers
 from omtools.migration.deputy import Arena, Deputy
 from omtools.migration.link import Link
 from omtools.migration.openfiles import holds_locks, own_files, sendable, still_open
-from omtools.migration.transfer import HomeSink, receive_pages
+from omtools.migration.transfer import HomeSink, Progress, receive_pages
 
 _SYS_LSEEK = 8  # <asm/unistd_64.h>
 
@@ -162,8 +162,8 @@ def put_positions(deputy: Deputy, image: Image) -> None:
             deputy.run(_SYS_LSEEK, file.numbers[0], file.position, os.SEEK_SET)
 
 
-def refill(deputy: Deputy, image: Image, link: Link) -> int:
-    """Fill the deputy from an image whose pages arrive by `link`; returns bytes.
+def refill(deputy: Deputy, image: Image, link: Link, tell: Progress | None = None) -> int:
+    """Fill the deputy from an image whose pages arrive by `link`, and `tell` how far that is; returns bytes.
 
     The stream is read to its end also when the deputy cannot be filled. Raises RestoreFailed, OSError,
     LinkBroken, ProcessEnded.
@@ -178,7 +178,7 @@ def refill(deputy: Deputy, image: Image, link: Link) -> int:
             raise
         sink = HomeSink(deputy.pid, file_ranges)
         try:
-            amount = receive_pages(link, sink)
+            amount = receive_pages(link, sink, tell)
         finally:
             sink.close()
         finish(deputy.tracee, scratch, registers, image)

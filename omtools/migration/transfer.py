@@ -20,8 +20,14 @@ from omtools.migration.link import Link, LinkBroken
 _BUFFERS = 4
 
 
-def send_pages(link: Link, pid: int, ranges: Sequence[Range]) -> int:
-    """Send the contents of `ranges`; returns bytes. Raises LinkBroken, OSError."""
+Progress = Callable[[int, int], None]
+"""Is told how many bytes have travelled, of how many; 0: nobody knows."""
+
+
+def send_pages(link: Link, pid: int, ranges: Sequence[Range], tell: Progress | None = None) -> int:
+    """Send the contents of `ranges` and `tell` how far that is; returns bytes. Raises LinkBroken, OSError."""
+    amount = total(ranges)
+    sent = 0
     free: queue.SimpleQueue[bytearray | None] = queue.SimpleQueue()
     full: queue.SimpleQueue[tuple[int, memoryview, bytearray] | OSError | None] = queue.SimpleQueue()
     for _index in range(_BUFFERS):
@@ -51,11 +57,13 @@ def send_pages(link: Link, pid: int, ranges: Sequence[Range]) -> int:
                 raise item
             address, view, buffer = item
             link.send_large(Kind.PAGES, PAGE_HEADER.pack(address), view)
+            sent += len(view)
             free.put(buffer)
+            if tell is not None:
+                tell(sent, amount)
     finally:
         free.put(None)
         thread.join()
-    amount = total(ranges)
     link.send(Kind.END, PAGE_HEADER.pack(amount))
     return amount
 
@@ -91,8 +99,8 @@ Sink = Callable[[int, memoryview], None]
 """Puts bytes at an address; called in a thread of its own."""
 
 
-def receive_pages(link: Link, sink: Sink) -> int:
-    """Receive pages up to END and hand them to `sink`; returns bytes.
+def receive_pages(link: Link, sink: Sink, tell: Progress | None = None) -> int:
+    """Receive pages up to END and hand them to `sink`, and `tell` how far that is; returns bytes.
 
     An OSError of the sink is raised after END: the stream stays in step, and the link can say why.
     """
@@ -115,7 +123,7 @@ def receive_pages(link: Link, sink: Sink) -> int:
     thread = threading.Thread(target=write, name="write pages")
     thread.start()
     try:
-        amount = _receive(link, free, full)
+        amount = _receive(link, free, full, tell)
     finally:
         full.put(None)
         thread.join()
@@ -128,7 +136,9 @@ def _receive(
     link: Link,
     free: queue.SimpleQueue[bytearray],
     full: queue.SimpleQueue[tuple[int, memoryview, bytearray] | None],
+    tell: Progress | None,
 ) -> int:
+    received = 0
     while True:
         kind, _serial, length = link.receive_header()
         if kind is Kind.END and length == PAGE_HEADER.size:
@@ -141,6 +151,9 @@ def _receive(
         view = memoryview(buffer)[:length]
         link.receive_into(view)
         full.put((PAGE_HEADER.unpack_from(view)[0], view[PAGE_HEADER.size :], buffer))
+        received += length - PAGE_HEADER.size
+        if tell is not None:
+            tell(received, 0)
 
 
 def guest_sink(pid: int) -> Sink:

@@ -94,6 +94,23 @@ def test_moves_are_noticed_once_from_events_and_pictures() -> None:
     assert [(m.pid, m.source, m.target) for m in state.moves] == [(7, 2, 3), (7, 3, 1), (8, 1, 2)]
 
 
+def test_what_happens_on_other_nodes_is_listed_and_their_moves_are_drawn() -> None:
+    state = heard(info(7, where=2), local=[seen(7)])
+    before = state.processes
+    for phase, where in (("away", 3), ("freezing", 3), ("away", 1), ("home", 2)):
+        state.hear_event(api.ProcessChanged(info(7, where=where, home=2, phase=phase)), 101.0, 2)
+        guest = api.ProcessChanged(info(7, where=3, home=2, role="guest", phase=phase))
+        assert not state.hear_event(guest, 101.0, 3)  # its home has told of it
+    state.hear_event(api.ProcessChanged(info(7, where=2, home=2, phase="home"), gone=True), 102.0, 2)
+    state.hear_event(api.Decided(7, "stay"), 103.0, 2)
+    state.settle()
+    assert [(m.pid, m.source, m.target) for m in state.moves] == [(7, 3, 1), (7, 1, 2)]
+    assert state.processes is before  # of the same pid, but another node's
+    assert state.decisions == {}
+    assert state.abroad == {}
+    assert [node for _when, node, _event in state.happened] == [2] * 6
+
+
 def test_calls_per_second() -> None:
     def told(calls: int, moves: int = 1) -> list[api.ProcessInfo]:
         return [info(7, where=2, calls_forwarded=calls, moves=moves)]

@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from recordings import recorded
-from short import short_directory
 from terminals import PATIENCE, Terminal, environment, simulated_agent
 
 OMTUI = ["-m", "omtui.main"]
-
-
-@pytest.fixture
-def run() -> Iterator[Path]:
-    directory = short_directory()
-    yield directory
-    shutil.rmtree(directory)
 
 
 def omtui(run: Path, *words: str, **more: str) -> subprocess.CompletedProcess[str]:

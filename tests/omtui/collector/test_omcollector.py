@@ -6,7 +6,6 @@ import configparser
 import contextlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +15,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from short import short_directory
 from terminals import PATIENCE, ROOT, environment, simulated_agent
 
 from omtools.errors import NoRecording
@@ -28,13 +26,12 @@ OMCOLLECTOR = [sys.executable, "-m", "omtui.collector.main"]
 
 
 @pytest.fixture
-def run() -> Iterator[Path]:
-    directory = short_directory()
-    yield directory
-    pid = recorded_by(directory / "recording.sqlite")
+def run(run: Path) -> Iterator[Path]:
+    """The same, without a collector that a failed test has left."""
+    yield run
+    pid = recorded_by(run / "recording.sqlite")
     if pid:
         os.kill(pid, signal.SIGKILL)
-    shutil.rmtree(directory)
 
 
 def omcollector(run: Path, *words: str, **more: str) -> subprocess.CompletedProcess[str]:

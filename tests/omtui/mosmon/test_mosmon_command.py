@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from short import short_directory
 from terminals import PATIENCE, Terminal, environment, simulated_agent
 
 MOSMON = ["-m", "omtui.mosmon.main"]
-
-
-@pytest.fixture
-def run() -> Iterator[Path]:
-    directory = short_directory()
-    yield directory
-    shutil.rmtree(directory)
 
 
 def mosmon(run: Path, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
