@@ -12,7 +12,7 @@ from operator import attrgetter
 from omtools.agent import api
 from omtools.cluster.load import UP, status_words
 from omtui.local import LocalProcess
-from omtui.moving import UNKNOWN, Flight, Key, Move, Pace, flight_after, key_of, move_from_home, paces_after
+from omtui.moving import UNKNOWN, Flight, Key, Move, Pace, key_of, move_from_home, notice, paces_after
 
 HISTORY = 60  # pictures that are remembered per node, one a second
 
@@ -452,13 +452,7 @@ class State:
         return True
 
     def _notice_pages(self, node: int, event: api.ProcessChanged, now: float) -> None:
-        key = (node, *key_of(event.process))
-        flight = None if event.gone else flight_after(self.flights.pop(key, None), event.process, now)
-        self.flights.pop(key, None)
-        if flight is not None:
-            self.flights[key] = flight
-            if len(self.flights) > _MOVES:
-                del self.flights[next(iter(self.flights))]
+        notice(self.flights, (node, *key_of(event.process)), None if event.gone else event.process, now)
 
     def travelling(self) -> list[Flight]:
         """Those of which pages are on their way, and have been for long enough to be seen."""

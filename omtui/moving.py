@@ -13,7 +13,10 @@ from omtui.cells import size_of
 
 Key = tuple[str, int]  # role and local pid
 
+FlightKey = tuple[int, str, int]  # node, role and local pid
+
 _PACES = 40  # pictures that are remembered per process
+_MOST_FLIGHTS = 500  # that are remembered
 
 
 class Move(NamedTuple):
@@ -76,6 +79,18 @@ def flight_after(before: Flight | None, info: api.ProcessInfo, now: float) -> Fl
     target = info.target or (info.home if info.where != info.home else 0)
     since = now if before is None or info.phase in ("linking", "freezing") else before.since
     return Flight(since, now, info.local_pid, info.where, target, info.sent, info.to_send)
+
+
+def notice(
+    flights: dict[FlightKey, Flight], key: FlightKey, info: api.ProcessInfo | None, now: float
+) -> None:
+    """Keep book of the flights: `info` is what is told of that process now, None: it is no more."""
+    flight = flight_after(flights.pop(key, None), info, now) if info is not None else None
+    flights.pop(key, None)
+    if flight is not None:
+        flights[key] = flight
+        if len(flights) > _MOST_FLIGHTS:
+            del flights[next(iter(flights))]
 
 
 def flight_words(flight: Flight) -> str:

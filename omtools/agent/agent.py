@@ -487,13 +487,11 @@ class Agent:
         keeper.path.unlink(missing_ok=True)
         if keeper.state.phase in FINAL:
             return
+        state = keeper.state
         log.warn(
-            "a keeper ended without a word",
-            pid=keeper.state.pid,
-            mig=keeper.state.migration,
-            role=keeper.state.role,
-            phase=keeper.state.phase,
-        )
+            "a keeper ended without a word", pid=state.pid, mig=state.migration, role=state.role,
+            phase=state.phase,
+        )  # fmt: skip
         self._publish(api.ProcessChanged(self._info(keeper), gone=True))
 
     def _publish(self, event: api.Event) -> None:

@@ -75,12 +75,7 @@ class Forwarding:
     """
 
     def __init__(
-        self,
-        remote: Remote,
-        exchange: Exchange,
-        conductor: Conductor,
-        arena: Arena,
-        files: DirectFiles,
+        self, remote: Remote, exchange: Exchange, conductor: Conductor, arena: Arena, files: DirectFiles
     ) -> None:
         self.flight: Flight | None = None
         self.arena = arena

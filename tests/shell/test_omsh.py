@@ -160,8 +160,8 @@ def test_ctrl_c_ends_nothing_but_what_is_being_typed_or_asked(learner: Learner, 
     learner.expect("[y/N]")
     learner.type("\x03")
     learner.expect("0.1 $")
-    # Said from within the pipeline: between two commands of a list a shell takes Ctrl-C for itself.
-    learner.type('sleep 1000 | (echo be""gun; cat)\r')
+    # Said by the very process that is to end: a shell that is about to start it would take Ctrl-C for itself.
+    learner.type("perl -e '$|=1; print \"be\",\"gun\"; sleep 1000'\r")
     learner.expect("begun")
     learner.type("\x03")
     learner.expect("0.1 $")
