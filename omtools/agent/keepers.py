@@ -17,7 +17,7 @@ from types import TracebackType
 import msgspec
 
 from omtools.agent import log
-from omtools.errors import LinkLost
+from omtools.errors import KeeperLost, LinkLost
 from omtools.i18n import _
 from omtools.migration.orders import Ask, CallTimes, Command, DeputyOrder, GuestOrder, State, Statistics
 
@@ -67,6 +67,8 @@ class Keeper:
         Raises:
             LinkLost: the keeper is gone.
         """
+        if self.gone and self.state.node != self.state.home:
+            raise KeeperLost(pid=self.state.pid)
         if self.gone:
             raise LinkLost(node=self.state.node, why=_("the keeper of the process has ended"))
         self._writer.write(msgspec.json.encode(command) + b"\n")

@@ -27,6 +27,7 @@ OmError
 │   ├── HostKeyWrong         26
 │   ├── KeyNotAuthorised     27
 │   ├── LinkLost             28
+│   │   └── KeeperLost       91
 │   ├── RestoreFailed        29
 │   └── TooManyFollowed     100
 ├── about this machine
@@ -114,6 +115,7 @@ from omtools.errors.cluster import (
     FilesRefused as FilesRefused,
     ForeignArchitecture as ForeignArchitecture,
     HostKeyWrong as HostKeyWrong,
+    KeeperLost as KeeperLost,
     KernelDiffers as KernelDiffers,
     KernelLacks as KernelLacks,
     KernelThread as KernelThread,

@@ -170,6 +170,14 @@ class LinkLost(OmError):
     template = N_("The link to node {node} broke: {why}. The process runs on at home.")
 
 
+class KeeperLost(LinkLost):
+    """Who kept a process that is away is gone: with the other node, with the wire, or killed."""
+
+    exit_status = 91
+    template = N_("The keeper of process {pid} has ended, and with it most likely the process.")
+    remedy = N_("`mps` on its home node shows whether it lives.")
+
+
 class RestoreFailed(OmError):
     """The process could not be built there."""
 

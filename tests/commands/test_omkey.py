@@ -111,7 +111,7 @@ def test_what_makes_no_sense(place: Path, arguments: list[str], capsys: pytest.C
     ("arguments", "status", "words"),
     [
         (["-n", "-i", "lo"], 69, "belongs to no cluster"),
-        (["-n", "-i", "no-such-wire"], 35, "no-such-wire: No such device"),
+        (["-n", "-i", "no-such-wire"], 90, "no-such-wire: No such device"),
         (["-n", "-i", "a,b,c,d,e,f,g"], 2, "At most 6 interfaces"),
         (["-m", "300"], 2, "300"),
         (["--melt"], 2, "--melt"),
