@@ -34,7 +34,8 @@ class Behind:
         self.done = 0
         self.failed: Exception | None = None
         self._orders: queue.SimpleQueue[int] = queue.SimpleQueue()
-        self._finished = threading.Semaphore(0)
+        self._busy = threading.Lock()  # till all is written
+        self._busy.acquire()
         self._write: Callable[[int, memoryview], int] = _nowhere
         self._thread = threading.Thread(target=self._run, name="omfs-behind", daemon=True)
         self._thread.start()
@@ -51,7 +52,7 @@ class Behind:
     def finish(self) -> None:
         """No more will come: wait until what came is written."""
         self._orders.put(_NO_MORE)
-        self._finished.acquire()
+        self._busy.acquire()
 
     def close(self) -> None:
         """End the thread, when it has done what it has."""
@@ -73,7 +74,7 @@ class Behind:
                 whole = self._go_on(there)
             if order == _NO_MORE:
                 there, whole = 0, True
-                self._finished.release()
+                self._busy.release()
 
     def _go_on(self, there: int) -> bool:
         """Write all that is there; False if it did not become all: what came after it would leave a hole."""
