@@ -56,10 +56,12 @@ class Happenings:
     def __init__(self) -> None:
         self._worded: dict[int, tuple[tuple[float, int, api.Told], Happening]] = {}
 
-    def rows(self, state: State, wanted: str = "") -> list[Happening]:
-        """Oldest first, those with the wanted text in them."""
+    def rows(self, state: State, wanted: str = "", *, everything: bool = True) -> list[Happening]:
+        """Oldest first, those with the wanted text in them; why others stay only if `everything`."""
         before, self._worded = self._worded, {}
         for item in state.happened:
+            if not everything and _stays_elsewhere(item):
+                continue
             known = before.get(id(item))  # they are kept, so nothing else can have that place in memory
             if known is None:
                 known = item, _happening(item, state)
@@ -67,6 +69,12 @@ class Happenings:
         text = wanted.strip().lower()
         found = [row for _item, row in self._worded.values()]
         return [row for row in found if text in row.text.lower()] if text else found
+
+
+def _stays_elsewhere(item: tuple[float, int, api.Told]) -> bool:
+    """A decision of another node to leave a process where it is: one that is asked each second."""
+    _when, node, event = item
+    return bool(node) and isinstance(event, api.Decided) and event.what == "stay"
 
 
 def _happening(item: tuple[float, int, api.Told], state: State) -> Happening:

@@ -58,6 +58,13 @@ class LivePage(Page):
             "t", "times", N_("times"), tooltip=N_("how long calls take, or moves"), id="live.times"
         ),
         Binding(
+            "d",
+            "decisions",
+            N_("decisions"),
+            tooltip=N_("also why processes of other nodes stay"),
+            id="live.decisions",
+        ),
+        Binding(
             "F", "follow", N_("follow"), tooltip=N_("to the latest event, and stay there"), id="live.follow"
         ),
     ]
@@ -72,15 +79,24 @@ class LivePage(Page):
         super().__init__()
         self.follows = True
         self.shows_moves = False
+        self.shows_decisions = False
         self._happenings = Happenings()
         self._away: tuple[list[Process], str] = ([], "")  # what `away` was made from
 
     def body(self) -> ComposeResult:
         """Processes and freezing times above, events below."""
         with Horizontal():
-            yield Sheet[Process](AWAY_COLUMNS, away_cell(lambda: self.state), lambda one: one.pid, id="away")
+            yield Sheet[Process](
+                AWAY_COLUMNS,
+                away_cell(lambda: self.state),
+                lambda one: one.pid,
+                id="away",
+                empty=N_("No process of this node is away, and no guest is here."),
+            )
             yield Drawing("freezing")
-        yield Sheet[Happening](EVENT_COLUMNS, event_cell, lambda row: row, id="events")
+        yield Sheet[Happening](
+            EVENT_COLUMNS, event_cell, lambda row: row, id="events", empty=N_("Nothing has happened yet.")
+        )
 
     @property
     def away(self) -> Sheet[Process]:
@@ -113,7 +129,7 @@ class LivePage(Page):
         events = self.events
         if events.has_focus:  # whoever looks at an older event is not taken away from it
             self.follows = events.cursor >= len(events.rows) - 1
-        events.show(self._happenings.rows(self.state, self.wanted))
+        events.show(self._happenings.rows(self.state, self.wanted, everything=self.shows_decisions))
         if self.follows:
             events.action_move(len(events.rows))
 
@@ -147,6 +163,11 @@ class LivePage(Page):
         self.shows_moves = not self.shows_moves
         self._draw_times()
         self.omtui.feed.nudge()
+
+    def action_decisions(self) -> None:
+        """All decisions of other nodes, or only those to do something."""
+        self.shows_decisions = not self.shows_decisions
+        self.draw_body()
 
     def action_follow(self) -> None:
         """To the latest event."""

@@ -14,9 +14,13 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from pilots import application, piloted, screen_text, until as until_shown
 
 from lab.labs import NOBODY, ORDINARY, Omlab, labs_of, until
+from omtools.lab.metal import plan
 from omtools.lab.state import Being
+from omtui.simulated import SimulatedAgent
+from omtui.world import World
 
 pytestmark = [pytest.mark.machines, pytest.mark.timeout(1200)]
 PATIENCE = 420.0
@@ -238,6 +242,30 @@ def test_several_people_at_one_console(machines: Machines) -> None:
         for one in (watching, typing):
             one.kill()
             one.communicate()
+
+
+async def test_the_console_of_a_booted_machine_in_omtui(machines: Machines, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "home", lambda: machines.directory)
+    async with SimulatedAgent(World(2, 4), tick=None) as agent:
+        app = application(agent)
+        async with piloted(app, (80, 24)) as pilot:
+            app.obey("console metrakilate")
+            await until_shown(pilot, lambda: "the console of metrakilate" in screen_text(app))
+            await pilot.press("enter", *"echo seven-times-six-is-$((7*6))", "enter")
+            await until_shown(pilot, lambda: "seven-times-six-is-42" in screen_text(app))
+            await pilot.press(*"head -c 3000 /dev/zero | tr '\\0' x; echo; clear; uname -n", "enter")
+            await until_shown(pilot, lambda: screen_text(app).splitlines()[1:2] == ["metrakilate"])
+            await pilot.press("ctrl+right_square_bracket")
+            await until_shown(pilot, lambda: app.screen is app.page)
+        app = application(agent, read_only=True)
+        async with piloted(app, (80, 24)) as pilot:
+            app.obey("console 2")
+            await until_shown(pilot, lambda: "READ-ONLY" in screen_text(app))
+            await pilot.press(*"echo nobody-has-typed-this", "enter")
+            machines.ok("exec", "metrakilate", "--", "sh", "-c", "echo said-elsewhere >/dev/console")
+            await until_shown(pilot, lambda: "said-elsewhere" in screen_text(app))
+            assert "nobody-has-typed-this" not in screen_text(app)
+            await pilot.press("ctrl+right_square_bracket")
 
 
 def test_a_machine_that_dies_is_off_and_can_be_switched_on(machines: Machines) -> None:

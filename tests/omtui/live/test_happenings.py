@@ -53,6 +53,18 @@ def test_what_happens_elsewhere_says_where() -> None:
     ]
 
 
+def test_that_processes_elsewhere_stay_is_told_if_it_is_wanted() -> None:
+    found = state()
+    found.hear_event(api.Decided(7, "stay", 0, "resting"), 1.0)
+    found.hear_event(api.Decided(7, "stay", 0, "resting"), 1.0, 2)
+    found.hear_event(api.Decided(7, "move", 3), 1.0, 2)
+    rows = Happenings()
+    assert [row.text for row in rows.rows(found, everything=False)] == [
+        "Process 7: stay (resting)", "metrakilate: Process 7: move → ixchel",
+    ]  # fmt: skip
+    assert len(rows.rows(found)) == 3
+
+
 def test_they_are_filtered() -> None:
     found = state()
     found.hear_event(api.Decided(7, "stay", 0, "one"), 1.0)
