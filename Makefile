@@ -42,13 +42,16 @@ lint: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
 
+# The files in which some test has this mark: to collect all the others would take longer than some of them run.
+marked = $$(grep -rlE --include='*.py' 'mark\.$(1)\b' tests)
+
 # First those that work, then those that sleep and look at the clock, then two labs of emulated machines side by side
 # (each keeps one processor busy), then those that want all for themselves.
 unit: $(STAMP) | system-tests
 	$(BIN)/pytest -n $(JOBS) -m 'not timing and not alone and not machines'
-	$(BIN)/pytest -n $(JOBS) -m timing
-	$(BIN)/pytest -n 2 --dist loadfile -m machines
-	$(BIN)/pytest -m alone
+	$(BIN)/pytest -n $(JOBS) -m timing $(call marked,timing)
+	$(BIN)/pytest -n 2 --dist loadfile -m machines $(call marked,machines)
+	$(BIN)/pytest -m alone $(call marked,alone)
 
 bench: $(STAMP)
 	$(BIN)/python tests/bench/engine_figures.py --write
@@ -59,6 +62,7 @@ bench: $(STAMP)
 	if [ "$$(id -u)" = 0 ]; then $(BIN)/python tests/bench/makespan_figures.py --reckon-alone --write; fi
 	if [ "$$(id -u)" = 0 ]; then $(BIN)/python tests/bench/memory_figures.py --write; fi
 	if [ "$$(id -u)" = 0 ]; then $(BIN)/python tests/bench/move_figures.py --write; fi
+	$(BIN)/python tests/bench/workshop_figures.py --write
 	$(BIN)/python tests/bench/screen_figures.py
 
 pictures: $(STAMP)

@@ -30,6 +30,36 @@ def N_(message: str) -> str:  # noqa: N802 - gettext's own name for "mark, do no
     return message
 
 
+def retold(text: str) -> str:
+    """A sentence that another process worded in English, in the user's language, or as it is.
+
+    Errors travel with their fields, and some of these are sentences: why a process cannot move. Which one
+    it is of those that the catalogues know with fields of their own, its fixed words tell.
+    """
+    if " " not in text:  # a name, not a sentence
+        return text
+    told = _(text)
+    if told != text or not _words:
+        return told
+    import re  # noqa: PLC0415 - only for who reads another language
+
+    for english, own in _words.items():
+        head, brace, _rest = english.partition("{")
+        tail = english.rpartition("}")[2]
+        if not brace or not (head or tail) or not (text.startswith(head) and text.endswith(tail)):
+            continue
+        parts = re.split(r"\{(\w+)[^}]*\}", english)
+        named, pattern = set[str](), re.escape(parts[0])
+        for name, fixed in zip(parts[1::2], parts[2::2], strict=True):
+            pattern += (f"(?P={name})" if name in named else f"(?P<{name}>.+?)") + re.escape(fixed)
+            named.add(name)
+        fixed_words = "".join(parts[::2]).split()
+        if len(fixed_words) > 1 and (found := re.fullmatch(pattern, text)):
+            fields = found.groupdict()
+            return re.sub(r"\{(\w+)[^}]*\}", lambda one, fields=fields: fields.get(one[1], one[0]), own)  # type: ignore[misc]
+    return text
+
+
 def languages() -> list[str]:
     """What the environment asks for, the best first: ``es_MX`` means Spanish too, if there is no Mexican."""
     given = next((value for name in _VARIABLES if (value := os.environ.get(name))), "")

@@ -125,6 +125,7 @@ class Omtui(Travelling):
             self.feed.nudge()
         self.feed.want_processes = want
         self.feed.want_report = None
+        self.feed.want_calls = 0
 
     def key_of(self, binding: Binding) -> str:
         """The key for people, the user's own if there is one."""

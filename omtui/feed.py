@@ -18,10 +18,12 @@ class Feed(Protocol):
     Attributes:
         want_processes: a screen shows processes; a feed may leave them out otherwise.
         want_report: the node whose own report a screen shows, "" for the one that is asked; None: none.
+        want_calls: pid of the process of which a screen shows how long its calls take; 0: none.
     """
 
     want_processes: bool
     want_report: str | None
+    want_calls: int
 
     @property
     def state(self) -> State:

@@ -104,6 +104,16 @@ class History:
             self.live.want_report = word
 
     @property
+    def want_calls(self) -> int:
+        """Of the present."""
+        return self.live.want_calls if self.live is not None else 0
+
+    @want_calls.setter
+    def want_calls(self, pid: int) -> None:
+        if self.live is not None:
+            self.live.want_calls = pid
+
+    @property
     def asked(self) -> int:
         """How many pictures of the present were tried so far."""
         return int(getattr(self.live, "asked", 0))

@@ -12,7 +12,7 @@ from operator import attrgetter
 from omtools.agent import api
 from omtools.cluster.load import UP, status_words
 from omtui.local import LocalProcess
-from omtui.moving import UNKNOWN, Key, Move, Pace, key_of, move_from_home, paces_after
+from omtui.moving import UNKNOWN, Flight, Key, Move, Pace, key_of, move_from_home, notice, paces_after
 
 HISTORY = 60  # pictures that are remembered per node, one a second
 
@@ -21,6 +21,7 @@ _BY_NUMBER = attrgetter("view.number")
 _BY_PID = attrgetter("pid")  # a list that is in order already is sorted in no time
 _DECISIONS = 1000  # that are remembered
 _HAPPENED = 2000  # events that are remembered
+_ABROAD = 10_000  # processes of other homes of which it is remembered where they are
 _MOVES = 500  # that are remembered
 
 
@@ -158,6 +159,7 @@ class Process:
         guest: its home is elsewhere.
         known: the agent has something to tell of it.
         rate: system calls done at home for it, per second; UNKNOWN if nobody tells.
+        dfsa_bytes: read and written where it ran, by no deputy.
         depth: in the tree of parents and children, 0 in a flat list.
     """
 
@@ -178,6 +180,7 @@ class Process:
     bytes: int = 0
     frozen_ms: float = 0.0
     rate: float = UNKNOWN
+    dfsa_bytes: int = 0
     depth: int = 0
 
     @property
@@ -214,7 +217,11 @@ def process_of(
         bytes=info.bytes,
         frozen_ms=info.frozen_ms,
         rate=rate,
+        dfsa_bytes=info.dfsa_bytes,
     )
+
+
+Made = tuple[LocalProcess | None, api.ProcessInfo | None, float, Process]
 
 
 def merged(
@@ -222,19 +229,47 @@ def merged(
     local: Iterable[LocalProcess],
     own: int,
     paces: Mapping[Key, Pace] | None = None,
+    made: dict[int, Made] | None = None,
 ) -> list[Process]:
-    """All processes, from what the agent lists and what /proc shows, by pid."""
+    """All processes, from what the agent lists and what /proc shows, by pid.
+
+    `made` is what was made the last time, and of what, and is brought up to date: most processes stay as they
+    are, and to compare one costs a tenth of making it.
+    """
     told = {info.local_pid: info for info in infos}
+    before = made or {}
+    after: dict[int, Made] = {}
     found = []
     for seen in local:
         info = told.pop(seen.pid, None)
-        if info is None:
-            found.append(Process(seen.pid, seen.ppid, seen.uid, seen.state, seen.command, own))
-        else:
-            found.append(process_of(info, own, seen, _rate(info, paces)))
-    found.extend(process_of(info, own, None, _rate(info, paces)) for info in told.values())
+        found.append(_made(before.get(seen.pid), seen, info, own, paces, after))
+    found.extend(_made(before.get(pid), None, info, own, paces, after) for pid, info in told.items())
     found.sort(key=_BY_PID)
+    if made is not None:
+        made.clear()
+        made.update(after)
     return found
+
+
+def _made(  # noqa: PLR0917 - of everything that it is made of
+    before: Made | None,
+    seen: LocalProcess | None,
+    info: api.ProcessInfo | None,
+    own: int,
+    paces: Mapping[Key, Pace] | None,
+    after: dict[int, Made],
+) -> Process:
+    rate = _rate(info, paces) if info is not None else UNKNOWN
+    if before is not None and before[0] == seen and before[1] == info and before[2] == rate:
+        made = before
+    elif info is not None:
+        made = (seen, info, rate, process_of(info, own, seen, rate))
+    else:
+        assert seen is not None
+        process = Process(seen.pid, seen.ppid, seen.uid, seen.state, seen.command, own)
+        made = (seen, None, rate, process)
+    after[made[3].pid] = made
+    return made[3]
 
 
 def _rate(info: api.ProcessInfo, paces: Mapping[Key, Pace] | None) -> float:
@@ -242,7 +277,9 @@ def _rate(info: api.ProcessInfo, paces: Mapping[Key, Pace] | None) -> float:
     return pace.rate if pace else UNKNOWN
 
 
-PROCESS_KEYS = ("pid", "node", "marks", "state", "moves", "rate", "bytes", "frozen_ms", "reason", "command")
+PROCESS_KEYS = (
+    "pid", "node", "marks", "state", "moves", "rate", "bytes", "frozen_ms", "dfsa_bytes", "reason", "command",
+)  # fmt: skip
 
 
 def sorted_processes(found: Iterable[Process], key: str = "pid", backwards: bool = False) -> list[Process]:
@@ -284,8 +321,11 @@ class State:
         processes: all, by pid.
         decisions: the balancer's and the usher's latest, by pid, 0 for those about the node.
         paces: how many calls each process that is away has had done at home.
-        happened: what subscribers were told, the latest last, with the seconds since the epoch.
+        happened: what subscribers were told, the latest last: seconds since the epoch, node (0: own), event.
+        abroad: where processes of other homes run, as far as was heard, by home and its local pid.
         moves: processes seen to have moved, the latest last.
+        flights: processes that are moving, by home (or host, for a guest), role and local pid there.
+        latencies: pid of the process whose calls a screen shows, with the figures or why there are none.
         trouble: one sentence, while the agent cannot be asked.
         heard: how many pictures of the nodes came so far.
         when: the moment of a recording that is shown, seconds since the epoch; None: the present.
@@ -299,12 +339,16 @@ class State:
     processes: list[Process] = field(default_factory=list)
     decisions: dict[int, api.Decided] = field(default_factory=dict)
     paces: dict[Key, Pace] = field(default_factory=dict)
-    happened: deque[tuple[float, api.Event]] = field(default_factory=lambda: deque(maxlen=_HAPPENED))
+    happened: deque[tuple[float, int, api.Told]] = field(default_factory=lambda: deque(maxlen=_HAPPENED))
+    abroad: dict[tuple[int, int], int] = field(default_factory=dict)
     moves: deque[Move] = field(default_factory=lambda: deque(maxlen=_MOVES))
+    flights: dict[tuple[int, str, int], Flight] = field(default_factory=dict)
+    latencies: tuple[int, api.CallFigures | str] | None = None
     trouble: str = ""
     heard: int = 0
     when: float | None = None
     _changed: dict[int, Process | None] = field(default_factory=dict)
+    _made: dict[int, Made] = field(default_factory=dict)
 
     def hear_views(self, views: api.NodeViews) -> None:
         """A new picture of all nodes; those it does not have are gone."""
@@ -334,7 +378,7 @@ class State:
         self.infos = infos
         self.local = {process.pid: process for process in local}
         self.paces = paces_after(self.paces, infos.values(), now)
-        self.processes = merged(listing.processes, local, self.own, self.paces)
+        self.processes = merged(listing.processes, local, self.own, self.paces, self._made)
         self._changed.clear()
 
     def _notice_move(self, before: api.ProcessInfo | None, info: api.ProcessInfo, now: float) -> None:
@@ -342,41 +386,77 @@ class State:
         if before is not None and before.where != info.where:
             self.moves.append(Move(now, info.local_pid, before.where, info.where, info.bytes, info.frozen_ms))
 
-    def hear_event(self, event: api.Event, now: float) -> bool:
-        """Something changed; returns whether a screen shows it.
+    def hear_event(self, event: api.Told, now: float, node: int = 0) -> bool:
+        """Something changed on this node, or on another; returns whether a screen shows it.
 
         The list of processes is put together again by `settle`, once for all that came.
         """
-        self.happened.append((now, event))
+        if node and isinstance(event, api.ProcessChanged):
+            return self._hear_elsewhere(event, now, node)
+        if not (isinstance(event, api.ProcessChanged) and event.process.sent):
+            self.happened.append((now, node, event))  # and not each step of a move
         if isinstance(event, api.SwitchChanged):
-            node = self.nodes.get(event.node)
-            if node is None:
-                return False
-            node.view = with_status(node.view, event.status)
-            self.nodes = dict(self.nodes)  # another picture: see `Attributes`
-            return True
-        if isinstance(event, api.Decided):
+            return self._hear_switch(event)
+        if isinstance(event, api.Decided) and not node:
             self.decisions[event.pid] = event
             while len(self.decisions) > _DECISIONS:
                 del self.decisions[next(iter(self.decisions))]
             return True
         if not isinstance(event, api.ProcessChanged):
             return True  # the list of what happened
+        self._hear_process(event, now)
+        return True
+
+    def _hear_switch(self, event: api.SwitchChanged) -> bool:
+        node = self.nodes.get(event.node)
+        if node is None:
+            return False
+        node.view = with_status(node.view, event.status)
+        self.nodes = dict(self.nodes)  # another picture: see `Attributes`
+        return True
+
+    def _hear_process(self, event: api.ProcessChanged, now: float) -> None:
         key = key_of(event.process)
         before = self.infos.get(key)
         if before is None and event.process.where != event.process.home == self.own and not event.gone:
             # The first that is heard of a process is that it is going away, or has just gone.
             self.moves.append(move_from_home(event.process, now))
         self._notice_move(before, event.process, now)
+        self._notice_pages(self.own, event, now)
         if event.gone:
             self._changed[event.process.local_pid] = self._without_agent(event.process.local_pid)
-            return self.infos.pop(key, None) is not None
+            self.infos.pop(key, None)
+            return
         self.infos[key] = event.process
         seen, pace = self.local.get(event.process.local_pid), self.paces.get(key)
         self._changed[event.process.local_pid] = process_of(
             event.process, self.own, seen, pace.rate if pace else UNKNOWN
         )
+
+    def _hear_elsewhere(self, event: api.ProcessChanged, now: float, node: int) -> bool:
+        """A process of another home; what is a guest there its own home tells better."""
+        info = event.process
+        if info.role == "guest":
+            return False
+        self._notice_pages(node, event, now)
+        if not info.sent:
+            self.happened.append((now, node, event))
+        key = (node, info.local_pid)
+        before = self.abroad.pop(key, info.where)  # the first that is heard need not be a move
+        if before != info.where:
+            self.moves.append(Move(now, info.local_pid, before, info.where, info.bytes, info.frozen_ms))
+        if not event.gone:
+            self.abroad[key] = info.where
+            if len(self.abroad) > _ABROAD:
+                del self.abroad[next(iter(self.abroad))]
         return True
+
+    def _notice_pages(self, node: int, event: api.ProcessChanged, now: float) -> None:
+        notice(self.flights, (node, *key_of(event.process)), None if event.gone else event.process, now)
+
+    def travelling(self) -> list[Flight]:
+        """Those of which pages are on their way, and have been for long enough to be seen."""
+        return [flight for flight in self.flights.values() if flight.sent]
 
     def _without_agent(self, pid: int) -> Process | None:
         """A process of which the agent tells nothing any more; None: it is not of this machine."""

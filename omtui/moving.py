@@ -8,10 +8,15 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from omtools.agent import api
+from omtools.i18n import _
+from omtui.cells import size_of
 
 Key = tuple[str, int]  # role and local pid
 
+FlightKey = tuple[int, str, int]  # node, role and local pid
+
 _PACES = 40  # pictures that are remembered per process
+_MOST_FLIGHTS = 500  # that are remembered
 
 
 class Move(NamedTuple):
@@ -30,6 +35,70 @@ class Move(NamedTuple):
     target: int
     bytes: int
     frozen_ms: float
+
+
+class Flight(NamedTuple):
+    """A process whose pages are on their way.
+
+    Attributes:
+        since: seconds since the epoch, when its move began.
+        when: this was so, the same.
+        pid: local.
+        source: number of the node it leaves.
+        target: of the node it goes to, 0: unknown.
+        sent: bytes so far.
+        to_send: bytes in all, 0: unknown.
+    """
+
+    since: float
+    when: float
+    pid: int
+    source: int
+    target: int
+    sent: int
+    to_send: int
+
+    @property
+    def share(self) -> float:
+        """How much of it has travelled, 0 to 1; 0 where that is unknown."""
+        return min(1.0, self.sent / self.to_send) if self.to_send else 0.0
+
+    @property
+    def rate(self) -> float:
+        """Bytes per second so far, 0 where that is unknown."""
+        return self.sent / (self.when - self.since) if self.when > self.since else 0.0
+
+
+_MOVING = ("linking", "freezing", "sending", "coming")
+
+
+def flight_after(before: Flight | None, info: api.ProcessInfo, now: float) -> Flight | None:
+    """What is known of a process's pages once this was heard; None: none travels."""
+    if info.phase not in _MOVING:
+        return None
+    target = info.target or (info.home if info.where != info.home else 0)
+    since = now if before is None or info.phase in ("linking", "freezing") else before.since
+    return Flight(since, now, info.local_pid, info.where, target, info.sent, info.to_send)
+
+
+def notice(
+    flights: dict[FlightKey, Flight], key: FlightKey, info: api.ProcessInfo | None, now: float
+) -> None:
+    """Keep book of the flights: `info` is what is told of that process now, None: it is no more."""
+    flight = flight_after(flights.pop(key, None), info, now) if info is not None else None
+    flights.pop(key, None)
+    if flight is not None:
+        flights[key] = flight
+        if len(flights) > _MOST_FLIGHTS:
+            del flights[next(iter(flights))]
+
+
+def flight_words(flight: Flight) -> str:
+    """How far it is, and how fast."""
+    said = size_of(flight.sent)
+    if flight.to_send:
+        said = _("{sent} of {total}").format(sent=said, total=size_of(flight.to_send))
+    return f"{said}, {flight.rate / 1e6:.0f} MB/s" if flight.rate > 0 else said
 
 
 UNKNOWN = -1.0  # calls per second of which nobody has told

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, ClassVar, cast
 
+from rich.cells import cell_len
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.css.query import NoMatches
-from textual.events import ScreenResume
+from textual.events import Resize, ScreenResume
 from textual.screen import Screen
 from textual.suggester import SuggestFromList
 from textual.widget import Widget
@@ -62,7 +63,11 @@ class Page(Screen[None]):
     )
     DEFAULT_CSS = """
     Page { layout: vertical; background: $background; }
-    Page > Static { height: 1; text-wrap: nowrap; text-overflow: ellipsis; }
+    Page > Static {
+        height: 1; text-wrap: nowrap; text-overflow: ellipsis;
+        link-style: none; link-background-hover: $block-hover-background; link-style-hover: none;
+        link-color-hover: $foreground;
+    }
     Page > #tabs { background: $panel; }
     Page.-past > #tabs { background: $warning-muted; }
     Page > #trouble { color: $error; text-style: bold; display: none; }
@@ -108,9 +113,9 @@ class Page(Screen[None]):
 
     # ---------------------------------------------------------------------------------- drawing
 
-    def on_mount(self) -> None:
-        """The keys stay the same."""
-        self.query_one("#keys", Static).update(self._keys_line())
+    def on_resize(self, event: Resize) -> None:
+        """Another number of keys fits."""
+        self.query_one("#keys", Static).update(self._keys_line(event.size.width))
 
     def on_screen_resume(self, _event: ScreenResume) -> None:
         """It is seen again."""
@@ -180,16 +185,19 @@ class Page(Screen[None]):
                     found.append((self.omtui.key_of(given), given, where))
         return found
 
-    def _keys_line(self) -> Content:
-        parts = []
-        # The key that tells all others comes first: on a narrow terminal the last ones are cut off.
+    def _keys_line(self, width: int) -> Content:
+        """As many keys as there is room for; the one that tells all others comes first."""
+        parts: list[Content] = []
         for key, binding, where in sorted(self.shown_bindings(), key=lambda found: found[1].id != "app.help"):
-            if binding.show:
-                parts.append(
-                    clickable(
-                        f"{where}.{binding.action}", (key, "bold"), (f" {_(binding.description)}  ", "")
-                    )
-                )
+            if not binding.show:
+                continue
+            said = f" {_(binding.description)}"
+            width -= cell_len(key + said)
+            if width < 0:
+                break
+            gap = [Content("  ")] if parts else []
+            parts += [*gap, clickable(f"{where}.{binding.action}", (key, "bold"), (said, ""))]
+            width -= 2
         return Content.assemble(*parts)
 
     def help_text(self) -> str:

@@ -15,7 +15,7 @@ from textual.strip import Strip
 from omtools.i18n import _
 from omtui.columns import Cell, Column, column_at, fitting, head_line, row_line
 from omtui.paint import Canvas
-from omtui.spans import Line
+from omtui.spans import Line, Span
 
 R = TypeVar("R")
 
@@ -83,6 +83,7 @@ class Sheet(Canvas, Generic[R]):
         cell: Cell[R],
         identify: Callable[[R], Hashable],
         id: str | None = None,  # noqa: A002 - Textual's own name for it
+        empty: str = "",
     ) -> None:
         """No rows yet.
 
@@ -91,8 +92,10 @@ class Sheet(Canvas, Generic[R]):
             cell: tells what stands in a cell.
             identify: what stays the same of a row from one picture to the next.
             id: for Textual.
+            empty: what stands there while there is no row, not translated yet.
         """
         super().__init__(id=id)
+        self._empty = empty
         self.rows: Sequence[R] = []
         self.cursor = 0
         self.marked: set[Hashable] = set()
@@ -173,6 +176,8 @@ class Sheet(Canvas, Generic[R]):
             marked = bool(self.marked) and self._identify(row) in self.marked
             line = self._lines[index] = known.get(index) or row_line(row, self.columns, self._cell)
             lines.append((line, index == self.cursor, marked))
+        if not self.rows and self._empty:
+            lines.append(((Span(_(self._empty), "dim"),), False, False))
         before, self._drawn = self._drawn, lines
         for y in range(max(len(lines), len(before))):
             if y >= len(before) or y >= len(lines) or before[y] != lines[y]:

@@ -130,7 +130,9 @@ class SimulatedAgent:
             wire = BadRequest(why=str(error)).to_wire()
             writer.write(api.line_of(api.Failure(api.id_of(line), wire)))
             return
-        if isinstance(message, api.Hello):
+        if isinstance(message, api.Enough):
+            self._subscribers.pop(writer, None)
+        if not isinstance(message, api.Call):
             return
         if isinstance(message.request, api.Subscribe):
             self._subscribers[writer] = message.id
@@ -184,6 +186,8 @@ class SimulatedAgent:
                 found = world.listing()
             case api.Inspect(pid):
                 found = world.inspected(pid)
+            case api.Calls(pid):
+                found = world.calls(pid)
             case api.NodeInfo(word):
                 found = world.report(word)
             case api.Whois(word):

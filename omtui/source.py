@@ -24,7 +24,7 @@ from omtui.local import Machine, ThisMachine
 from omtui.model import State
 
 _R = TypeVar("_R")
-_SHARE = 100.0  # times what the list of processes costs passes before it is asked for again
+_SHARE = 200.0  # times what the list of processes costs passes before it is asked for again
 _SOON = 0.1  # seconds until an event is shown
 _EVENTS_SHARE = 200.0  # times what drawing costs passes, if that is more
 _PATIENCE = 10.0  # seconds, for what an agent answers at once or not at all
@@ -38,6 +38,7 @@ class Source:
         want_processes: a screen shows processes; else they are not asked for.
         want_report: number, name or address of the node whose own report a screen shows, "" for the agent's
             own; None: no report is asked for.
+        want_calls: pid of the process of which a screen shows how long its calls take; 0: none.
         asked: how many pictures were tried so far.
     """
 
@@ -59,12 +60,14 @@ class Source:
         self.state = State()
         self.want_processes = False
         self.want_report: str | None = None
+        self.want_calls = 0
         self.asked = 0
         self._path = path or agent_socket()
         self._name = name
         self._interval = interval
         self._machine: Machine = machine or ThisMachine()
         self._link: UnixAsking | None = None
+        self._followed: set[int] = set()  # other nodes of which the agent tells what happens there
         self._linking = asyncio.Lock()
         self._settling: asyncio.TimerHandle | None = None
         self._drawing = 0.0  # seconds of a processor that telling the listeners took
@@ -107,6 +110,8 @@ class Source:
                 self.state.report = await self._ask(api.NodeInfo(self.want_report), api.NodeReport, _PATIENCE)
             if self.want_processes and time.monotonic() >= self._processes_due:
                 await self._ask_processes()
+            if self.want_calls:
+                self.state.latencies = (self.want_calls, await self._calls_of(self.want_calls))
             self.state.trouble = ""
         except OmError as error:
             self.state.trouble = str(error)
@@ -116,13 +121,21 @@ class Source:
         """All processes anew.
 
         Changes come as events between two such pictures, so with very many processes they may be far between:
-        no more than a hundredth of a processor is spent on them.
+        no more than half a hundredth of a processor is spent on them.
         """
         begun = time.process_time()
         local = await asyncio.to_thread(self._machine.processes)
         listing = await self._ask(api.Processes(all=True), api.ProcessList, _PATIENCE)
         self.state.hear_processes(listing, local, time.time())
         self._processes_due = time.monotonic() + _SHARE * (time.process_time() - begun)
+
+    async def _calls_of(self, pid: int) -> api.CallFigures | str:
+        try:
+            return await self._ask(api.Calls(pid), api.CallFigures, _PATIENCE)
+        except NoAgent:
+            raise
+        except OmError as error:  # of that process nobody tells; of all else they do
+            return str(error)
 
     async def _ask(
         self,
@@ -146,7 +159,8 @@ class Source:
                 await self._hang_up()
                 link = await open_unix(self._path, self._name)
                 self._link = link
-                await link.call(api.Subscribe(), api.Done, None, self._hear)
+                self._followed.clear()
+                await link.call(api.Subscribe(all=True), api.Done, None, self._hear)
             return self._link
 
     async def _hang_up(self) -> None:
@@ -158,11 +172,23 @@ class Source:
             await link.close()
 
     def _hear(self, event: api.Event) -> None:
-        """Many events may come at once: the screens are told of all of them together.
+        """An event of this node, or of another that is followed."""
+        if isinstance(event, api.Followed):
+            (self._followed.add if event.on else self._followed.discard)(event.node)
+            if event.error:
+                self._happened(event.node, event)
+        elif isinstance(event, api.Elsewhere):
+            self._happened(event.node, event.event)
+        else:
+            self._happened(0, event)
 
+    def _happened(self, node: int, event: api.Told) -> None:
+        """It happened there, 0: on the agent's own node.
+
+        Many events may come at once: the screens are told of all of them together.
         Where that is dear, it is done less often; with the next picture at the latest.
         """
-        if self.state.hear_event(event, time.time()) and self._settling is None:
+        if self.state.hear_event(event, time.time(), node) and self._settling is None:
             wait = min(max(_SOON, _EVENTS_SHARE * self._drawing), self._interval)
             self._settling = asyncio.get_running_loop().call_later(wait, self._tell)
 

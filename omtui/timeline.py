@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
-
-from textual.events import MouseDown, MouseMove, MouseScrollDown, MouseScrollUp, MouseUp
 from textual.strip import Strip
 
 from omtools.errors import OmError
 from omtools.i18n import _
 from omtui.moments import clock_of, length_of, load_per_cell, moment_at, timeline
-from omtui.paint import Canvas
+from omtui.scrubbing import Scrubbing
 from omtui.spans import Line, Span
 
-if TYPE_CHECKING:
-    from omtui.app import Omtui
 
-
-class Timeline(Canvas, can_focus=False):
+class Timeline(Scrubbing, can_focus=False):
     """Two lines: the load of the time around the moment, and what moment it is."""
 
     DEFAULT_CSS = """
@@ -28,15 +22,10 @@ class Timeline(Canvas, can_focus=False):
         super().__init__(id="timeline")
         self._lines: list[Line] = []
         self._window = (0, 1)
-        self._held = False
-
-    @property
-    def _omtui(self) -> Omtui:
-        return cast("Omtui", self.app)
 
     def draw_again(self) -> None:
         """Show it, or not."""
-        history = self._omtui.feed
+        history = self.omtui.feed
         shown = history.past is not None
         if self.display != shown:
             self.display = shown
@@ -55,7 +44,7 @@ class Timeline(Canvas, can_focus=False):
             self.refresh()
 
     def _words(self) -> Line:
-        app = self._omtui
+        app = self.omtui
         history = app.feed
         keys = (
             (app.key_named("app.now"), _("the present")),
@@ -77,33 +66,10 @@ class Timeline(Canvas, can_focus=False):
         """More time fits, or less."""
         self.draw_again()
 
-    # -------------------------------------------------------------------------------------- mouse
+    def take_hold(self, x: int, y: int) -> bool:  # noqa: ARG002 - the place says all
+        """The first line is the time's."""
+        return y == 0
 
-    def on_mouse_down(self, event: MouseDown) -> None:
-        """Go there."""
-        if int(event.y) == 0:
-            self._held = True
-            self.capture_mouse()
-            self._go(int(event.x))
-
-    def on_mouse_move(self, event: MouseMove) -> None:
-        """And further, while the button is held."""
-        if self._held:
-            self._go(int(event.x))
-
-    def on_mouse_up(self, _event: MouseUp) -> None:
-        """Stay there."""
-        self.release_mouse()
-        self._held = False
-
-    def on_mouse_scroll_up(self, _event: MouseScrollUp) -> None:
-        """Look closer."""
-        self._omtui.feed.zoom(-1)
-
-    def on_mouse_scroll_down(self, _event: MouseScrollDown) -> None:
-        """See more."""
-        self._omtui.feed.zoom(1)
-
-    def _go(self, cell: int) -> None:
-        at = moment_at(max(0, min(cell, self.size.width - 1)), self._window, self.size.width)
-        self._omtui.travel(lambda: self._omtui.feed.scrub(at))
+    def moment_under(self, x: int) -> int:
+        """See `Scrubbing`."""
+        return moment_at(max(0, min(x, self.size.width - 1)), self._window, self.size.width)

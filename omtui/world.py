@@ -50,6 +50,8 @@ _COMMANDS = (
 _FIRST_PID = 1000
 _MOST_AWAY = 2000  # and guests, if nobody wants another number
 _SWITCHES = {"block": BLOCK, "stay": STAY, "lstay": LSTAY, "quiet": QUIET}
+_CALLS = (("write", 0.6), ("read", 0.25), ("newfstatat", 0.1), ("openat", 0.05))  # and their shares
+_SPREAD = (0.02, 0.1, 0.3, 0.35, 0.15, 0.06, 0.015, 0.005)  # of their times, by powers of two
 _STAYS_DEAD = 8  # seconds a simulated node is away, at least
 
 
@@ -115,12 +117,12 @@ class SimulatedProcess:
             calls_forwarded=self.calls,
             moves=self.moves,
             reason=self.reason,
+            dfsa_bytes=self.calls * 4096 if self.pid % 3 == 0 and away else 0,
         )
 
     def seen(self) -> LocalProcess:
         """As /proc would have it."""
         return LocalProcess(self.local_pid, self.ppid, 1000, self.state, self.command)
-
 
 @dataclass
 class World:
@@ -200,7 +202,7 @@ class World:
 
     # -------------------------------------------------------------------------------- what happens
 
-    def step(self) -> list[api.Event]:
+    def step(self) -> list[api.OwnEvent]:
         """Let a second pass; what subscribers are told of."""
         for node in self.nodes.values():
             self._live(node)
@@ -231,8 +233,8 @@ class World:
         node.status &= ~UP
         node.dead_for = _STAYS_DEAD + self._chance.randint(0, 10)
 
-    def _moves(self) -> list[api.Event]:
-        events: list[api.Event] = []
+    def _moves(self) -> list[api.OwnEvent]:
+        events: list[api.OwnEvent] = []
         if not self.processes or self.size < 2:
             return events
         pids = list(self.processes)
@@ -247,7 +249,7 @@ class World:
             events.append(self._put(process, target))
         return events
 
-    def _put(self, process: SimulatedProcess, target: int) -> api.Event:
+    def _put(self, process: SimulatedProcess, target: int) -> api.OwnEvent:
         process.where = target
         process.listed = True
         self._account(process)
@@ -340,6 +342,22 @@ class World:
         """Answer to `api.Processes`."""
         return api.ProcessList(OWN, [found.info() for found in self.processes.values() if found.listed])
 
+    def calls(self, pid: int) -> api.CallFigures:
+        """Answer to `api.Calls`: each process has its own ways, and a link of its own.
+
+        Raises:
+            AtHomeAlready, NoSuchProcess: it has not moved; there is none.
+        """
+        process = self.process(pid)
+        if process.where == process.home:
+            raise AtHomeAlready(pid=pid)
+        figures = []
+        for index, (name, share) in enumerate(_CALLS):
+            middle = 7 + (pid + index) % 3
+            bins = [0] * (middle - 3) + [round(process.calls * share * part) for part in _SPREAD]
+            figures.append(api.CallTimes(name, sum(bins), sum(bins) << middle, bins))
+        return api.CallFigures(process.where, figures if process.calls else [])
+
     def local(self) -> list[LocalProcess]:
         """What /proc of node 1 would show."""
         return [process.seen() for process in list(self.processes.values())]  # seen from another thread
@@ -356,7 +374,7 @@ class World:
             raise NoSuchProcess(pid=pid)
         return self.processes[pid]
 
-    def migrate(self, pid: int, to: str) -> tuple[api.Moved, api.Event]:
+    def migrate(self, pid: int, to: str) -> tuple[api.Moved, api.OwnEvent]:
         """Move a process at once.
 
         Raises:
@@ -408,7 +426,7 @@ class World:
         return api.ProcessChanged(process.info())
 
     def switch(self, name: str, on: bool, word: str = "") -> list[api.Event]:
-        """Set a switch of a node; its own node tells its subscribers."""
+        """Set a switch of a node, which tells its subscribers."""
         node = self.node(word)
         if name == "mfs":
             node.status = node.status & ~NOMFS if on else node.status | NOMFS
@@ -417,7 +435,8 @@ class World:
         else:
             bit = _SWITCHES[name]
             node.status = node.status | bit if on else node.status & ~bit
-        return [api.SwitchChanged(OWN, node.status)] if node.number == OWN else []
+        changed = api.SwitchChanged(node.number, node.status)
+        return [changed if node.number == OWN else api.Elsewhere(node.number, changed)]
 
     def clear(self, guests: bool, word: str = "") -> tuple[api.Cleared, list[api.Event]]:
         """Expel all guests of a node, or bring all its own processes home; of those that node 1 knows."""

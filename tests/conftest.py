@@ -7,12 +7,14 @@ import gc
 import os
 import select
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 from hypothesis import settings
+from short import of_another_worker
 
 from omtools.linux import namespaces
 
@@ -53,9 +55,15 @@ def _descriptors() -> frozenset[tuple[int, str]]:
     return frozenset(found)
 
 
+def _threads() -> list[str]:
+    """What may have opened something while a test ran that did not."""
+    return [repr(thread) for thread in threading.enumerate()]
+
+
 def _belongings() -> Belongings:
-    mounts = Path("/proc/self/mountinfo").read_bytes().decode(errors="replace").split("\n")
-    return Belongings(_children(), _descriptors(), frozenset(mounts))
+    lines = Path("/proc/self/mountinfo").read_bytes().decode(errors="replace").split("\n")
+    mounts = frozenset(line for line in lines if not of_another_worker(line))
+    return Belongings(_children(), _descriptors(), mounts)
 
 
 def _left(before: Belongings) -> Belongings:
@@ -99,7 +107,7 @@ def nothing_left_behind() -> Iterator[None]:
     children, descriptors, mounts = _left(before)
     _end(_children() - before.children)
     assert not children, f"processes left behind: {sorted(children)}"
-    assert not descriptors, f"descriptors left open: {sorted(descriptors)}"
+    assert not descriptors, f"descriptors left open: {sorted(descriptors)}, of {_threads()}"
     assert not mounts, f"mounts left: {sorted(mounts)}"
 
 
@@ -109,6 +117,7 @@ def pytest_configure() -> None:
     As root, what this process mounts is seen by nobody else, so tests that mount may run side by side.
     """
     os.environ["LANGUAGE"] = "en"
+    os.environ["PATH"] += ":/usr/sbin:/sbin"  # where an ordinary user has dnsmasq, but no path leads
     if os.geteuid() == 0:
         with contextlib.suppress(OSError):  # root of a container may not
             namespaces.unshare(namespaces.Clone.NEWNS)

@@ -28,21 +28,26 @@ from omtools.agent.knowing import Knowing
 from omtools.agent.limiting import Limiting
 from omtools.agent.memo import Memo
 from omtools.agent.migrations import Migrations
+from omtools.agent.naming import named, node_list
 from omtools.agent.paths import make_run_dir
 from omtools.agent.peers import Peers
 from omtools.agent.reconsidering import BALANCE, Reconsidering
+from omtools.agent.relaying import Relays
 from omtools.agent.renewal import Renewed
 from omtools.agent.server import SshServer, UnixServer
 from omtools.agent.telling import Telling
 from omtools.agent.tuning import Tuning, changes
 from omtools.agent.twins import Twins
+from omtools.agent.watching import Watching
 from omtools.agent.wishes import Wishes
 from omtools.cluster.balance import Proposal, admit
 from omtools.cluster.constraints import REASONS
+from omtools.cluster.gossip import State as Liveness
 from omtools.cluster.load import BLOCK, CONFIGURED, LSTAY, NOMFS, QUIET, STAY, UP
 from omtools.cluster.map import Node
 from omtools.errors import NodeRefuses, OmError
 from omtools.i18n import _
+from omtools.migration.counts import by_node
 from omtools.migration.orders import State
 from omtools.migration.reach import Export, Reach
 from omtools.omfs.exports import parse_exports
@@ -80,8 +85,9 @@ class Agent:
         self.files = Files(configuration, self.peers)
         self.knowing = Knowing(configuration, self.peers, self.gauge, self._counts)
         self.balancing = Balancing(
-            self.knowing, candidates, self.keepers, self.migrations, self.gauge, self._publish
-        )
+            self.knowing, candidates, self.keepers, self.migrations, self.gauge, self._publish,
+            self.files.uses,
+        )  # fmt: skip
         self._reconsidering = Reconsidering(
             configuration, candidates, self.keepers, self.gauge, self.balancing, self.migrations, self.peers
         )
@@ -92,6 +98,8 @@ class Agent:
         self._changes = Changes()
         self._renewed = Renewed(configuration.directory, self.node.name, self._use)
         self._subscribers: list[Notify] = []
+        self.relays = Relays(self.peers)
+        self._watching = Watching(configuration, self.keepers, self.peers)
         self._work: set[asyncio.Task[api.Moved]] = set()
         self._unix = UnixServer(configuration.run, self)
         self._ssh = SshServer(
@@ -139,19 +147,21 @@ class Agent:
     async def _own_files(self, caller: Caller) -> Way:
         return await self.files.way_here(caller, refused=not self.switched("mfs"))
 
-    def _leaving(self) -> tuple[bool, str]:
+    def _leaving(self) -> tuple[bool, Reach]:
         """For a process that leaves: whether its files may be opened there, and where they all are here."""
-        return self.switched("dfsa"), self.files.mounted
+        return self.switched("dfsa"), Reach(self.files.mounted, names=self._names())
+
+    def _names(self) -> dict[str, int]:
+        return {node.name: node.number for node in self.configuration.map.nodes.values()}
 
     def _reach(self, home_mount: str) -> Reach:
         """How a guest's files are reached from here."""
         if not self.switched("dfsa"):
             return Reach()
-        names = {node.name: node.number for node in self.configuration.map.nodes.values()}
         entries = parse_exports(self.configuration.exports).entries
         exports = [Export(os.fsdecode(entry.path), not entry.read_only) for entry in entries]
         own = exports if self.switched("mfs") else []
-        return Reach(home_mount, self.files.mounted, names, own)
+        return Reach(home_mount, self.files.mounted, self._names(), own)
 
     # -- life
 
@@ -168,6 +178,7 @@ class Agent:
             await self.keepers.rescan()
             await self._ssh.open(self.configuration.listen, self.configuration.settings.port)
             await self.telling.start()
+            await self._unix.serve()  # not before: an answer means that this node takes part
         except BaseException:
             await self._unix.close()
             await self._ssh.close()
@@ -191,6 +202,7 @@ class Agent:
         await self.knowing.stop()
         await self.balancing.stop()
         await self._unix.close()
+        await self.relays.close()
         await self.telling.server.close()
         await bring_tunnelled([*self.migrations.tunnelled(), *self.guests.tunnelled()])
         for task in self._work:
@@ -201,6 +213,7 @@ class Agent:
         await self.migrations.close()
         await self.peers.close()
         await self.keepers.close()
+        await self.engine.end_template(self.configuration.run)
         log.info("the agent ended", name=self.node.name)
 
     # -- what conversations ask
@@ -213,6 +226,8 @@ class Agent:
         self, request: api.Request, caller: Caller, notify: Notify
     ) -> api.Result:
         """Do what is asked; raises OmError."""
+        if isinstance(request, api.Subscribe):
+            return await self._subscribe(request, caller, notify)
         if (other := self._other(request)) is not None:
             return await ask_elsewhere(self.peers, other, request, caller, notify)
         match request:
@@ -222,12 +237,14 @@ class Agent:
                 return await self._processes(request, caller)
             case api.Inspect():
                 return await inspect(request, self.node.number, self.keepers, self._memo, self.engine)
+            case api.Calls() | api.GuestCalls():
+                return await self._watching.handle(request, caller)
             case api.NodeInfo():
                 return await self._node_info(request)
             case api.Whois():
-                return _named(self._find(request.node))
+                return named(self._find(request.node))
             case api.Nodes():
-                return self._nodes()
+                return node_list(self.configuration)
             case api.Switch():
                 return await self._switch(request, caller)
             case (
@@ -235,9 +252,6 @@ class Agent:
                 | api.SetDecay() | api.GetDecay()
             ):  # fmt: skip
                 return await self.wishes.handle(request, caller)
-            case api.Subscribe():
-                self._subscribers.append(notify)
-                return api.Done()
             case api.PrepareGuest():
                 self._check_limits(caller)
                 return await self.guests.prepare(request, caller, self.blocked)
@@ -263,6 +277,24 @@ class Agent:
         """That subscriber is gone."""
         if notify in self._subscribers:
             self._subscribers.remove(notify)
+        self.relays.forget(notify)
+
+    async def _subscribe(self, request: api.Subscribe, caller: Caller, notify: Notify) -> api.Done:
+        other = self._find("" if request.all else request.node)
+        if other != self.node:
+            await self.relays.follow(other, caller, notify)
+            return api.Done()
+        if request.all:
+            self.relays.follow_all(caller, notify, self._up())
+        self._subscribers.append(notify)
+        return api.Done()
+
+    def _up(self) -> list[Node]:
+        """The other nodes that are up, as far as it is known here."""
+        nodes = self.configuration.map.nodes
+        known = self.knowing.gossip.nodes(time.monotonic())
+        numbers = (number for number, state, _view in known if state is Liveness.UP)
+        return [nodes[number] for number in numbers if number in nodes and number != self.node.number]
 
     async def _migrate(self, request: api.Migrate | api.Reconsider, caller: Caller) -> api.Moved:
         if isinstance(request, api.Reconsider):
@@ -289,14 +321,14 @@ class Agent:
     async def _processes(self, request: api.Processes, caller: Caller) -> api.ProcessList:
         await asyncio.gather(*(keeper.refresh() for keeper in self.keepers.all() if not keeper.final))
         found = [
-            self._info(keeper)
+            self._info(keeper, request.files)
             for keeper in self.keepers.all()
             if keeper.spoken.is_set() and not keeper.final
         ]
         mine = [info for info in found if request.all or caller.uid in (0, info.uid)]
         return api.ProcessList(self.node.number, sorted(mine, key=lambda info: info.local_pid))
 
-    def _info(self, keeper: Keeper) -> api.ProcessInfo:
+    def _info(self, keeper: Keeper, files: bool = False) -> api.ProcessInfo:
         state = keeper.state
         figures = state.statistics
         return api.ProcessInfo(
@@ -314,7 +346,13 @@ class Agent:
             total_ms=figures.total_ms,
             calls_forwarded=figures.calls_forwarded,
             moves=figures.moves,
+            sent=figures.sent,
+            to_send=figures.to_send,
+            target=state.target,
             reason=state.reason,
+            io=list(by_node(state.files).values()),
+            dfsa_bytes=figures.dfsa_bytes,
+            files=state.files if files else [],
         )
 
     async def _node_info(self, request: api.NodeInfo) -> api.NodeReport:
@@ -369,14 +407,6 @@ class Agent:
     def _find(self, word: str) -> Node:
         return self.configuration.map.find(word) if word else self.node
 
-    def _nodes(self) -> api.NodeList:
-        found = self.configuration.map
-        return api.NodeList(
-            self.node.number,
-            [api.MapRange(r.first, r.host, r.count) for r in found.ranges],
-            [_named(node) for node in found.nodes.values()],
-        )
-
     async def _switch(self, request: api.Switch, caller: Caller) -> api.Done:
         caller.check_master(("" if request.on else "no") + request.name)
         await self._set_switch(request.name, request.on, caller)
@@ -408,6 +438,7 @@ class Agent:
     async def _round(self) -> float | None:
         self._renewed.look()
         self.limiting.look()
+        self.relays.look(self._up)
         return await self.balancing.round()
 
     def _tune(self, request: api.Tune, caller: Caller) -> api.Tuned:
@@ -456,20 +487,14 @@ class Agent:
         keeper.path.unlink(missing_ok=True)
         if keeper.state.phase in FINAL:
             return
+        state = keeper.state
         log.warn(
-            "a keeper ended without a word",
-            pid=keeper.state.pid,
-            mig=keeper.state.migration,
-            role=keeper.state.role,
-            phase=keeper.state.phase,
-        )
+            "a keeper ended without a word", pid=state.pid, mig=state.migration, role=state.role,
+            phase=state.phase,
+        )  # fmt: skip
         self._publish(api.ProcessChanged(self._info(keeper), gone=True))
 
     def _publish(self, event: api.Event) -> None:
         self.telling.hear(event)
         for notify in list(self._subscribers):
             notify(event)
-
-
-def _named(node: Node) -> api.NodeName:
-    return api.NodeName(node.number, node.name, node.address, list(node.aliases))

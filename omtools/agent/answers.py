@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from omtools.migration.counts import FileIo
+from omtools.migration.orders import CallTimes
 from omtools.omfs.orders import Way
 
 Pem = Annotated[str, msgspec.Meta(max_length=8192)]
@@ -44,6 +46,13 @@ class ProcessInfo(msgspec.Struct, frozen=True):
         phase: as in `omtools.migration.orders`.
         locked: the balancer leaves it alone.
         reason: why it came home or stays, if for a reason.
+        io: what it has read and written, by whose files: at home all since it left, on a host since it came
+            there. Calls that its deputy did for pipes, sockets and terminals count as home's.
+        dfsa_bytes: how much of that was done where it ran, by no deputy.
+        files: the same by file, the largest first; only if that was asked for.
+        sent: bytes of memory that have travelled in the move under way.
+        to_send: of how many, 0 where nobody knows.
+        target: number of the node it is leaving home for; 0: for none.
     """
 
     pid: int
@@ -61,6 +70,24 @@ class ProcessInfo(msgspec.Struct, frozen=True):
     calls_forwarded: int = 0
     moves: int = 0
     reason: str = ""
+    io: list[FileIo] = []
+    dfsa_bytes: int = 0
+    files: list[FileIo] = []
+    sent: int = 0
+    to_send: int = 0
+    target: int = 0
+
+
+class CallFigures(msgspec.Struct, tag="call_figures", frozen=True):
+    """How long the forwarded calls of a process took, since it came to where it runs.
+
+    Attributes:
+        node: number of that node.
+        calls: by call, the one with the most first.
+    """
+
+    node: int
+    calls: list[CallTimes] = []
 
 
 class ProcessList(msgspec.Struct, tag="process_list", frozen=True):

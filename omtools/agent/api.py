@@ -16,6 +16,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from omtools.agent.answers import (
+    CallFigures as CallFigures,
     Cleared as Cleared,
     Done as Done,
     FilesOpened as FilesOpened,
@@ -36,13 +37,25 @@ from omtools.agent.answers import (
     Tuned as Tuned,
     Word as Word,
 )
+from omtools.agent.between import (
+    GroupLine as GroupLine,
+    Id as Id,
+    News as News,
+    Number as Number,
+    OpenFiles as OpenFiles,
+    PrepareFiles as PrepareFiles,
+)
 from omtools.agent.events import (
     Clearing as Clearing,
     Decided as Decided,
+    Elsewhere as Elsewhere,
     Event as Event,
+    Followed as Followed,
     MapChanged as MapChanged,
+    OwnEvent as OwnEvent,
     ProcessChanged as ProcessChanged,
     SwitchChanged as SwitchChanged,
+    Told as Told,
 )
 from omtools.cluster.process_settings import (
     NodeDecay as NodeDecay,
@@ -50,17 +63,15 @@ from omtools.cluster.process_settings import (
 )
 from omtools.image.platform import Platform
 from omtools.image.twins import MOST, Offer
-from omtools.omfs.rights import GROUPS_MAX
+from omtools.migration.counts import FileIo as FileIo
+from omtools.migration.orders import CallTimes as CallTimes
 
 VERSION = 1
 MAX_LINE = 1 << 20  # of one message, either way
 SUBSYSTEM = "openmosix"
 NODE_USER = "openmosix-node"  # the SSH user name under which agents meet
 
-Number = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 Pid = Annotated[int, msgspec.Meta(ge=1, le=1 << 22)]  # the kernel's own limit for pids
-Id = Annotated[int, msgspec.Meta(ge=0, le=(1 << 32) - 1)]
-GroupLine = Annotated[str, msgspec.Meta(max_length=GROUPS_MAX, pattern=r"^([0-9]{1,10}( [0-9]{1,10})*)?\Z")]
 MigrationName = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,63}\Z")]  # it is in paths
 Speed = Annotated[int, msgspec.Meta(ge=0, le=10_000_000)]  # 10000 is the standard processor
 SwitchName = Literal["block", "stay", "lstay", "quiet", "mfs", "dfsa"]
@@ -93,10 +104,12 @@ class Processes(msgspec.Struct, tag="processes", frozen=True):
     Attributes:
         all: everybody's, not only the caller's.
         node: of which node: number, name or address; "" is the agent's own.
+        files: tell also which files they read and write.
     """
 
     all: bool = False
     node: Word = ""
+    files: bool = False
 
 
 class Inspect(msgspec.Struct, tag="inspect", frozen=True):
@@ -109,6 +122,18 @@ class Inspect(msgspec.Struct, tag="inspect", frozen=True):
 
     pid: Pid
     survey: bool = False
+
+
+class Calls(msgspec.Struct, tag="calls", frozen=True):
+    """How long the forwarded calls of a process that is away, or of a guest, take. Answer: `CallFigures`."""
+
+    pid: Pid
+
+
+class GuestCalls(msgspec.Struct, tag="guest_calls", frozen=True):
+    """From agent to agent: the same of a process of mine that you host."""
+
+    migration: MigrationName
 
 
 class NodeInfo(msgspec.Struct, tag="node_info", frozen=True):
@@ -259,7 +284,20 @@ class GetDecay(msgspec.Struct, tag="get_decay", frozen=True):
 
 
 class Subscribe(msgspec.Struct, tag="subscribe", frozen=True):
-    """Be told of every change from now on. Answer: `Done`, then `Notice`s without end."""
+    """Be told of every change from now on. Answer: `Done`, then `Notice`s without end, or until `Enough`.
+
+    What happens is as public as the list of processes. Of other nodes it is told as `Elsewhere`, by their
+    agents through this one; `Followed` says from when on, and when one is lost: the last word of one that
+    was named.
+
+    Attributes:
+        node: number, name or address; "" is the agent's own.
+        all: the agent's own and all others that are up; those come again when they are up again. More of them
+            than an agent follows at a time take turns.
+    """
+
+    node: Word = ""
+    all: bool = False
 
 
 class PrepareGuest(msgspec.Struct, tag="prepare_guest", frozen=True):
@@ -304,48 +342,6 @@ class PrepareGuest(msgspec.Struct, tag="prepare_guest", frozen=True):
     files: Annotated[list[Offer], msgspec.Meta(max_length=MOST)] = []
 
 
-class PrepareFiles(msgspec.Struct, tag="prepare_files", frozen=True):
-    """From agent to agent: let one of my users at your files. Answer: `FilesReady`.
-
-    Attributes:
-        uid: that user.
-        user: the user's name there ("" if the uid has none).
-        certificate: PEM, the only one to accept.
-        link: over what the files will come.
-        gid: the asking process's group; None: that user's own, with his further groups.
-        groups: its further groups, numbers in a line.
-    """
-
-    uid: Id
-    user: Word
-    certificate: Pem
-    link: Literal["direct", "ssh", "auto"] = "auto"
-    gid: Id | None = None
-    groups: GroupLine = ""
-
-
-class OpenFiles(msgspec.Struct, tag="open_files", frozen=True):
-    """From the agent's own mount: a way to the files of a node, for one user. Answer: `FilesOpened`.
-
-    Attributes:
-        node: that node.
-        uid: that user.
-        gid: as `PrepareFiles` has it.
-        groups: likewise.
-    """
-
-    node: Number
-    uid: Id
-    gid: Id | None = None
-    groups: GroupLine = ""
-
-
-class News(msgspec.Struct, tag="news", frozen=True):
-    """From agent to agent: what I know, as `omtools.cluster.vector` encodes it. Answer: `Heard`."""
-
-    data: Annotated[bytes, msgspec.Meta(max_length=16384)]
-
-
 class Views(msgspec.Struct, tag="views", frozen=True):
     """How all nodes are, as far as it is known here, with ages. Answer: `NodeViews`."""
 
@@ -355,6 +351,8 @@ Request = (
     | Reconsider
     | Processes
     | Inspect
+    | Calls
+    | GuestCalls
     | NodeInfo
     | Whois
     | Nodes
@@ -385,6 +383,7 @@ Result = (
     Moved
     | ProcessList
     | Inspected
+    | CallFigures
     | NodeReport
     | NodeName
     | NodeList
@@ -431,6 +430,12 @@ class Call(msgspec.Struct, tag="call", frozen=True):
     uid: int | None = None
 
 
+class Enough(msgspec.Struct, tag="enough", frozen=True):
+    """No more notices for the call with that id. There is no answer; some may be under way."""
+
+    id: Id
+
+
 class Answer(msgspec.Struct, tag="answer", frozen=True):
     """What was asked for."""
 
@@ -460,7 +465,7 @@ class Notice(msgspec.Struct, tag="notice", frozen=True):
     event: Event
 
 
-ToAgent = Hello | Call
+ToAgent = Hello | Call | Enough
 FromAgent = Hello | Answer | Part | Failure | Notice
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +23,7 @@ from omtools.i18n import _
 _R = TypeVar("_R")
 _PATIENCE = 10.0  # for the agent's hello: it answers at once or not at all
 _decoder = msgspec.json.Decoder(api.FromAgent)
+_OWN = api.Subscribe()
 
 
 class Asking:
@@ -108,11 +110,10 @@ class Asking:
             raise BadRequest(why=f"{type(answer).__name__} instead of {result.__name__}")
         return answer
 
-    async def events(self) -> AsyncIterator[api.Event]:
+    async def events(self, wanted: api.Subscribe = _OWN) -> AsyncIterator[api.Event]:
         """Subscribe: everything that happens from now on, until the connection ends (an OmError)."""
         queue: asyncio.Queue[api.Event | None] = asyncio.Queue()
-        _answer, number = await self._ask(api.Subscribe(), None, queue.put_nowait)
-        self._endings[number] = lambda: queue.put_nowait(None)
+        stop = await self.follow(queue.put_nowait, lambda _why: queue.put_nowait(None), wanted)
         try:
             while not (self.over and queue.empty()):
                 event = await queue.get()
@@ -121,8 +122,30 @@ class Asking:
                 yield event
             raise self._over or self._lost(_("it hung up"))
         finally:
-            self._endings.pop(number, None)
-            self._events.pop(number, None)
+            stop()
+
+    async def follow(
+        self,
+        on_event: Callable[[api.Event], None],
+        on_end: Callable[[OmError], None],
+        wanted: api.Subscribe = _OWN,
+    ) -> Callable[[], None]:
+        """Subscribe.
+
+        Args:
+            on_event: called with everything that happens from now on.
+            on_end: called once if the connection ends before that is enough.
+            wanted: of which node.
+
+        Returns:
+            To be called when it is enough.
+
+        Raises:
+            OmError: as `call`.
+        """
+        _answer, number = await self._ask(wanted, None, on_event)
+        self._endings[number] = lambda: on_end(self._over or self._lost(_("it hung up")))
+        return partial(self._enough, number)
 
     # -- inside
 
@@ -139,10 +162,21 @@ class Asking:
         try:
             self.write(api.Call(number, request, uid))
             return await future, number
+        except BaseException:
+            if isinstance(request, api.Subscribe):
+                self._enough(number)
+            raise
         finally:
             self._waiting.pop(number, None)
             if not isinstance(request, api.Subscribe):
                 self._events.pop(number, None)
+
+    def _enough(self, number: int) -> None:
+        """That subscription is not wanted any more."""
+        self._endings.pop(number, None)
+        if self._events.pop(number, None) is not None and not self.over:
+            with contextlib.suppress(OmError):
+                self.write(api.Enough(number))
 
     def _line(self, line: bytes) -> None:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from random import SystemRandom
 
 from msgspec.structs import replace
@@ -22,9 +22,10 @@ from omtools.cluster.costs import Avoided, Costs, Promises
 from omtools.cluster.load import LSTAY, STAY
 from omtools.cluster.usher import OUTCOMES, Eviction, Falling, Outcome, Plight, Ushering, usher
 from omtools.cluster.vector import MB
-from omtools.cluster.weighing import Policy
+from omtools.cluster.weighing import Cause, Policy
 from omtools.errors import CannotMigrate, NodeDown, NodeFull, NodeRefuses, OmError
 from omtools.i18n import _
+from omtools.omfs.orders import Use
 
 _VIEWS = 128  # of the freshest nodes that are weighed
 _LEAST_S = 0.5  # between two looks at how fast memory falls
@@ -47,7 +48,9 @@ class Balancing:
         migrations: Migrations,
         gauge: Gauge,
         publish: Callable[[api.Event], None],
+        uses: Callable[[], Awaitable[list[Use]]],
     ) -> None:
+        self._uses = uses
         self._knowing = knowing
         self._candidates = candidates
         self._keepers = keepers
@@ -82,26 +85,27 @@ class Balancing:
             for keeper in self._keepers.all()
             if keeper.state.role == "guest" and keeper.state.phase == "away"
         ]
-        await asyncio.gather(*(keeper.refresh() for keeper in guests))
+        _fresh, uses = await asyncio.gather(
+            asyncio.gather(*(keeper.refresh() for keeper in guests)), self._uses()
+        )
         now = time.monotonic()
         moving = frozenset(self._moving)
-        processes = self._candidates.look(now, self._keepers.all(), self._gauge.speed, moving)
+        processes = self._candidates.look(now, self._keepers.all(), self._gauge.speed, moving, uses)
         self._gauge.relieved(self._candidates.gone)
         self._promises.sweep(now)
         self.costs = self.costs.faded(now - self._looked)
         self._looked = now
         own = self._knowing.gossip.own
-        falling = self._falling.rate
         if now - self._weighed > _LEAST_S:
             self._weighed = now
-            falling = self._falling.look(now, own.available_mb * MB, own.guests)
+            self._falling.look(now, own.available_mb * MB, own.guests)
         if not processes:
             self._outcome = Outcome.CALM  # nobody whom a shortage concerns; the next one is news again
             return None
         views = self._knowing.gossip.freshest(now, _VIEWS, MAX_AGE_S)
         leaving = sum(self._moving.values())
         plight = Plight(now, own, processes, views, leaving, self.costs, self._promises, self._avoided,
-                        falling=falling)  # fmt: skip
+                        falling=self._falling.rate)  # fmt: skip
         ushering = usher(plight, self._random)
         self._tell_outcome(ushering)
         if ushering.outcome is not Outcome.CALM:
@@ -153,8 +157,9 @@ class Balancing:
         verb = "move" if offer is not None else "usher"
         figures = {"cost_s": what.cost_s, "bytes": float(what.size)}
         if offer is not None:
-            figures |= {"stay_s": offer.stay_s, "go_s": offer.go_s}
-        self._tell(pid, verb, target, "", **figures)
+            figures |= {"stay_s": offer.stay_s, "go_s": offer.go_s, "io_bytes_per_s": offer.io}
+        cause = "" if offer is None or offer.cause is Cause.LOAD else offer.cause.value
+        self._tell(pid, verb, target, cause, **figures)
         try:
             moved = await self._migrations.migrate(pid, str(target), Caller("user", 0, _BALANCER), offer)
         except OmError as error:

@@ -14,10 +14,15 @@ from omtools.cluster.constraints import Process
 from omtools.cluster.decay import Sample, Statistics
 from omtools.cluster.load import SETTLED_S, STANDARD_SPEED
 from omtools.cluster.process_settings import ProcessSettings
+from omtools.linux import proc
+from omtools.migration.counts import since
+from omtools.omfs.orders import Use
 
 _TICK = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+_LONG = 0.5  # seconds in which the kernel's ticks say enough
 _YOUNG = 10.0  # what it did in all its life is what it does
+_LEAST_IO = 64 * 1024.0  # bytes per second: less says nothing of where a process belongs
 _CANNOT_S = 30.0  # before a process that could not move is tried again
 
 
@@ -40,6 +45,7 @@ class _Known:
     here_since: float
     statistics: Statistics = field(default_factory=Statistics)
     calls: int = 0
+    io: dict[int, int] = field(default_factory=dict)
     moves: int = 0
     cannot: str = ""
     cannot_until: float = 0.0
@@ -67,9 +73,15 @@ class Candidates:
         self._known: dict[tuple[int, int], _Known] = {}  # by local pid and start time
         self._running: set[tuple[int, int]] = set()
         self._settings: dict[int, ProcessSettings] = {}  # of this round, by pid
+        self._uses: dict[int, list[Use]] = {}  # of this round
 
     def look(
-        self, now: float, keepers: Iterable[Keeper], speed: int, moving: frozenset[int]
+        self,
+        now: float,
+        keepers: Iterable[Keeper],
+        speed: int,
+        moving: frozenset[int],
+        uses: Iterable[Use] = (),
     ) -> list[Process]:
         """All of them, with their figures.
 
@@ -78,7 +90,11 @@ class Candidates:
             keepers: all of this node's.
             speed: of this node's processors.
             moving: local pids that are on their way.
+            uses: what processes have done with files by way of this node's mount.
         """
+        self._uses = {}
+        for use in uses:
+            self._uses.setdefault(use.pid, []).append(use)
         halves = {keeper.state.local_pid: keeper for keeper in keepers if not keeper.final}
         own = {os.getpid(), *(keeper.state.keeper for keeper in halves.values())}
         seen: dict[tuple[int, int], _Known] = {}
@@ -157,17 +173,37 @@ class Candidates:
     def _follow(self, pid: int, stat: _Stat, now: float, keeper: Keeper | None) -> _Known:
         calls = keeper.state.statistics.calls_forwarded if keeper is not None else 0
         known = self._known.get((pid, stat.begun))
+        io, new = self._io(pid, keeper, known)
         if known is None:
-            lived = _uptime() - stat.begun / _TICK
-            begun = Statistics().after(Sample(lived, stat.cpu_s)) if lived < _YOUNG else Statistics()
-            return _Known(stat, now, now, begun, calls, since=now)
+            return _Known(stat, now, now, calls=calls, io=io, since=now)
         seconds = now - known.seen
         if known.here_since == 0.0 or seconds > _CANNOT_S:  # it was away
             known.here_since = known.since = now
-        sample = Sample(seconds, stat.cpu_s - known.stat.cpu_s, calls - known.calls)
+        sample = Sample(seconds, stat.cpu_s - known.stat.cpu_s, calls - known.calls, new)
         known.statistics = known.statistics.after(sample)
-        known.stat, known.seen, known.calls = stat, now, calls
+        known.stat, known.seen, known.calls, known.io = stat, now, calls, io
         return known
+
+    def _io(
+        self, pid: int, keeper: Keeper | None, known: _Known | None
+    ) -> tuple[dict[int, int], dict[int, float]]:
+        """Bytes by the node whose files they are: so far, and since it was looked at last.
+
+        A guest's keeper tells. Of a process at home the mount tells what is other nodes'; all else that it
+        reads and writes, pipes and terminals too, is this node's, and would be done here if it were away.
+        """
+        before = known.io if known is not None else {}
+        if keeper is not None:
+            now, new = since(before, keeper.state.files)
+            return now, dict(new)
+        uses = [use for use in self._uses.get(pid, ()) if use.node != self._node]
+        others = {use.node: use.read + use.written for use in uses}
+        try:
+            all_of_it = proc.io(pid)
+        except (OSError, ValueError):
+            return before, {}
+        now = {**others, self._node: all_of_it.read + all_of_it.written - sum(others.values())}
+        return now, {node: float(max(0, amount - before.get(node, 0))) for node, amount in now.items()}
 
     def _process(
         self, pid: int, known: _Known, keeper: Keeper | None, about: tuple[float, int, bool, ProcessSettings]
@@ -179,19 +215,28 @@ class Candidates:
             pid=pid,
             home=state.home if state is not None else self._node,
             uid=state.uid if state is not None else _owner(pid),
-            cpu=known.statistics.cpu / self.share if known.statistics.seconds else 1.0,
+            cpu=_processors(known, age, self.share),
             used_s=stat.cpu_s * speed / self.share / STANDARD_SPEED,
             age_s=age,
             here_s=now - known.here_since if known.here_since else 0.0,
             moves=known.moves + (state.statistics.moves if state is not None else 0),
             resident=stat.resident,
             calls=known.statistics.calls_per_s,
+            io={node: rate for node, rate in known.statistics.io_per_s.items() if rate >= _LEAST_IO},
             hint=settings.owners_hint,
             locked=bool(settings.locked),
             cannot=known.cannot if now < known.cannot_until else "",
             moving=moving or (state is not None and state.phase != "away"),
             mask=settings.mask,
         )
+
+
+def _processors(known: _Known, age: float, share: float) -> float:
+    """What it gets: lately, or, if it was not watched for long, in all its life."""
+    seen = known.statistics
+    if seen.seconds < _LONG and 0 < age < _YOUNG:
+        return known.stat.cpu_s / age / share
+    return seen.cpu / share if seen.seconds else 1.0
 
 
 def _is_guest(keeper: Keeper) -> bool:

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from omtools.agent import api
 
-COUNTS_EVERY_S = 5.0  # between two events that tell nothing but how many calls were forwarded
+COUNTS_EVERY_S = 5.0  # between two events that tell nothing but what was counted
 
 
 class Changes:
@@ -21,8 +21,10 @@ class Changes:
         """Whether to tell it, which then counts as told; `now` is of the monotonic clock."""
         before, at = self._told.get(keeper, (None, 0.0))
         if before is not None:
-            counted = process.calls_forwarded != before.calls_forwarded and now - at >= COUNTS_EVERY_S
-            if not counted and replace(process, calls_forwarded=before.calls_forwarded) == before:
+            told = replace(
+                process, calls_forwarded=before.calls_forwarded, io=before.io, dfsa_bytes=before.dfsa_bytes
+            )
+            if told == before and (process == before or now - at < COUNTS_EVERY_S):
                 return False
         self._told[keeper] = process, now
         return True

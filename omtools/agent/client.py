@@ -25,6 +25,7 @@ _R = TypeVar("_R")
 _PATIENCE = 10.0  # for the agent's hello: it answers at once or not at all
 _PIECE = 1 << 16
 _decoder = msgspec.json.Decoder(api.FromAgent)
+_OWN = api.Subscribe()
 
 
 class Client:
@@ -105,9 +106,11 @@ class Client:
             if isinstance(message, api.Notice) and message.id == number and on_event is not None:
                 on_event(message.event)
 
-    def events(self) -> Iterator[api.Event]:
+    def events(self, wanted: api.Subscribe = _OWN) -> Iterator[api.Event]:
         """Subscribe, and wait for one event after the other."""
-        self.call(api.Subscribe(), api.Done)
+        early: list[api.Event] = []
+        self.call(wanted, api.Done, early.append)
+        yield from early
         while True:
             message = self._receive()
             if isinstance(message, api.Notice):
@@ -173,8 +176,8 @@ class _Blocking:
     ) -> _R:
         return self._client.call(request, result, on_event)
 
-    async def events(self) -> AsyncIterator[api.Event]:
-        for event in self._client.events():
+    async def events(self, wanted: api.Subscribe = _OWN) -> AsyncIterator[api.Event]:
+        for event in self._client.events(wanted):
             yield event
 
 

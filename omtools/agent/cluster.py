@@ -41,7 +41,7 @@ class Transport(Protocol):
     ) -> _R:
         """Ask something; raises OmError."""
 
-    def events(self) -> AsyncIterator[api.Event]:
+    def events(self, wanted: api.Subscribe) -> AsyncIterator[api.Event]:
         """Everything that happens from now on."""
 
 
@@ -78,14 +78,21 @@ class Cluster:
         """
         return await self.ask(api.Migrate(pid, str(to)), api.Moved)
 
-    async def processes(self, *, all: bool = False, node: NodeWord = "") -> list[api.ProcessInfo]:  # noqa: A002 - as the API says
+    async def processes(
+        self, *, all: bool = False, node: NodeWord = "", files: bool = False  # noqa: A002 - as the API says
+    ) -> list[api.ProcessInfo]:
         """The processes of which one half is on that node and the other elsewhere.
 
         Args:
             all: everybody's, not only one's own.
             node: which.
+            files: tell also which files they read and write.
         """
-        return (await self.ask(api.Processes(all, str(node)), api.ProcessList)).processes
+        return (await self.ask(api.Processes(all, str(node), files), api.ProcessList)).processes
+
+    async def calls(self, pid: int) -> api.CallFigures:
+        """How long the forwarded calls of a process that is away take, by call."""
+        return await self.ask(api.Calls(pid), api.CallFigures)
 
     async def lock(self, pid: int, locked: bool = True) -> None:
         """Have the balancer leave a process and its descendants alone, or, with False, take them."""
@@ -157,9 +164,15 @@ class Cluster:
         """Have a node forget faster or more slowly."""
         await self.ask(api.SetDecay(decay, str(node)), api.Done)
 
-    def events(self) -> AsyncIterator[api.Event]:
-        """Everything that happens on that node from now on: moves, switches, decisions."""
-        return self._transport.events()
+    def events(self, *, node: NodeWord = "", all: bool = False) -> AsyncIterator[api.Event]:  # noqa: A002 - as the API says
+        """Everything that happens from now on: moves, switches, decisions.
+
+        Args:
+            node: where; of another node than the one that answers it comes as `api.Elsewhere`, until
+                `api.Followed` says that this node is lost.
+            all: on all nodes that are up, now and later.
+        """
+        return self._transport.events(api.Subscribe(str(node), all))
 
 
 def _only_clearing(progress: OnProgress | None) -> OnEvent | None:

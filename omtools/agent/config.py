@@ -15,7 +15,7 @@ import msgspec
 from omtools.agent import log, paths
 from omtools.cluster.discovery import Known, nodes_of
 from omtools.cluster.map import Map, Node, parse_map, parse_names
-from omtools.errors import BadConfiguration, NotInCluster
+from omtools.errors import AddressMissing, BadConfiguration, NotInCluster
 from omtools.i18n import _
 from omtools.linux.interfaces import address_of, default_interface, socket_address
 from omtools.migration.orders import SILENCE
@@ -195,18 +195,18 @@ def own_addresses(interfaces: tuple[str, ...]) -> list[str]:
     """The addresses of these interfaces, or of that of the default route.
 
     Raises:
-        BadConfiguration: there is none.
+        AddressMissing: there is none.
     """
     names = interfaces or ((found,) if (found := default_interface()) else ())
     if not names:
-        raise BadConfiguration(
+        raise AddressMissing(
             path="AUTODISCIF", why=_("there is no default route, so the interfaces must be named")
         )
     try:
         return [address_of(name) for name in names]
     except OSError as error:
         why = _("{name}: {why}").format(name=", ".join(names), why=error.strerror)
-        raise BadConfiguration(path="AUTODISCIF", why=why) from None
+        raise AddressMissing(path="AUTODISCIF", why=why) from None
 
 
 def read_discovered(run: Path) -> list[Known]:
@@ -266,7 +266,8 @@ def find_own(cluster: Map, directory: Path) -> Node:
     """Which node of the map this machine is: by its host name, else by its addresses.
 
     Raises:
-        BadConfiguration: it is none of them, or several.
+        AddressMissing: it is none of them.
+        BadConfiguration: it is several.
     """
     hostname = socket.gethostname()
     for node in cluster.nodes.values():
@@ -281,7 +282,7 @@ def find_own(cluster: Map, directory: Path) -> Node:
         return own[0]
     path = str(directory / "openmosix.map")
     if not own:
-        raise BadConfiguration(path=path, why=_("no address of this machine is in it"))
+        raise AddressMissing(path=path, why=_("no address of this machine is in it"))
     raise BadConfiguration(
         path=path,
         why=_("several nodes in it are this machine ({nodes}); MYOMID in openmosix.config says which").format(

@@ -66,7 +66,7 @@ class Conversation:
         self._greeted = False
         self._over = False
         self._calls: set[asyncio.Task[None]] = set()
-        self._subscriptions: list[Notify] = []
+        self._subscriptions: dict[int, Notify] = {}
         self._long = 0
         self._one_long = asyncio.Lock()
         self._send(agent.hello())
@@ -92,7 +92,7 @@ class Conversation:
         self._buffer.clear()
         for task in self._calls:
             task.cancel()
-        for notify in self._subscriptions:
+        for notify in self._subscriptions.values():
             self._agent.forget(notify)
         self._subscriptions.clear()
 
@@ -111,6 +111,9 @@ class Conversation:
             self._hello(message)
         elif not self._greeted:
             self._end(BadRequest(why=_("the first line must be a hello")))
+        elif isinstance(message, api.Enough):
+            if (notify := self._subscriptions.pop(message.id, None)) is not None:
+                self._agent.forget(notify)
         else:
             self._begin(message)
 
@@ -143,11 +146,13 @@ class Conversation:
         def notify(event: api.Event) -> None:
             self._send(api.Notice(call.id, event))
 
-        if isinstance(call.request, api.Subscribe):
-            self._subscriptions.append(notify)
         try:
+            if isinstance(call.request, api.Subscribe):
+                self._subscribe(call.id, notify)
             result = await self._agent.handle(call.request, self._caller.acting_for(call.uid), notify)
         except OmError as error:
+            if isinstance(call.request, api.Subscribe) and self._subscriptions.get(call.id) is notify:
+                del self._subscriptions[call.id]
             self._send(api.Failure(call.id, error.to_wire()))
         except Exception as error:
             log.failed("a request failed", error, request=type(call.request).__name__)
@@ -163,6 +168,11 @@ class Conversation:
             )
         else:
             await self._send_answer(api.Answer(call.id, result))
+
+    def _subscribe(self, number: int, notify: Notify) -> None:
+        if len(self._subscriptions) >= MAX_CALLS or number in self._subscriptions:
+            raise BadRequest(why=_("more than {n} subscriptions at a time").format(n=MAX_CALLS))
+        self._subscriptions[number] = notify
 
     async def _send_answer(self, answer: api.Answer) -> None:
         lines = lines_of(answer)

@@ -43,6 +43,10 @@ class Engine(Protocol):
         """Start the process that keepers are forked from, if it does not live."""
         ...
 
+    async def end_template(self, run: Path) -> None:
+        """End that process; keepers live on."""
+        ...
+
     async def launch(self, run: Path, order: DeputyOrder | GuestOrder) -> Launched:
         """Start a keeper; raises OmError."""
         ...
@@ -60,6 +64,12 @@ class RealEngine:
         from omtools.migration.launch import ensure_template  # noqa: PLC0415 - loaded when it is needed
 
         await ensure_template(run)
+
+    async def end_template(self, run: Path) -> None:
+        """See `Engine`."""
+        from omtools.migration.launch import end_template  # noqa: PLC0415
+
+        await end_template(run)
 
     async def launch(self, run: Path, order: DeputyOrder | GuestOrder) -> Launched:
         """See `Engine`."""

@@ -65,4 +65,34 @@ class Clearing(msgspec.Struct, tag="clearing", frozen=True):
     pid: int = 0
 
 
-Event = ProcessChanged | SwitchChanged | Decided | MapChanged | Clearing
+class Followed(msgspec.Struct, tag="followed", frozen=True):
+    """From now on it is told what happens on another node, or it is not told any more.
+
+    Attributes:
+        node: its number.
+        on: whether it is.
+        error: why not any more: an OmError's wire form; empty where that node's turn is over.
+    """
+
+    node: int
+    on: bool
+    error: dict[str, str | int] = {}
+
+
+OwnEvent = ProcessChanged | SwitchChanged | Decided | MapChanged | Clearing
+
+
+class Elsewhere(msgspec.Struct, tag="elsewhere", frozen=True):
+    """Something happened on another node, whose agent told this one.
+
+    Attributes:
+        node: its number.
+        event: what that node's own subscribers are told.
+    """
+
+    node: int
+    event: OwnEvent
+
+
+Told = OwnEvent | Followed  # where it is known otherwise on which node it happened
+Event = Told | Elsewhere

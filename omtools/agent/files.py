@@ -35,6 +35,9 @@ from omtools.omfs.orders import (
     Renew,
     Reply,
     ServeOrder,
+    TellUses,
+    Use,
+    Uses,
     Way,
 )
 from omtools.omfs.rights import Rights
@@ -42,6 +45,7 @@ from omtools.omfs.worker import line_of
 
 _START_SECONDS = 20.0
 _END_SECONDS = 10.0
+_QUICK_SECONDS = 2.0
 _MOUNT, _HPC = "mount", "hpc"
 _LOOPBACK = "127.0.0.1"
 _decoder = msgspec.json.Decoder(Reply)
@@ -83,6 +87,7 @@ class Files:
         self._starting: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # by worker
         self._tunnels: list[Tunnel] = []
         self._ports: set[int] = set()
+        self._counts = True
         self.mounted = ""
         self.refusal: OmError | None = None
         self.hpc = ""
@@ -117,6 +122,23 @@ class Files:
             await worker.ask(Renew(nodes), _END_SECONDS)
         except (EOFError, TimeoutError, OSError) as error:
             log.warn("the mount was not told of nodes", why=error)
+
+    async def uses(self) -> list[Use]:
+        """What processes have read and written by way of the mount; nothing if that does not tell."""
+        worker = self._workers.get(_MOUNT) if self._counts else None
+        if worker is None:
+            return []
+        try:
+            reply = await worker.ask(TellUses(), _QUICK_SECONDS)
+        except (EOFError, TimeoutError, OSError):
+            # It has ended, or is an earlier version's, which has hung up: that serves on.
+            self._counts = False
+            self._workers.pop(_MOUNT, None)
+            worker.writer.close()
+            if (again := await self._connected(self._folder / f"{_MOUNT}.sock")) is not None:
+                self._workers[_MOUNT] = again
+            return []
+        return reply.uses if isinstance(reply, Uses) else []
 
     async def _mount_hpc(self) -> None:
         target = self._configuration.hpc_mount
@@ -203,7 +225,7 @@ class Files:
                 raise FilesRefused(node=self._configuration.node.name, why=str(error)) from None
             if isinstance(reply, Admitted):
                 return reply.port
-            raise OmError.from_wire(reply.error or {})
+            raise OmError.from_wire((reply.error if isinstance(reply, Done) else None) or {})
         raise AssertionError("unreachable")
 
     def _server_of(self, rights: Rights) -> tuple[str, ServeOrder]:

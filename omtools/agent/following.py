@@ -9,7 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from omtools.agent.keepers import Followed
-from omtools.errors import CannotMigrate, LinkLost, MigrationStalled, OmError, ProcessEnded, RestoreFailed
+from omtools.errors import (
+    CannotMigrate,
+    KeeperLost,
+    LinkLost,
+    MigrationStalled,
+    OmError,
+    ProcessEnded,
+    RestoreFailed,
+)
 from omtools.i18n import _
 from omtools.migration.orders import State
 
@@ -63,6 +71,8 @@ def judge(  # noqa: PLR0911 - one line for each phase there is
         The state if it is reached, an error if it will not be, else the progress.
     """
     if state is None:
+        if goal.source != goal.home:
+            return KeeperLost(pid=goal.pid)
         return LinkLost(node=goal.target_name, why=_("the keeper of the process has ended"))
     if state.phase == "away" and state.node == goal.target and goal.target != goal.home:
         return state

@@ -18,9 +18,9 @@ from types import TracebackType
 import msgspec
 
 from omtools.agent import log
-from omtools.errors import LinkLost
+from omtools.errors import KeeperLost, LinkLost
 from omtools.i18n import _
-from omtools.migration.orders import Ask, Command, DeputyOrder, GuestOrder, State, Statistics
+from omtools.migration.orders import Ask, CallTimes, Command, DeputyOrder, GuestOrder, State, Statistics
 
 FINAL = frozenset({"home", "ended", "failed"})
 
@@ -70,6 +70,8 @@ class Keeper:
         Raises:
             LinkLost: the keeper is gone.
         """
+        if self.gone and self.state.node != self.state.home:
+            raise KeeperLost(pid=self.state.pid)
         if self.gone:
             raise LinkLost(node=self.state.node, why=_("the keeper of the process has ended"))
         self._writer.write(msgspec.json.encode(command) + b"\n")
@@ -79,6 +81,16 @@ class Keeper:
         with contextlib.suppress(LinkLost, TimeoutError), self.follow() as states:
             self.tell(Ask())
             await states.next(_FRESH_WITHIN)
+
+    async def calls(self) -> list[CallTimes]:
+        """How long a guest's forwarded calls took; nothing of one that does not answer at once."""
+        with contextlib.suppress(LinkLost, TimeoutError), self.follow() as states:
+            self.tell(Ask(calls=True))
+            async with asyncio.timeout(_FRESH_WITHIN):
+                while (state := await states.next(_FRESH_WITHIN)) is not None:
+                    if state.calls is not None:
+                        return state.calls
+        return []
 
     def follow(self) -> Followed:
         """Its states from now on, none left out."""

@@ -41,6 +41,7 @@ from omtools.errors import (
 from omtools.i18n import _
 from omtools.image.twins import Twin
 from omtools.migration.orders import Bring, Credentials, DeputyOrder, Endpoint, Hop, State
+from omtools.migration.reach import Reach
 
 HOME = "home"
 _MIGRATE_PATIENCE = 3600.0  # for another agent's migration: it follows it itself, stage by stage
@@ -78,13 +79,13 @@ class Migrations:
         keepers: Keepers,
         guests: Guests,
         peers: Peers,
-        files: Callable[[], tuple[bool, str]],
+        files: Callable[[], tuple[bool, Reach]],
         settings: Callable[[int], ProcessSettings],
         twins: Twins,
     ) -> None:
         """What the agent has to say.
 
-        `files` tells if a process's files may be opened where it goes, and where all nodes' are here;
+        `files` tells if a process's files may be opened where it goes, and where all nodes' are at home;
         `settings` what the owner of a process wants.
         """
         self._configuration = configuration
@@ -186,6 +187,7 @@ class Migrations:
     async def _launch(self, mover: _Mover, target: Node, prepared: _Prepared) -> State:
         own = self._configuration.node
         control = self._keepers.path("deputy", mover.migration)
+        dfsa, files = self._files()
         order = DeputyOrder(
             migration=mover.migration,
             pid=mover.pid,
@@ -197,7 +199,8 @@ class Migrations:
             credentials=prepared.credentials,
             control=str(control),
             debug=self._configuration.debug,
-            dfsa=self._files()[0],
+            dfsa=dfsa,
+            files=files,
             silence=self._configuration.settings.silence,
             twins=prepared.twins,
         )
@@ -292,7 +295,7 @@ class Migrations:
             certificate=own.certificate,
             link=link,
             leg=mover.leg,
-            mount=self._files()[1],
+            mount=self._files()[1].home_mount,
             runnable=offer.runnable if offer is not None else 0.0,
             least_rate=offer.least_rate if offer is not None else 0.0,
             settings=settings,

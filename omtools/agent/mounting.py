@@ -33,16 +33,16 @@ from omtools.linux.proc import process_of
 from omtools.omfs.client import RemoteFiles
 from omtools.omfs.cluster_files import ClusterFiles
 from omtools.omfs.exports import parse_exports
-from omtools.omfs.fuse import FilesHandler
 from omtools.omfs.local import LocalFiles
 from omtools.omfs.operations import Files
-from omtools.omfs.orders import Done, MountOrder, Question, Renew, Reply, Way
+from omtools.omfs.orders import Done, MountOrder, Question, Renew, Reply, TellUses, Uses as ToldUses, Way
 from omtools.omfs.rights import GROUPS_MAX, Groups, Rights
 from omtools.omfs.secured import connect
 from omtools.omfs.serving import collect_rarely, keep_memory, open_many_files
 from omtools.omfs.stream import Stream
 from omtools.omfs.tree import ClusterTree
-from omtools.omfs.worker import Control, detach, farewell, inherited_listener, line_of
+from omtools.omfs.uses import CountingHandler, Uses
+from omtools.omfs.worker import Control, detach, farewell, first_word, inherited_listener
 
 _RETRY_SECONDS = 1.0  # without an agent
 _USERS = 64  # who are remembered at a time: who has other groups counts as another
@@ -176,6 +176,7 @@ class Mounting:
         self._order = order
         self.ways = Ways(Path(order.agent))
         self.facts = Facts(order.node, Path(order.agent))
+        self.uses = Uses()
         self._tree = ClusterTree(order.nodes)
         self._exports = parse_exports(order.exports)
         self._users: dict[Rights, ClusterFiles] = {}
@@ -221,10 +222,12 @@ class Mounting:
         return RemoteFiles(lambda: self.ways.stream(node, rights))
 
     def answer(self, question: Question) -> Reply:
-        """See `Control`: nodes were found, or have left the map."""
+        """See `Control`: nodes were found, or have left the map; who uses whose files."""
         if isinstance(question, Renew):
             self._tree = ClusterTree(question.nodes)
             return Done()
+        if isinstance(question, TellUses):
+            return ToldUses(self.uses.told())
         return Done({"error": "BadRequest", "why": type(question).__name__})
 
     def close(self) -> None:
@@ -255,7 +258,8 @@ def main(arguments: list[str]) -> int:
             os.mkdir(order.target)
         mounting = Mounting(order)
         mounted = mount(order.target, MountOptions(allow_other=order.everybody))
-        handler = FilesHandler(mounting.files_for)
+        handler = CountingHandler(mounting.files_for)
+        handler.uses = mounting.uses
         session = Session(mounted, handler, log=_log)
         mounting.ways.turns = session.turns
         session.start()
@@ -263,9 +267,9 @@ def main(arguments: list[str]) -> int:
         wire = error.to_wire() if isinstance(error, OmError) else CannotMount(
             target=order.target, why=error.strerror or str(error)
         ).to_wire()  # fmt: skip
-        os.write(1, line_of(Done(wire)))
+        first_word(Done(wire))
         return 1
-    os.write(1, line_of(Done()))
+    first_word(Done())
     os.dup2(2, 1)
     threading.Thread(target=mounting.facts.follow, name="facts", daemon=True).start()
     control = Control(inherited_listener(int(arguments[0])), mounting.answer, lambda: handler.in_use)

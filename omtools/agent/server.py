@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import os
 import pwd
@@ -21,7 +22,7 @@ from omtools.agent.conversation import Conversation, Dispatcher
 from omtools.agent.paths import SOCKET
 from omtools.agent.peers import ENCRYPTION, GOODBYE, KEEPALIVE, PACKET, WINDOW
 from omtools.agent.sftp import FindWay, SftpSession
-from omtools.errors import AgentRunning, BadConfiguration
+from omtools.errors import AddressMissing, AgentRunning, BadConfiguration
 from omtools.migration.link import give_up_after
 
 _BACKLOG = 512
@@ -92,7 +93,7 @@ class UnixServer:
         self._server: asyncio.Server | None = None
 
     async def open(self) -> None:
-        """Listen.
+        """Listen; whoever asks before `serve` waits.
 
         Raises:
             AgentRunning: another agent does already.
@@ -107,8 +108,13 @@ class UnixServer:
             raise BadConfiguration(path=str(self.path), why=error.strerror or str(error)) from None
         loop = asyncio.get_running_loop()
         self._server = await loop.create_unix_server(
-            lambda: UnixClient(self._agent, self._clients), sock=sock, backlog=_BACKLOG
+            lambda: UnixClient(self._agent, self._clients), sock=sock, backlog=_BACKLOG, start_serving=False
         )
+
+    async def serve(self) -> None:
+        """Answer, also those who asked already."""
+        assert self._server is not None
+        await self._server.start_serving()
 
     def _refuse_second(self) -> None:
         """A socket that answers is another agent's; one that does not was left by a killed one."""
@@ -360,7 +366,10 @@ class SshServer:
                 ),
             )
         except OSError as error:
-            raise BadConfiguration(path=f"{address}:{port}", why=error.strerror or str(error)) from None
+            kind = AddressMissing if error.errno == errno.EADDRNOTAVAIL else BadConfiguration
+            # asyncio's own sentence tells the address again
+            why = os.strerror(error.errno) if error.errno else str(error)
+            raise kind(path=f"{address}:{port}", why=why) from None
 
     def use(self, own: keys.Keys) -> None:
         """Show these to whoever connects from now on."""

@@ -55,6 +55,7 @@ from omtools.cluster.load import STANDARD_SPEED
 from omtools.cluster.vector import MB, PER_TASK, Vector
 from omtools.cluster.weighing import (
     Candidate,
+    Cause,
     Policy,
     Weighed,
     demand,
@@ -107,6 +108,8 @@ class Proposal(msgspec.Struct, frozen=True):
         runnable: how many runnable tasks it adds to the target.
         size: bytes that travel.
         least_rate: standard seconds per second that it must get there for the move to be worth it (`admit`).
+        cause: what most of the gain comes from.
+        io: bytes per second of the target's files that it reads and writes.
     """
 
     pid: int
@@ -117,6 +120,8 @@ class Proposal(msgspec.Struct, frozen=True):
     runnable: float
     size: int
     least_rate: float
+    cause: Cause = Cause.LOAD
+    io: float = 0.0
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -319,8 +324,10 @@ class _Balancer:
         # By how much slower it could run there and still finish soon enough.
         spare = (stay / self.policy.margin - go) / weighed.work
         least = 0.999 / (1 / chosen.rate(weight) + max(spare, 0.0))
+        cause = weighed.cause(chosen.number, stay - go, self.s.costs, self.own.number)
+        io = weighed.process.io.get(chosen.number, 0.0)
         self.proposals.append(
-            Proposal(weighed.process.pid, chosen.number, stay, go, cost, weight, size, least)
+            Proposal(weighed.process.pid, chosen.number, stay, go, cost, weight, size, least, cause, io)
         )
         self.left_s -= cost
         self.runnable = max(self.runnable - weight, 0.0)

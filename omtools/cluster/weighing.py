@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 import msgspec
 
 from omtools.cluster.constraints import Hint, Process
@@ -13,6 +15,14 @@ from omtools.cluster.vector import MB, Vector
 
 _MARKS = Marks()
 _IO_JOB = 4.0  # how much more calls and files count for a process whose owner calls it an iojob
+
+
+class Cause(StrEnum):
+    """What a process gains by a move. The value is for programs, never changes."""
+
+    LOAD = "load"  # more of a processor, or a faster one
+    FILES = "files"  # it comes nearer to files that it reads or writes
+    CALLS = "calls"  # it comes home, where nobody has to do its calls for it
 
 
 class Policy(msgspec.Struct, frozen=True):
@@ -170,9 +180,26 @@ class Weighed:
 
     def io_s(self, node: int, costs: Costs, own: int) -> float:
         """Wall seconds for calls and files per standard second of computing, if it ran on that node."""
-        process = self.process
-        seconds = process.calls * costs.call_s if node != process.home else 0.0
-        for files, amount in process.io.items():
+        return self.calls_s(node, costs) + self.files_s(node, costs, own)
+
+    def calls_s(self, node: int, costs: Costs) -> float:
+        """Of these, those for forwarded calls."""
+        return self.process.calls * costs.call_s * self.seconds if node != self.process.home else 0.0
+
+    def files_s(self, node: int, costs: Costs, own: int) -> float:
+        """And those for other nodes' files."""
+        seconds = 0.0
+        for files, amount in self.process.io.items():
             if files != node:
                 seconds += amount / costs.link(files if files != own else node)
         return seconds * self.seconds
+
+    def cause(self, node: int, gain: float, costs: Costs, own: int) -> Cause:
+        """What most of the gain (seconds) of running on that node would come from."""
+        if not self.io:
+            return Cause.LOAD
+        files = self.work * (self.files_s(own, costs, own) - self.files_s(node, costs, own))
+        calls = self.work * (self.calls_s(own, costs) - self.calls_s(node, costs))
+        if files + calls <= gain / 2:
+            return Cause.LOAD
+        return Cause.FILES if files >= calls else Cause.CALLS

@@ -10,13 +10,20 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 import msgspec
 
 from omtools.errors import OmError, UnknownNode, UsageError
-from omtools.i18n import _
+from omtools.i18n import N_, _
 
 if TYPE_CHECKING:
     import argparse
 
 Command = Callable[[list[str]], int]
 
+# What argparse says itself (argparse.py); it looks up its `_` when it says it.
+_OF_ARGPARSE = (
+    N_("usage: "), N_("positional arguments"), N_("options"), N_("show this help message and exit"),
+    N_("the following arguments are required: %s"), N_("argument %(argument_name)s: %(message)s"),
+    N_("expected one argument"), N_("expected at least one argument"), N_("not allowed with argument %s"),
+    N_("one of the arguments %s is required"), N_("ignored explicit argument %r"),
+)  # fmt: skip
 INTERRUPTED = 130  # what a shell shows for SIGINT
 
 
@@ -79,6 +86,8 @@ def parser(name: str, what: str, usage: str | None = None) -> argparse.ArgumentP
         usage: instead of what argparse would make of the arguments.
     """
     import argparse  # noqa: PLC0415 - a quarter of a command's start, where it is not needed
+
+    vars(argparse)["_"] = _
 
     class Parser(argparse.ArgumentParser):
         def error(self, message: str) -> NoReturn:

@@ -20,12 +20,33 @@ if TYPE_CHECKING:
     from omtools.agent.cluster import Cluster
 
 
-async def events(cluster: Cluster, given: argparse.Namespace) -> int:  # noqa: ARG001 - as all verbs
-    """events: one JSON object per line, until Ctrl-C."""
+async def events(cluster: Cluster, given: argparse.Namespace) -> int:
+    """events: one JSON object per line, until Ctrl-C, or until the node that was named is lost."""
     import msgspec  # noqa: PLC0415 - only here
 
-    async for event in cluster.events():
+    async for event in cluster.events(node=given.on, all=given.all):
         print(msgspec.json.encode(event).decode(), flush=True)
+        if isinstance(event, api.Followed) and event.error and given.on:
+            raise OmError.from_wire(event.error)
+    return 0
+
+
+async def calls(cluster: Cluster, given: argparse.Namespace) -> int:
+    """calls: a line for each kind of call, the one with the most first."""
+    found = await cluster.calls(given.pid)
+    if given.json:
+        named = {one.name: {"calls": one.calls, "mean_us": round(one.mean_us, 1), "bins": one.bins}
+                 for one in found.calls}  # fmt: skip
+        print_json({"pid": given.pid, "node": found.node, "calls": named})
+        return 0
+    if not found.calls:
+        print(_("No call of process {pid} was forwarded since it came to node {node}.").format(
+            pid=given.pid, node=found.node))  # fmt: skip
+        return 0
+    rows = [(one.name, str(one.calls), f"{one.mean_us:.0f}", *(f"< {one.within_us(s)}" for s in (0.5, 0.99)))
+            for one in found.calls]  # fmt: skip
+    heads = [_("CALL"), _("CALLS"), _("MEAN µs"), _("HALF µs"), _("99 % µs")]
+    print("\n".join(table(heads, rows, frozenset({0}), terminal_columns())))
     return 0
 
 

@@ -14,6 +14,7 @@ from omtools.commands._common import say
 from omtools.errors import LabError, LabNotUp, MetalBootFailed
 from omtools.i18n import _
 from omtools.lab.lab import Lab
+from omtools.lab.metal import plan
 from omtools.lab.metal.lab import MetalLab
 
 _SCREEN_BYTES, _SCREEN_LINES = 4096, 12  # of a screen, for somebody who wonders why it does not boot
@@ -24,11 +25,15 @@ def up(options: argparse.Namespace) -> int:
     """Start the lab, or what is missing of it."""
     if options.nodes not in (None, 2) or options.plain:
         raise LabError(why=_("a lab of machines has two nodes, and no plain ones"))
+    root = options.root or plan.MEMORY
+    if root == plan.NFS and options.metal == "here":
+        why = _("with this machine as mCii there is no NFS root: its kernel has one NFS server for everybody")
+        raise LabError(why=why)
     if _namespaces_up():
         raise LabError(why=_("a lab of namespaces is up; `omlab down` first, or name another by OMLAB_NAME"))
     report = (lambda _line: None) if options.json else say
     try:
-        lab = MetalLab.up(bare=options.bare, here=options.metal == "here", report=report)
+        lab = MetalLab.up(bare=options.bare, here=options.metal == "here", root=root, report=report)
     except MetalBootFailed as error:
         _show_screen(Path(str(error.fields["record"])))
         raise
@@ -69,7 +74,7 @@ def down(_options: argparse.Namespace) -> bool:
 def _description(lab: MetalLab) -> dict[str, Any]:
     return {
         "up": True, "name": lab.state.name, "mode": "metal", "bare": lab.state.bare,
-        "here": lab.state.here,
+        "here": lab.state.here, "root": lab.state.root,
         "directory": str(lab.directory), "nodes": lab.nodes(),
     }  # fmt: skip
 

@@ -9,7 +9,10 @@ from omtools.agent.client import talk
 from omtools.agent.cluster import Cluster
 from omtools.commands._common import as_pid, megabytes, parser, print_json, run
 from omtools.commands._progress import Waiting
+from omtools.errors import UsageError
 from omtools.i18n import _
+
+_HOME = "home"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -31,8 +34,12 @@ def _migrate(arguments: list[str]) -> int:
     options.add_argument("--json", action="store_true", help=_("tell what moved as JSON"))
     given = options.parse_args(arguments)
     pid = as_pid(given.pid)
+    to = _HOME if given.to == "0" else given.to  # as the column NODE and /proc/hpc had it
+    if not to.strip():
+        raise UsageError(detail=_("Where to? A node's number or name, “home” or “balance”."))
+
     async def move(cluster: Cluster) -> tuple[api.Moved, dict[int, str]]:
-        moved = await cluster.migrate(pid, given.to)
+        moved = await cluster.migrate(pid, to)
         return moved, {} if given.json else await _names(cluster, moved)
 
     with Waiting(_("process {pid} is on its way").format(pid=pid)):

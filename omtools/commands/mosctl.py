@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from omtools.agent.cluster import Cluster
 
 _FASTEST = 10_000_000
-# What a verb takes: a node to ask about; whether it acts on another node (--on); a process; nothing.
-_NODE, _ON, _PID, _NOTHING = "node", "on", "pid", ""
+# What a verb takes: a node to ask about; whether it acts on another node (--on); of which nodes it tells; a
+# process; nothing.
+_NODE, _ON, _HEAR, _PID, _NOTHING = "node", "on", "hear", "pid", ""
 _VERBS: dict[str, tuple[str, str]] = {
     "status": (N_("who this node is, who belongs to its cluster, what it accepts"), _NODE),
     "nodes": (N_("all nodes: state, load, speed, memory, as far as this one knows"), _NOTHING),
@@ -44,9 +45,10 @@ _VERBS: dict[str, tuple[str, str]] = {
     "noquiet": (N_("tell other nodes of this one's load again"), _ON),
     "expel": (N_("send all guests home and accept no more; returns when they are gone"), _ON),
     "bring": (N_("call all own processes home and keep them; returns when they are there"), _ON),
-    "events": (N_("print what happens, one JSON object per line, until Ctrl-C"), _NOTHING),
+    "events": (N_("print what happens, one JSON object per line, until Ctrl-C"), _HEAR),
     "lock": (N_("let a running process, and what it starts, not move by itself"), _PID),
     "unlock": (N_("let a running process, and what it starts, move by itself"), _PID),
+    "calls": (N_("how long the forwarded calls of a process that is away take, by call"), _PID),
     "setspeed": (N_("tell others this speed instead of the measured one (0: the measured one)"), _ON),
     "getyard": (N_("the yardstick: speed of the processor by which load and speed are shown"), _ON),
     "setyard": (N_("set the yardstick: a speed, a processor's name, or “this”"), _ON),
@@ -61,6 +63,7 @@ _ACTIONS: dict[str, _Verb] = {
     "whois": showing.whois,
     "isup": showing.is_up,
     "events": showing.events,
+    "calls": showing.calls,
     "getyard": showing.yardstick,
     "getdecay": showing.decay,
     "gettune": showing.tuning,
@@ -74,7 +77,7 @@ _ACTIONS: dict[str, _Verb] = {
     **dict.fromkeys(setting.SWITCHES, setting.switch),
     **dict.fromkeys(("getload", "getspeed", "getmem", "getfree", "getutil"), showing.figure),
 }
-_WATCHED = ("status", "nodes", "isup", "getload", "getspeed", "getmem", "getfree", "getutil")
+_WATCHED = ("status", "nodes", "calls", "isup", "getload", "getspeed", "getmem", "getfree", "getutil")
 _MINUS = {f"-{name}": f"no{name}" for name in ("stay", "lstay", "block", "quiet")}  # the original's aliases
 
 
@@ -106,6 +109,10 @@ def _options() -> argparse.ArgumentParser:
             )
         elif takes == _ON:
             sub.add_argument("--on", metavar="NODE", default="", help=_("do it on that node"))
+        elif takes == _HEAR:
+            which = sub.add_mutually_exclusive_group()
+            which.add_argument("--on", metavar="NODE", default="", help=_("what happens on that node"))
+            which.add_argument("--all", action="store_true", help=_("what happens on all nodes"))
         elif takes == _PID:
             sub.add_argument("pid", metavar="PID", type=as_pid, help=_("its process number, as ps shows it"))
         if verb in _WATCHED:

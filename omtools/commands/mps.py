@@ -15,22 +15,26 @@ import sys
 from omtools.agent import api
 from omtools.agent.client import talk
 from omtools.agent.cluster import Cluster
-from omtools.commands._common import print_json, run
+from omtools.commands._common import megabytes, print_json, run
 from omtools.errors import NoAgent, ProgramMissing
 from omtools.i18n import N_, _
 
 _WIDTH = 4
 _COLUMN = _WIDTH + 1
+_OWN = frozenset({"--json", "--guests", "--io", "--files", "--debug"})
 _TTY_WIDTHS = {"TTY": 8, "TT": 8}
 
 _HELP = N_("""\
 usage: mps [--json] [options of ps]
+       mps --io | --files [--guests] [--json]
 
 ps with a column NODE: 0 is here, a number is the node that executes the process, -1 means that no
 agent could be asked. All options are those of ps(1).
 
   --json      the processes of which one half is elsewhere, as JSON
   --guests    the processes of other nodes that run here
+  --io        what processes that are away have read and written, by whose files; with --guests, of guests
+  --files     the same by file
   --help      show this
 """)
 
@@ -41,10 +45,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _mps(arguments: list[str]) -> int:
-    options = [word for word in arguments if word not in ("--json", "--guests", "--debug")]
+    options = [word for word in arguments if word not in _OWN]
     if "--help" in options:
         print(_(_HELP), end="")
         return 0
+    if "--io" in arguments or "--files" in arguments:
+        return _io(arguments)
     if "--guests" in arguments:
         return _guests("--json" in arguments)
     if "--json" in arguments:
@@ -63,6 +69,31 @@ def _guests(as_json: bool) -> int:
     for info in guests:
         print(f"{info.local_pid:>5} {info.home:>5} {info.pid:>12}  {info.phase}")
     return 0
+
+
+def _io(arguments: list[str]) -> int:
+    """Whose files processes read and write."""
+    by_file = "--files" in arguments
+    role = "guest" if "--guests" in arguments else "deputy"
+    found = talk("mps", lambda cluster: cluster.processes(all=role == "guest", files=by_file))
+    told = [info for info in found if info.role == role]
+    if "--json" in arguments:
+        print_json(told)
+        return 0
+    print("\n".join(io_lines(told, by_file)))
+    return 0
+
+
+def io_lines(told: list[api.ProcessInfo], by_file: bool) -> list[str]:
+    """A table: a line for each process and node, or file."""
+    title = _("  PID  NODE  FILES OF      READ   WRITTEN     CALLS")
+    lines = [title + (_("  FILE") if by_file else "")]
+    for info in told:
+        for one in sorted(info.files if by_file else info.io, key=lambda one: -one.bytes):
+            figures = f"{megabytes(one.read):>9} {megabytes(one.written):>9} {one.calls:>9}"
+            name = f"  {one.path or _('(others)')}" if by_file else ""
+            lines.append(f"{info.local_pid:>5} {info.where:>5} {one.node:>9} {figures}{name}")
+    return lines
 
 
 def _with_column(options: list[str]) -> int:

@@ -124,7 +124,7 @@ CHECKS: tuple[Check, ...] = (
           N_("Write one (`1 192.168.1.1 2` is two nodes), or work in a lab: `omlab up`."),
           probes.map_configured),
     Check("agent", "set up", N_("an agent that answers"), N_("Nothing can be asked to migrate here."),
-          N_("Start it with `omagentd`, or work in a lab: `omlab up`, then `omlab shell mCii`."),
+          N_("Start it with `openmosix start`, or work in a lab: `omlab up`, then `omlab shell mCii`."),
           probes.agent_reachable),
 )  # fmt: skip
 

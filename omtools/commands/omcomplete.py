@@ -48,7 +48,13 @@ _MOSRUN_VALUES = {"-N": "node", "-j": "", "-t": "", "-d": ""}
 _PLACED = {"-h": N_("here, at home"), "-z": N_("the first argument is its name"), "--help": N_("help")}
 _WRAPPERS = ("nomig", "runhome", "runon", "cpujob", "iojob", "nodecay", "slowdecay", "fastdecay")
 _PASSING = {
-    "mps": {"--json": N_("as JSON"), "--guests": N_("processes of other nodes"), "--help": N_("help")},
+    "mps": {
+        "--json": N_("as JSON"),
+        "--guests": N_("processes of other nodes"),
+        "--io": N_("whose files they read and write"),
+        "--files": N_("which files they read and write"),
+        "--help": N_("help"),
+    },
     "mtop": {"-b": N_("without a terminal"), "--help": N_("help")},
 }
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from omtools.commands._common import parser, run
+from omtools.commands._common import as_whole, parser, run
 from omtools.commands._daemon import in_background
 from omtools.errors import BadConfiguration, UsageError
 from omtools.i18n import _
@@ -47,20 +47,13 @@ def _options() -> ArgumentParser:
         "-m",
         "--multicast-ttl",
         metavar="N",
-        type=_ttl,
+        type=as_whole(1, 255),
         default=0,
         help=_("TTL of multicasts; only the first interface is used, the others are this node's aliases"),
     )
     options.add_argument("--config", metavar="DIR", help=_("keys and settings, as of omagentd"))
     options.add_argument("--run", metavar="DIR", help=_("sockets, as of omagentd"))
     return options
-
-
-def _ttl(word: str) -> int:
-    ttl = int(word)
-    if not 1 <= ttl <= 255:
-        raise ValueError(word)
-    return ttl
 
 
 def _omdiscd(arguments: list[str]) -> int:

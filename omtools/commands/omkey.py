@@ -112,7 +112,7 @@ def _create(given: Namespace, directory: Path) -> int:
     else:
         print(_("Cluster {name} is made, and this is its node {n}.").format(name=given.name, n=number))
         print(_("Its key: SHA256:{key}").format(key=cluster_key.fingerprint(key)))
-        print(_("Start omagentd and omdiscd; then, on every other node, `omkey join {name}`.").format(
+        print(_("Now `openmosix start`; then, on every other node, `omkey join {name}`.").format(
             name=given.name
         ))  # fmt: skip
     return 0
@@ -359,7 +359,7 @@ async def _ask_until_told(given: Namespace, directory: Path, own: Keys, cluster:
     if given.json:
         print_json({"cluster": place.cluster, "number": place.number, "name": place.name})
     else:
-        print(_("This is node {n} of cluster {name} now. Start omagentd and omdiscd.").format(
+        print(_("This is node {n} of cluster {name} now; `openmosix start` starts it.").format(
             n=place.number, name=place.cluster
         ))  # fmt: skip
     return 0
@@ -389,7 +389,7 @@ def _confirm(given: Namespace, cluster: Announcement, own: Keys) -> None:
         return
     sys.stderr.write(_("Does it? [yes/no] "))
     sys.stderr.flush()
-    if sys.stdin.readline().strip().casefold() not in (_("yes"), "yes"):
+    if sys.stdin.readline().strip().casefold() not in {"yes", _("yes"), *_("y yes").split()}:
         raise NotJoined(why=_("the code was not confirmed"))
 
 

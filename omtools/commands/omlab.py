@@ -44,6 +44,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     bare = _("with --metal: leave the services that metrakilate boots from to you")
     up.add_argument("--bare", action="store_true", help=bare)
+    root = _("with --metal: where metrakilate has its root file system: unpacked into its memory, or by NFS "
+             "in a directory of mCii")
+    up.add_argument("--root", choices=("memory", "nfs"), help=root)
     up.add_argument("--json", action="store_true", help=_("print what is up as JSON"))
     up.set_defaults(action=_up)
 
@@ -123,6 +126,8 @@ def _metal() -> bool:
 def _up(options: argparse.Namespace) -> int:
     if options.metal:
         return cast(int, _machines("up")(options))
+    if options.root:
+        raise UsageError(detail=_("--root is for a lab of machines: omlab up --metal --root=nfs"))
     if options.bare:
         raise UsageError(detail=_("--bare is for a lab of machines: omlab up --metal --bare"))
     if _metal():

@@ -20,6 +20,7 @@ from omtools.agent.client import talk
 from omtools.agent.cluster import Cluster
 from omtools.agent.paths import SOCKET, config_dir, make_run_dir, run_dir
 from omtools.cluster.load import BLOCK
+from omtools.commands import _discovery
 from omtools.commands._cluster import known_cluster, report
 from omtools.commands._common import parser, print_json, run, say
 from omtools.commands._progress import Progress, Waiting
@@ -107,6 +108,7 @@ def start(log: str | None = None) -> int:
     pid = serving_pid()
     if pid is not None:
         print(_("openMosix runs already (omagentd, pid {pid}).").format(pid=pid))
+        _discovery.start(_environment())
         return 0
     run_directory = run_dir().absolute()
     make_run_dir(run_directory)
@@ -116,6 +118,7 @@ def start(log: str | None = None) -> int:
         done = subprocess.run(command, env=_environment(), stdin=subprocess.DEVNULL, check=False)
     if done.returncode:
         return done.returncode
+    _discovery.start(_environment())
     nodes = known_cluster("openmosix")
     sentence = _("openMosix is running: this is node #{number} (of {n} configured).")
     print(sentence.format(number=nodes.own, n=len(nodes.nodes)))
@@ -140,6 +143,7 @@ def restart(log: str | None = None) -> int:
     load_configuration(config_dir().absolute(), run_dir().absolute())
     with Waiting(_("the agent begins anew")):
         _renew(pid)
+    _discovery.start(_environment())
     nodes = known_cluster("openmosix")
     sentence = _("openMosix has begun anew: this is node #{number} (of {n} configured).")
     print(sentence.format(number=nodes.own, n=len(nodes.nodes)))
@@ -217,11 +221,13 @@ def stop(leave: bool) -> int:
     """
     pid = serving_pid()
     if pid is None:
+        _discovery.stop()
         print(_("openMosix does not run."))
         return 0
     if not leave:
         talk("openmosix", _bring_all_home)
     with Waiting(_("the agent ends")):
+        _discovery.stop()
         _end(pid)
     print(_("openMosix has ended."))
     return 0

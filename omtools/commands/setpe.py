@@ -7,16 +7,15 @@ agent reads when it starts, so loading it is replacing that file, in one step.
 from __future__ import annotations
 
 import os
-import re
 import socket
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from omtools.agent.config_file import replace_file, with_key
 from omtools.commands._cluster import NOBODY, known_cluster, own_number
 from omtools.commands._common import as_whole, parser, run
-from omtools.errors import BadConfiguration, NotInMap, UsageError
+from omtools.errors import BadConfiguration, BadMap, NotInMap, UsageError
 from omtools.i18n import _
 
 if TYPE_CHECKING:
@@ -77,8 +76,9 @@ def _options() -> argparse.ArgumentParser:
         "-p", dest="number", metavar="N", type=as_whole(1, 65535), default=0, help=_("this is node N")
     )
     options.add_argument(
-        "-g", dest="gates", choices=["0", "1", "2"], help=_("gateways on the way; kept in openmosix.config")
-    )
+        "-g", dest="gates", type=as_whole(0, 2), choices=(0, 1, 2),
+        help=_("gateways on the way; kept in openmosix.config"),
+    )  # fmt: skip
     options.add_argument(
         "-n", dest="family", choices=["inet", "inet6"], help=_("network protocol; the map says it anyway")
     )
@@ -91,7 +91,7 @@ def _options() -> argparse.ArgumentParser:
 def _check_usage(given: argparse.Namespace) -> None:
     if not (given.write or given.read or given.off or given.check):
         raise UsageError(detail=_("One of -w, -r, -c and -off is needed; `setpe --help` shows them all."))
-    if (given.read or given.off) and (given.check or given.number or given.gates):
+    if (given.read or given.off) and (given.check or given.number or given.gates is not None):
         raise UsageError(detail=_("-c, -p and -g go with -w only."))
     if given.off and given.file != "-":
         raise UsageError(detail=_("-off takes no file."))
@@ -114,10 +114,13 @@ def _checked(text: str, path: str, number: int) -> tuple[Map, Node]:
     directory = config_dir()
     names = directory / "names"
     found = parse_map(text, path, parse_names(_text(names) or "", str(names)))
+    if not found.nodes:
+        raise BadConfiguration(path=path, why=_("there is no node in it"))
+    _look_up(found, text, path)
     wanted = number or configured_number(directory, read_settings(directory / _CONFIG))
     if wanted:
         node = found.number(wanted)
-        if number and not is_here(node):
+        if not is_here(node):
             raise NotInMap(address=_my_address(found))
         return found, node
     try:
@@ -126,6 +129,18 @@ def _checked(text: str, path: str, number: int) -> tuple[Map, Node]:
         if any(is_here(node) for node in found.nodes.values()):
             raise  # several are: its sentence says what to do
         raise NotInMap(address=_my_address(found)) from None
+
+
+def _look_up(found: Map, text: str, path: str) -> None:
+    """A name that nobody knows is an error of its line: no node would reach that one."""
+    for entry in found.ranges:
+        try:
+            socket.getaddrinfo(entry.host, None)
+        except (OSError, UnicodeError):
+            lines = enumerate(text.splitlines(), 1)
+            line = next(number for number, words in lines if words.split()[1:2] == [entry.host])
+            why = _("nobody knows the address of {host}").format(host=entry.host)
+            raise BadMap(path=path, line=line, why=why) from None
 
 
 def is_here(node: Node) -> bool:
@@ -201,39 +216,6 @@ def _write(file: str, text: str) -> None:
         replace_file(Path(file), text)
 
 
-def replace_file(path: Path, text: str) -> None:
-    """Give a file that content in one step: who reads it meanwhile sees the old or the new one, whole.
-
-    Raises:
-        BadConfiguration: it cannot be written; then it is as it was.
-    """
-    scratch = None
-    try:
-        path.parent.mkdir(mode=0o755 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
-        ) as file:
-            scratch = file.name
-            file.write(text)
-            file.flush()
-            os.fchmod(file.fileno(), 0o644)
-            os.fsync(file.fileno())
-        os.replace(scratch, path)
-    except OSError as error:
-        if scratch is not None:
-            Path(scratch).unlink(missing_ok=True)
-        raise BadConfiguration(path=str(path), why=error.strerror or str(error)) from None
-
-
-def with_key(text: str, key: str, value: str) -> str:
-    """openmosix.config with that key set to that value: its own line is changed, or one is added."""
-    line = f"{key}={value}"
-    changed, count = re.subn(rf"(?m)^[ \t]*(?:export[ \t]+)?{key}=.*$", line, text)
-    if count:
-        return changed
-    return f"{text}{'' if text.endswith(chr(10)) or not text else chr(10)}{line}\n"
-
-
 def _install(text: str, given: argparse.Namespace) -> None:
     from omtools.agent.paths import config_dir  # noqa: PLC0415
 
@@ -243,7 +225,7 @@ def _install(text: str, given: argparse.Namespace) -> None:
     if given.number:
         settings = with_key(settings, "MYOMID", str(given.number))
     if given.gates is not None:
-        settings = with_key(settings, "MOSGATES", given.gates)
+        settings = with_key(settings, "MOSGATES", str(given.gates))
     if settings != before:
         replace_file(directory / _CONFIG, settings)
     replace_file(directory / _MAP, text if text.endswith("\n") else text + "\n")

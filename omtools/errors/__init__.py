@@ -27,13 +27,16 @@ OmError
 │   ├── HostKeyWrong         26
 │   ├── KeyNotAuthorised     27
 │   ├── LinkLost             28
-│   └── RestoreFailed        29
+│   │   └── KeeperLost       91
+│   ├── RestoreFailed        29
+│   └── TooManyFollowed     100
 ├── about this machine
 │   ├── NoAgent              30
 │   ├── AgentVersion         31
 │   ├── KernelLacks          32
 │   ├── BadMap               33
 │   ├── BadConfiguration     35
+│   │   └── AddressMissing   90
 │   ├── AgentRunning         36
 │   ├── BadRequest           38
 │   ├── NotAllowed           39
@@ -60,15 +63,14 @@ OmError
 ├── about the screens
 │   ├── BadKeys              60
 │   ├── NoTerminal           61
-│   └── ReadOnly             62
+│   ├── ReadOnly             62
+│   └── CannotListen        125
 ├── about recordings
 │   ├── NoRecording         120
 │   ├── BadRecording        121
 │   ├── CannotRecord        122
 │   ├── RecordedAlready     123
 │   └── InThePast           124
-│   ├── ReadOnly             62
-│   └── CannotListen         125
 ├── about the simulator
 │   ├── BadScenario          58
 │   └── NoSuchScenario       59
@@ -97,6 +99,7 @@ from omtools.errors.base import (
     UsageError as UsageError,
 )
 from omtools.errors.cluster import (
+    AddressMissing as AddressMissing,
     AgentRunning as AgentRunning,
     AgentVersion as AgentVersion,
     AlreadyTraced as AlreadyTraced,
@@ -112,6 +115,7 @@ from omtools.errors.cluster import (
     FilesRefused as FilesRefused,
     ForeignArchitecture as ForeignArchitecture,
     HostKeyWrong as HostKeyWrong,
+    KeeperLost as KeeperLost,
     KernelDiffers as KernelDiffers,
     KernelLacks as KernelLacks,
     KernelThread as KernelThread,
@@ -135,6 +139,7 @@ from omtools.errors.cluster import (
     RestoreFailed as RestoreFailed,
     StaysThere as StaysThere,
     ThereAlready as ThereAlready,
+    TooManyFollowed as TooManyFollowed,
     UnknownNode as UnknownNode,
     ZombieProcess as ZombieProcess,
 )

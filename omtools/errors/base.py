@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from omtools.i18n import N_, _
+from omtools.i18n import N_, _, retold
 
 
 class _Fields(dict[str, str | int]):
@@ -31,6 +31,9 @@ class OmError(Exception):
 
     def __str__(self) -> str:
         fields = _Fields(self.fields)
+        for name, value in self.fields.items():
+            if isinstance(value, str):
+                fields[name] = retold(value)  # another process may have worded it
         sentence = _(self.template).format_map(fields)
         return f"{sentence} {_(self.remedy).format_map(fields)}" if self.remedy else sentence
 

@@ -118,6 +118,14 @@ class NodeRefuses(OmError):
     template = N_("Node {node} accepts no guests: {why}.")
 
 
+class TooManyFollowed(OmError):
+    """An agent hears of so many other nodes at a time, and of no more."""
+
+    exit_status = 100
+    template = N_("What happens on {node} cannot be told: {n} other nodes are followed already.")
+    remedy = N_("Ask that node itself, or follow all of them, which take turns.")
+
+
 class NodeFull(OmError):
     """It has not the memory for this guest."""
 
@@ -162,6 +170,14 @@ class LinkLost(OmError):
     template = N_("The link to node {node} broke: {why}. The process runs on at home.")
 
 
+class KeeperLost(LinkLost):
+    """Who kept a process that is away is gone: with the other node, with the wire, or killed."""
+
+    exit_status = 91
+    template = N_("The keeper of process {pid} has ended, and with it most likely the process.")
+    remedy = N_("`mps` on its home node shows whether it lives.")
+
+
 class RestoreFailed(OmError):
     """The process could not be built there."""
 
@@ -174,7 +190,7 @@ class NoAgent(OmError):
 
     exit_status = 30
     template = N_("No omagentd answers at {socket}.")
-    remedy = N_("Start it with `omagentd`, or work in a lab: `omlab up`, then `omlab shell mCii`.")
+    remedy = N_("Start it with `openmosix start`, or work in a lab: `omlab up`, then `omlab shell mCii`.")
 
 
 class AgentVersion(OmError):
@@ -205,6 +221,13 @@ class BadConfiguration(OmError):
 
     exit_status = 35
     template = N_("{path}: {why}.")
+
+
+class AddressMissing(BadConfiguration):
+    """This machine has not (yet) the address that its configuration says; another try may succeed."""
+
+    exit_status = 90
+    remedy = N_("Is the network up?")
 
 
 class AgentRunning(OmError):

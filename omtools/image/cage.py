@@ -63,7 +63,7 @@ class Cage:
 
 @dataclass(frozen=True, slots=True)
 class Clocks:
-    """The home node's clocks at some moment, in nanoseconds."""
+    """A node's clocks at some moment, or how far they are ahead of another's, in nanoseconds."""
 
     monotonic: int
     boottime: int
@@ -82,25 +82,24 @@ class _Plan:
     hostname: str
     uid: int
     gid: int
-    home: Clocks
-    here: Clocks
+    ahead: Clocks
     tree: NativeTree | None
     inherited: Collection[int]  # by the stub
     whole_map: bool  # its user namespace knows all ids: root's power ends at files of unknown owners
 
 
 def build(
-    pid: int, hostname: str, home: Clocks, tree: NativeTree | None = None, inherited: Collection[int] = ()
+    pid: int, hostname: str, ahead: Clocks, tree: NativeTree | None = None, inherited: Collection[int] = ()
 ) -> Cage:
-    """Build a cage for the process `pid` of a node whose host name and clocks are given.
+    """Build a cage for the process `pid` of a node of that host name, whose clocks are so far ahead of ours.
 
     Must be called by a process with a single thread. With `tree` the guest finds that under its name, and
     every other path leads to the cage's root. The stub has the `inherited` descriptors, by the same numbers.
     Raises KernelLacks, RestoreFailed.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    uid, here = os.getuid(), Clocks.now()
-    plan = _Plan(pid, hostname, uid, os.getgid(), home, here, tree, inherited, tree is not None and uid == 0)
+    uid = os.getuid()
+    plan = _Plan(pid, hostname, uid, os.getgid(), ahead, tree, inherited, tree is not None and uid == 0)
     try:
         init = ns.clone3(_NEW, exit_signal=0, bare=True).pid
     except OSError as error:
@@ -116,7 +115,7 @@ def build(
             served.give_up()
             _end(init)
             raise
-        built = Cage(init, Tracee(stub), home.monotonic - plan.here.monotonic, served.files)
+        built = Cage(init, Tracee(stub), ahead.monotonic, served.files)
         try:
             ptrace.seize(stub, ptrace.O_EXITKILL)
             ours.send(b"go")
@@ -201,15 +200,14 @@ def _as_init(plan: _Plan, back: socket.socket) -> None:
 
 
 def _settle_namespaces(plan: _Plan, back: socket.socket) -> None:
-    uid, gid, home, here = plan.uid, plan.gid, plan.home, plan.here
     syscall(_SYS_CLOSE_RANGE, 0, 0xFFFFFFFF, _CLOSE_RANGE_CLOEXEC)  # a guest inherits none but its own
     if plan.whole_map:
         back.send(b"unshared")
         back.recv(8)
     else:
-        ns.write_id_maps([ns.IdRange(uid, uid)], [ns.IdRange(gid, gid)])
+        ns.write_id_maps([ns.IdRange(plan.uid, plan.uid)], [ns.IdRange(plan.gid, plan.gid)])
     ns.unshare(ns.Clone.NEWTIME)  # its children's; with clone3(2) it would be too late to set the offsets
-    ns.set_time_offsets(home.monotonic - here.monotonic, home.boottime - here.boottime)
+    ns.set_time_offsets(plan.ahead.monotonic, plan.ahead.boottime)
     ns.sethostname(plan.hostname)
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import array
 import contextlib
+import errno
 import os
 import select
+import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -59,6 +61,7 @@ class CageFiles:
             its working directory is at home.
         stand_ins: open files that stand for such at home, with their handles; not used yet.
         example: any of them, O_PATH, to open more.
+        withdrawn: the tree's mount while it is not in its place, else -1.
     """
 
     tree: NativeTree
@@ -67,6 +70,54 @@ class CageFiles:
     elsewhere: int
     example: int
     stand_ins: list[tuple[int, int]] = field(default_factory=list)
+    withdrawn: int = -1
+
+    def holds(self, path: str) -> bool:
+        """The guest comes to that path by itself."""
+        return self.withdrawn < 0 and self.tree.holds(path)
+
+    def withdraw(self, guest: int, serve: Callable[[], None]) -> None:
+        """Take the tree out of the cage, whose root then serves these paths too; what is open stays open.
+
+        The guest must not run; `serve` answers the root's requests. Raises OSError.
+        """
+        if self.withdrawn < 0:
+            self.withdrawn = self._inside(guest, lambda: _detach(self.tree), serve)
+
+    def restore(self, guest: int, serve: Callable[[], None]) -> None:
+        """Put it back. Raises OSError."""
+        if self.withdrawn >= 0:
+            tree, self.withdrawn = self.withdrawn, -1
+            try:
+                self._inside(guest, lambda: attach(tree, b"/" + b"/".join(self.tree.way)), serve)
+            finally:
+                os.close(tree)
+
+    def _inside(self, guest: int, work: Callable[[], int | None], serve: Callable[[], None]) -> int:
+        """Have a child of ours do that in the guest's mounts; returns the descriptor that it makes, or -1."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        child = os.fork()
+        if child == 0:
+            try:
+                ns.enter(guest, ("user", "mnt"))
+                made = work()
+                socket.send_fds(theirs, [b"done"], [] if made is None else [made])
+            except OSError as error:
+                theirs.send(b"%d" % (error.errno or errno.EIO))
+            finally:
+                os._exit(0)
+        theirs.close()
+        with ours:
+            try:
+                _serve_until(ours, self.root.device, serve)
+            except TimeoutError:
+                os.kill(child, signal.SIGKILL)
+            message, descriptors, _flags, _address = socket.recv_fds(ours, 64, 1)
+        os.waitpid(child, 0)
+        if message != b"done":
+            number = int(message or errno.EIO)
+            raise OSError(number, os.strerror(number))
+        return descriptors[0] if descriptors else -1
 
     @contextlib.contextmanager
     def opening_more(self) -> Iterator[Callable[[], bool]]:
@@ -90,6 +141,8 @@ class CageFiles:
     def close(self) -> None:
         """The guest is gone."""
         self.root.close()
+        if self.withdrawn >= 0:
+            os.close(self.withdrawn)
         unused = [one for one, _handle in self.stand_ins]
         for descriptor in (self.apart, self.elsewhere, self.example, *unused):
             os.close(descriptor)
@@ -173,20 +226,15 @@ class Server:
                 return message, descriptors
 
     def _serve_until_message(self) -> None:
-        poller = select.poll()
-        poller.register(self._ours, select.POLLIN)
-        if self._root is not None:
-            poller.register(self._root.device, select.POLLIN)
-        while True:
-            ready = poller.poll(_PATIENCE_MS)
-            if not ready:
-                raise RestoreFailed(node="", why="the cage's root was not mounted in time")
-            for descriptor, _mask in ready:
-                if descriptor == self._ours.fileno():
-                    return
-                assert self._root is not None
-                for _heard in self._root.requests():
-                    pass
+        try:
+            _serve_until(self._ours, -1 if self._root is None else self._root.device, self._serve)
+        except TimeoutError:
+            raise RestoreFailed(node="", why="the cage's root was not mounted in time") from None
+
+    def _serve(self) -> None:
+        assert self._root is not None
+        for _heard in self._root.requests():
+            pass
 
     def give_up(self) -> None:
         """The cage was not built."""
@@ -194,6 +242,30 @@ class Server:
             self.files.close()
         elif self._root is not None:
             self._root.close()
+
+
+def _serve_until(message: socket.socket, device: int, serve: Callable[[], None]) -> None:
+    """Serve a cage's root until there is a message, or its sender's end. Raises TimeoutError."""
+    poller = select.poll()
+    poller.register(message, select.POLLIN)
+    if device >= 0:
+        poller.register(device, select.POLLIN)
+    while True:
+        ready = poller.poll(_PATIENCE_MS)
+        if not ready:
+            raise TimeoutError
+        for descriptor, _mask in ready:
+            if descriptor == message.fileno():
+                return
+            serve()
+
+
+def _detach(tree: NativeTree) -> int:
+    """In the guest's mounts: a copy of the tree's mount, which is there no more."""
+    target = b"/" + b"/".join(tree.way)
+    copy = clone_tree(target)
+    ns.umount2(os.fsdecode(target), ns.Umount.DETACH)
+    return copy
 
 
 def _descriptors(ancillary: list[tuple[int, int, bytes]]) -> list[int]:

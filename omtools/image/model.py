@@ -161,6 +161,7 @@ class Image(msgspec.Struct, frozen=True):
         directory: its working directory, "" if not known.
         nice: nice(2).
         gone: addresses of what the process has mapped no more since it left home, where it is still mapped.
+        locked: it holds locks on files, which closing a descriptor may end.
     """
 
     pid: int
@@ -192,6 +193,7 @@ class Image(msgspec.Struct, frozen=True):
     directory: str = ""
     nice: int = 0
     gone: list[tuple[int, int]] = []
+    locked: bool = False
 
     def general_registers(self) -> Registers:
         """The registers, ready for ptrace."""

@@ -175,6 +175,29 @@ def cpu_seconds(pid: int) -> tuple[float, float]:
     return figures.user_ticks / ticks, figures.system_ticks / ticks
 
 
+@dataclass(frozen=True, slots=True)
+class Io:
+    """What a process has read and written by system calls: proc_pid_io(5), rchar, wchar, syscr and syscw."""
+
+    read: int = 0
+    written: int = 0
+    calls: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.read or self.written or self.calls)
+
+    def minus(self, before: Io) -> Io:
+        """What was done since then."""
+        return Io(self.read - before.read, self.written - before.written, self.calls - before.calls)
+
+
+def io(pid: int) -> Io:
+    """Bytes and calls so far, of files, pipes and terminals alike. Raises OSError, ValueError."""
+    with open(f"/proc/{pid}/io", "rb") as file:
+        read, written, reads, writes = (int(line.split()[1]) for line in file.read().splitlines()[:4])
+    return Io(read, written, reads + writes)
+
+
 def descriptors(pid: int) -> dict[int, str]:
     """Open descriptors and what /proc/PID/fd says they are."""
     found = {}

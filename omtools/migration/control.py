@@ -39,7 +39,11 @@ class Control:
         return [self._listener.fileno(), *self._open]
 
     def tell(self, state: State) -> None:
-        """Send the state to everybody who listens."""
+        """Send the state to everybody who listens, also to those who have just come.
+
+        A keeper that sends pages looks at nothing else meanwhile.
+        """
+        self.handle(self._listener.fileno())
         self._last = msgspec.json.encode(state) + b"\n"
         for descriptor in list(self._open):
             self._send(descriptor, self._last)

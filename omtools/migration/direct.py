@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from msgspec import structs
 
 from omtools.image.model import OpenFile
+from omtools.migration.calls.direct import PREAD, PWRITE, READS, WRITES
+from omtools.migration.openfiles import sendable
 from omtools.migration.places import Place, cluster_inode, locate, open_place
 from omtools.migration.reach import Reach
 
@@ -30,14 +32,25 @@ class DirectFile:
         opened: what home says of it.
         node: whose file it is.
         numbers: the process's descriptors.
-        calls: how often its data was asked for in a way that the keeper saw.
+        reads: how often the keeper saw it being read since it looked last.
+        writes: or written.
+        wanted: bytes that these calls asked for at positions of their own.
     """
 
     descriptor: int
     opened: OpenFile
     node: int
     numbers: set[int] = field(default_factory=set)
-    calls: int = 0
+    reads: int = 0
+    writes: int = 0
+    wanted: int = 0
+
+    def note(self, nr: int, args: tuple[int, ...]) -> None:
+        """The node's kernel is about to do a call about it."""
+        self.reads += nr in READS
+        self.writes += nr in WRITES
+        if nr in (PREAD, PWRITE):
+            self.wanted += args[2]
 
     @property
     def position(self) -> int:
@@ -50,11 +63,20 @@ class DirectFile:
 
 
 class DirectFiles:
-    """The direct files of one guest, by its descriptors."""
+    """The direct files of one guest, by its descriptors.
+
+    Attributes:
+        home: number of its home node.
+        here: number of this node.
+        apart: files (device and inode here) that are the deputy's, whoever opens them.
+        all_apart: every file is.
+    """
 
     def __init__(self, reach: Reach, home: int, here: int) -> None:
-        self._reach, self._home, self._here = reach, home, here
+        self._reach, self.home, self.here = reach, home, here
         self._files: dict[int, DirectFile] = {}
+        self.apart: set[tuple[int, int]] = set()
+        self.all_apart = False
 
     def __contains__(self, number: object) -> bool:
         return number in self._files
@@ -68,9 +90,13 @@ class DirectFiles:
     def __iter__(self) -> Iterator[int]:
         return iter(sorted(self._files))
 
+    def all(self) -> list[DirectFile]:
+        """Each once, whatever numbers it has."""
+        return list({id(file): file for file in self._files.values()}.values())
+
     def open(self, opened: OpenFile) -> DirectFile | None:
         """Open the same file here, None if that cannot be; it has no numbers yet."""
-        place = locate(opened.path, self._reach, self._home, self._here)
+        place = locate(opened.path, self._reach, self.home, self.here)
         if place is None or (opened.flags & os.O_ACCMODE != os.O_RDONLY and not place.writable):
             return None
         try:
@@ -83,13 +109,15 @@ class DirectFiles:
         return DirectFile(descriptor, opened, place.node)
 
     def _same(self, descriptor: int, opened: OpenFile, place: Place) -> bool:
-        """It is that file, and no other that has got its name meanwhile.
+        """It is that file, no other that has got its name meanwhile, and not set apart.
 
         On either side it may have been seen by the cluster's file system, which has its own numbers.
         """
         status = os.fstat(descriptor)
         here = {status.st_ino, cluster_inode(place.node, status.st_dev, status.st_ino)}
-        told = {opened.inode, cluster_inode(self._home, opened.device, opened.inode)}
+        told = {opened.inode, cluster_inode(self.home, opened.device, opened.inode)}
+        if self.all_apart or (status.st_dev, status.st_ino) in self.apart:
+            return False
         return stat.S_ISREG(status.st_mode) and bool(here & told)
 
     def put(self, number: int, file: DirectFile) -> None:
@@ -112,14 +140,14 @@ class DirectFiles:
         return [number for number in self if first <= number <= last]
 
     def leaving(self) -> list[OpenFile]:
-        """All of them, for an image."""
-        files = {id(file): file for file in self._files.values()}
+        """All of them, for an image; one whose name cannot be told is opened nowhere else."""
         return [
             structs.replace(
-                file.opened, numbers=tuple(sorted(file.numbers)), position=file.position, direct=True
+                file.opened, numbers=tuple(sorted(file.numbers)), position=file.position, direct=True,
+                path=file.opened.path if sendable(file.opened.path) else "",
             )
-            for file in files.values()
-        ]
+            for file in self.all()
+        ]  # fmt: skip
 
     def close(self) -> None:
         """The guest is gone."""

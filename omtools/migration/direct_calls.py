@@ -17,6 +17,7 @@ from omtools.migration.calls.direct import (
     Followed,
     GivenAway,
     Native,
+    Placed,
     Synced,
     Touch,
     touch,
@@ -90,13 +91,15 @@ class DirectCalls:
         self._sweep(notification)
         meaning = touch(notification.nr, notification.args, files)
         if isinstance(meaning, Native):
-            files[notification.args[0] & 0xFFFFFFFF].calls += 1
+            files[notification.args[0] & 0xFFFFFFFF].note(notification.nr, notification.args)
         elif isinstance(meaning, Synced):
             for number in meaning.numbers:
                 self._at_home(_SYS_LSEEK, number, files[number].position, os.SEEK_SET)
+        elif isinstance(meaning, Placed):
+            self._at_home(_SYS_LSEEK, meaning.number, files[meaning.number].position, os.SEEK_SET)
         elif isinstance(meaning, GivenAway):
             for number in files:
-                self._give_back(number, notification.cookie)
+                self.give_back(number, notification.cookie)
         return meaning
 
     def _sweep(self, notification: seccomp.Notification) -> None:
@@ -156,14 +159,14 @@ class DirectCalls:
             self._read_positions(meaning.numbers)
         elif result >= 0 and isinstance(meaning, Duplicated):
             if meaning.source in self._files:
-                self._give_back(meaning.source)
+                self.give_back(meaning.source)
             if meaning.replaces in self._files:
                 self._forget(meaning.replaces)
         elif result >= 0 and isinstance(meaning, Closed):
             for number in self._files.within(meaning.first, meaning.last):
                 self._forget(number)
 
-    def _give_back(self, number: int, cookie: int = 0) -> None:
+    def give_back(self, number: int, cookie: int = 0) -> None:
         """From now on the deputy does what concerns this file."""
         if number in self._files:
             file = self._files[number]

@@ -47,6 +47,7 @@ class Flight:
         alive: the caller waits in the notification; else it was interrupted.
         outcome: what the deputy said.
         touch: what it means for direct descriptors.
+        begun: when it was sent, by `time.perf_counter_ns`.
     """
 
     serial: int
@@ -56,6 +57,7 @@ class Flight:
     alive: bool = True
     outcome: Outcome | None = None
     touch: Touch | None = None
+    begun: int = 0
 
     def same_call(self, other: Notification) -> bool:
         """The interrupted caller has come back."""

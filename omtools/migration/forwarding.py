@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import errno
-import os
 import select
-import struct
 from dataclasses import replace
+from time import perf_counter_ns
 from typing import Protocol
 
 from omtools.i18n import _
@@ -14,15 +13,29 @@ from omtools.image.cage_files import CageFiles
 from omtools.linux import seccomp
 from omtools.linux.x86_64 import ERESTARTNOINTR
 from omtools.migration.calls import native
-from omtools.migration.calls.direct import Followed, Native, Touch
+from omtools.migration.calls.direct import (
+    READS,
+    WRITES,
+    Closed,
+    Duplicated,
+    Followed,
+    GivenAway,
+    Native,
+    Touch,
+    moved,
+)
 from omtools.migration.calls.model import Answer, Arena, ComeHome, CpuTime, Exit, Fault, Forward
 from omtools.migration.calls.plan import land, plan
 from omtools.migration.calls.polls import mask_meanwhile
+from omtools.migration.counting import Counting
+from omtools.migration.counts import FileIo, Ledger
+from omtools.migration.cpu_times import add_cpu
 from omtools.migration.direct import DirectFiles
 from omtools.migration.direct_calls import DirectCalls
 from omtools.migration.exchange import Exchange
 from omtools.migration.flight import Flight, Outcome
 from omtools.migration.frames import CANCELLED, COME_HOME, NUMBER, RESULT, Kind, pack_call
+from omtools.migration.latencies import Latencies
 from omtools.migration.native_files import NativeFiles
 from omtools.migration.remote import Remote
 
@@ -56,33 +69,49 @@ class Forwarding:
         direct: the part of them that concerns direct files.
         native: likewise, for a guest that opens files by itself.
         calls: how many were forwarded.
+        locked: the guest may hold locks.
+        latencies: how long those took that ended undisturbed.
         held: the guest is stopped in the call that is under way, which it has made at its cage's root.
     """
 
     def __init__(
-        self,
-        remote: Remote,
-        exchange: Exchange,
-        conductor: Conductor,
-        arena: Arena,
-        files: DirectFiles,
+        self, remote: Remote, exchange: Exchange, conductor: Conductor, arena: Arena, files: DirectFiles
     ) -> None:
         self.flight: Flight | None = None
         self.arena = arena
         self.calls = 0
+        self.latencies = Latencies()
         self._remote = remote
         self._memory = _Memory(remote)
         self._exchange = exchange
         self._conductor = conductor
         self._serial = 0
-        self.held = False
+        self.held = self.locked = False
         self.direct = DirectCalls(remote, files, self._at_home)
         self.native: NativeFiles | None = None
         self._files = files
+        self._counting = Counting(remote.pid, files.here, files)
+        self._forwarded = Ledger()
+
+    def arrive(self) -> None:
+        """The guest is built and stopped: give it its files, count from here on."""
+        self.direct.arrive()
+        self._counting.begin()
+
+    def counted(self) -> list[FileIo]:
+        """What it has read and written where it runs."""
+        self._counting.look()
+        return self._counting.ledger.told()
+
+    @property
+    def forwarded_io(self) -> list[FileIo]:
+        """What the deputy has read and written for it: home knows in which files."""
+        return self._forwarded.told()
 
     def open_natively(self, files: CageFiles, node: int, numbers: list[int], directory: str) -> None:
         """The guest, built and stopped, opens files by itself; `numbers` are all that home has open."""
         self.native = NativeFiles(self._remote, files, self._files, self, node)
+        self._counting.by_itself = self.native.opened_here
         self.direct.place = self.native.place
         self.native.arrive(set(numbers) - set(self._files), directory)
 
@@ -114,6 +143,7 @@ class Forwarding:
     def refused_at_root(self, notification: seccomp.Notification) -> None:
         """The guest is stopped behind a call of which its own kernel has done nothing."""
         self.held = True
+        self._counting.in_vain += notification.nr in READS | WRITES
         self._arrived(notification)
 
     def _arrived(self, notification: seccomp.Notification) -> None:
@@ -142,7 +172,42 @@ class Forwarding:
             self._need_home(notification, reason)
             return True
         files.before(notification)
+        return native.takes_lock(nr, args, self._memory) and self._set_apart(files, notification)
+
+    def _set_apart(self, files: NativeFiles, notification: seccomp.Notification) -> bool:
+        """What the guest locks shall be the deputy's, so that every close of it is heard; True: not yet.
+
+        POSIX locks of a process on a file end with the first of its descriptors of that file that is closed:
+        fcntl_locking(2). So it must not be opened by the guest's kernel alone either.
+        """
+        if not files.withdrawn:
+            self.withdraw(files)
+            return True  # it makes the call anew
+        try:
+            number = native.names_one(notification.nr, notification.args) or 0
+            numbers = files.set_apart(notification.cookie, number)
+            if numbers is None:
+                self._need_home(notification, _("it locks a file that home cannot open"))
+                return True
+            for number in numbers:
+                self.direct.give_back(number, notification.cookie)
+        except OSError as error:
+            if error.errno != errno.ENOENT:
+                raise
+            return True
         return False
+
+    def withdraw(self, files: NativeFiles) -> None:
+        """From now on the guest opens nothing by itself."""
+        if not self._conductor.hold():
+            return
+        try:
+            files.withdraw()
+        except OSError as error:
+            why = _("its host's files cannot be taken from it ({why})").format(why=error.strerror)
+            self._conductor.need_home(why)
+        else:
+            self._conductor.go_on()
 
     def _write(self, args: tuple[int, ...], nr: int, status: bytes) -> int:
         """What stat(2) and its kin return, once they have written."""
@@ -165,7 +230,10 @@ class Forwarding:
         self.interrupted()
 
     def _plan(self, notification: seccomp.Notification) -> None:
+        self.locked |= native.takes_lock(notification.nr, notification.args, self._memory)
         meaning = self.direct.meaning(notification)
+        if isinstance(meaning, Closed | Duplicated | GivenAway):
+            self._counting.look()  # what is known of a file ends with it
         if isinstance(meaning, Native):
             self._let_continue(notification)
             return
@@ -226,7 +294,7 @@ class Forwarding:
             self._need_home(notification, _("a call passes more memory than can be carried"))
             return
         self._serial += 1
-        self.flight = Flight(self._serial, notification, forward, cpu, touch=touch)
+        self.flight = Flight(self._serial, notification, forward, cpu, touch=touch, begun=perf_counter_ns())
         self.calls += 1
         mask = self._remote.blocked() if forward.needs_mask else 0
         self._exchange.send(Kind.CALL, pack_call(forward, mask), self._serial)
@@ -251,9 +319,16 @@ class Forwarding:
         flight = self.flight
         if flight is None or flight.serial != serial:
             return
-        flight.outcome = _outcome(kind, body)
+        self._concluded(flight, kind, body)
         if flight.alive:
             self._go_on(flight)
+
+    def _concluded(self, flight: Flight, kind: Kind, body: bytes) -> None:
+        outcome = flight.outcome = _outcome(kind, body)
+        if not outcome.broken:
+            one = moved(flight.notification.nr, outcome.result, self._files.home)
+            if one is not None:
+                self._forwarded.add(one)
 
     def _go_on(self, flight: Flight) -> None:
         """The caller waits: give it what there is, or do its call once more."""
@@ -271,6 +346,7 @@ class Forwarding:
             return
         if self._finish(flight, outcome):
             self.flight = None
+            self.latencies.note(flight.notification.nr, perf_counter_ns() - flight.begun)
         else:
             flight.alive = False
 
@@ -309,7 +385,7 @@ class Forwarding:
         """Write what the call wrote; returns its result."""
         data = outcome.data if not flight.forward.opens else b""  # what was opened is said there
         if flight.cpu is not None and outcome.result >= 0:
-            data = _add_cpu(flight.cpu.layout, data, self._remote)
+            data = add_cpu(flight.cpu.layout, data, self._remote)
         result = outcome.result
         if flight.cpu is not None and flight.cpu.layout == "tms" and result >= 0 and not data:
             return result
@@ -371,7 +447,7 @@ class Forwarding:
                 lambda kind, serial: kind in (Kind.RESULT, Kind.CANCELLED) and serial == flight.serial
             )
             if answer is not None:
-                flight.outcome = _outcome(*answer)
+                self._concluded(flight, *answer)
 
 
     # -- of our own ----------------------------------------------------------------------------------
@@ -411,29 +487,6 @@ class _Memory:
             return self._memory.read_string(address, limit)
         except (OSError, OverflowError):
             raise Fault from None
-
-
-# struct tms, struct rusage (first two members), struct timespec; <sys/times.h>, <sys/resource.h>
-_TICK = os.sysconf("SC_CLK_TCK")
-
-
-def _add_cpu(layout: str, data: bytes, remote: Remote) -> bytes:
-    """Home's CPU figures with what was used away added."""
-    if layout == "timespec":
-        seconds, nanoseconds = struct.unpack("<qq", data)
-        total = seconds * 1_000_000_000 + nanoseconds + int(remote.cpu_clock() * 1e9)
-        return struct.pack("<qq", *divmod(total, 1_000_000_000))
-    user, system = remote.cpu_here()
-    if layout == "tms":
-        if len(data) < 16:
-            return data
-        ticks = struct.unpack_from("<qq", data)
-        return struct.pack("<qq", ticks[0] + int(user * _TICK), ticks[1] + int(system * _TICK)) + data[16:]
-    values = struct.unpack_from("<4q", data)
-    times = []
-    for (seconds, micros), more in zip((values[:2], values[2:]), (user, system), strict=True):
-        times += divmod(seconds * 1_000_000 + micros + int(more * 1e6), 1_000_000)
-    return struct.pack("<4q", *times) + data[32:]
 
 
 def _outcome(kind: Kind, body: bytes) -> Outcome:

@@ -17,7 +17,7 @@ HEADER = struct.Struct("<IHxxI")
 class Kind(IntEnum):
     """Kinds of frames; → to the guest's keeper, ← to the deputy's."""
 
-    HELLO = 1        # ↔ version, clocks, arena
+    HELLO = 1        # ↔ who calls, version, places; the cage stands
     IMAGE = 2        # ↔ the image (msgpack of omtools.image.model.Image)
     PAGES = 3        # ↔ address, bytes
     END = 4          # ↔ all pages are sent: number of bytes
@@ -40,6 +40,8 @@ class Kind(IntEnum):
     GROW = 21        # ← a call needs a larger arena (bytes)
     GROWN = 22       # → the arena's new size
     EXPELLED = 23    # ← the host wants it out: recall it
+    CLOCK = 24       # ↔ during the greeting: ← what time is it, → the home node's clocks
+    COUNTS = 25      # ← what it has read and written there so far (msgpack of a list of FileIo)
 
 
 _CALL = struct.Struct("<i6QIBH")  # number, arguments, bytes of the arena, flags, count of ranges

@@ -9,30 +9,28 @@ from __future__ import annotations
 import select
 import socket
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 
 import msgspec
 
 from omtools.errors import OmError, ProcessEnded, RestoreFailed
 from omtools.i18n import _
-from omtools.image import cage
-from omtools.image.cage_files import usable
 from omtools.image.capture import look_before
 from omtools.image.clock_code import PATIENCE, a_moment
 from omtools.image.model import Image
 from omtools.image.pages import CopySource
-from omtools.image.twins import opened
 from omtools.linux import ptrace
 from omtools.linux.events import ChildEvents
 from omtools.linux.ptrace import Stop, StopKind
-from omtools.migration import own_tree
 from omtools.migration.calls.model import Arena
 from omtools.migration.control import Control
+from omtools.migration.counts import FileIo, sum_of
 from omtools.migration.direct import DirectFiles
 from omtools.migration.exchange import Exchange
 from omtools.migration.forwarding import Forwarding
 from omtools.migration.frames import LEAVING, Kind
-from omtools.migration.hello import expect, welcome
+from omtools.migration.hello import clocks_ahead, expect, welcome
+from omtools.migration.housing import house
 from omtools.migration.keeper import Keeper
 from omtools.migration.link import Link, LinkBroken, accept
 from omtools.migration.log import Log
@@ -64,10 +62,11 @@ class GuestKeeper(Keeper):
         self._there: list[str] | None = None  # what is mapped there, of a third node to which it is called
         self._exit: tuple[str, int] = ("killed", 9)
         self._listening = False
+        self._told_io: list[FileIo] = []
         self._do: dict[Action, Callable[[], None]] = {
             Action.BUILD: self._build,
             Action.SEND_READY: lambda: self._send(Kind.READY),
-            Action.SEND_REFUSED: self._send_refused,
+            Action.SEND_REFUSED: lambda: self._refuse(self._error),
             Action.SEND_STARTED: lambda: self._send(Kind.STARTED),
             Action.RUN: self._run,
             Action.LEAVE: self._leave,
@@ -103,27 +102,14 @@ class GuestKeeper(Keeper):
         """Build the cage while the process still runs at home; raises LinkBroken."""
         link.set_timeout(self.order.patience)
         hello = expect(link, self.order.pid)
-        clocks = cage.Clocks(hello.monotonic_ns, hello.boottime_ns)
-        with opened(self.order.twins) as files:
-            try:
-                self._remote = Remote(self._cage(clocks, hello.places, files.values()), files)
-            except (OmError, OSError) as error:
-                self._refuse(error)
-                raise LinkBroken(str(error)) from error
-        self.state.local_pid = self._remote.pid
-        welcome(link, files)
-
-    def _cage(self, clocks: cage.Clocks, places: list[str], files: Collection[int]) -> cage.Cage:
-        """A cage, with this node's files in it if the process is at work on them."""
-        order = self.order
-        tree = own_tree.choose(places, order.reach, order.home, order.node) if places and usable() else None
+        ahead = clocks_ahead(link)
         try:
-            return cage.build(order.pid, order.hostname, clocks, tree, files)
+            self._remote = house(self.order, ahead, hello.places, self._log)
         except (OmError, OSError) as error:
-            if tree is None:
-                raise
-            self._log.warning(f"no files of its own: {error}")
-        return cage.build(order.pid, order.hostname, clocks, None, files)
+            self._refuse(error)
+            raise LinkBroken(str(error)) from error
+        self.state.local_pid = self._remote.pid
+        welcome(link, self._remote.twins)
 
     def _step(self, event: Event | None) -> None:
         if event is None:
@@ -143,7 +129,17 @@ class GuestKeeper(Keeper):
     def _report(self) -> None:
         if self._calls is not None:
             self.state.statistics.calls_forwarded = self._calls.calls
+            self._count(self._calls)
         super()._report()
+
+    def _count(self, calls: Forwarding) -> None:
+        """Look what the guest has read and written; home hears of it if there is anything new."""
+        own = calls.counted()
+        if own != self._told_io:
+            self._told_io = own
+            self._send(Kind.COUNTS, msgspec.msgpack.encode(own))
+        self.state.files = sum_of(own, calls.forwarded_io)
+        self.state.statistics.dfsa_bytes = sum(one.bytes for one in own)
 
     def _send(self, kind: Kind, body: bytes = b"", serial: int = 0) -> None:
         if self._exchange is not None:
@@ -210,7 +206,10 @@ class GuestKeeper(Keeper):
 
     def _command(self, command: Command) -> None:
         if isinstance(command, Ask):
+            if command.calls and self._calls is not None:
+                self.state.calls = self._calls.latencies.figures()
             self._report()
+            self.state.calls = None
         elif isinstance(command, Bring):
             self._send(Kind.EXPELLED, command.reason.encode())
 
@@ -253,6 +252,8 @@ class GuestKeeper(Keeper):
 
     def exiting(self, status: int) -> None:
         """See `Conductor`."""
+        if self._calls is not None:
+            self._count(self._calls)
         self._exit = ("exited", status & 0xFF)
         self._events.append(Event.EXITED)
 
@@ -405,7 +406,8 @@ class GuestKeeper(Keeper):
         calls = self._calls = Forwarding(remote, exchange, self, Arena(*image.arena), files)
         calls.direct.prepare(image.files)
         trapped = None
-        if remote.files is not None and image.numbers is not None and image.umask >= 0:
+        calls.locked = image.locked
+        if remote.files is not None and image.numbers is not None and image.umask >= 0 and not image.locked:
             trapped = set(image.numbers) - set(files)
         try:
             self.state.statistics.bytes_moved = remote.build(image, exchange.link, trapped)
@@ -415,14 +417,11 @@ class GuestKeeper(Keeper):
             self._error = error
             self._events.append(Event.CANNOT)
         else:
-            calls.direct.arrive()
+            calls.arrive()
             if trapped is not None and remote.files is not None:
                 calls.open_natively(remote.files, self.order.node, image.numbers or [], image.directory)
             self._image = None  # some hundred kilobytes
             self._events.append(Event.BUILT)
-
-    def _send_refused(self) -> None:
-        self._refuse(self._error)
 
     def _refuse(self, error: Exception) -> None:
         if not isinstance(error, OmError):
@@ -462,21 +461,21 @@ class GuestKeeper(Keeper):
         flight = calls.flight
         self._settle_call()
         resume = None if flight is None else flight.resume
+        self._count(calls)
         try:
             arena = (calls.arena.base, calls.arena.size)
             numbers = calls.native.leave() if calls.native is not None else None
             image = remote.take_image(before, resume, self._fatal, arena, self._there)
-            self._there = None
-            image = msgspec.structs.replace(image, files=calls.direct.leaving())
+            image = msgspec.structs.replace(image, files=calls.direct.leaving(), locked=calls.locked)
             if calls.native is not None:
                 image = msgspec.structs.replace(
-                    image, numbers=numbers, umask=remote.umask(), directory=calls.native.directory
+                    image, numbers=numbers, umask=remote.umask(), directory=calls.native.told_directory
                 )
             head = LEAVING.pack(time.monotonic_ns() - frozen, self._taken & 0xFFFFFFFF)
             link.send(Kind.LEAVING, head + self._reason.encode())
             link.send(Kind.IMAGE, msgspec.msgpack.encode(image))
             for ranges in CopySource(remote.pid, image.regions).rounds():
-                self.state.statistics.bytes_moved = send_pages(link, remote.pid, ranges)
+                self.state.statistics.bytes_moved = send_pages(link, remote.pid, ranges, self._pages)
         except LinkBroken as error:
             self._lost(error)
         except ProcessEnded:

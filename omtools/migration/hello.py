@@ -1,16 +1,19 @@
-"""The first words on a link: versions, clocks; the cage is built between the two of them."""
+"""The first words on a link: versions, clocks; the cage is built between the two greetings."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection
 
 import msgspec
 
 from omtools.errors import OmError
+from omtools.image.cage import Clocks
 from omtools.migration.frames import Kind
 from omtools.migration.link import Link, LinkBroken
 
-VERSION = 2
+VERSION = 3
+_READINGS = 3  # of the other node's clocks: the quickest answer is the most exact
 
 
 class Hello(msgspec.Struct):
@@ -18,15 +21,11 @@ class Hello(msgspec.Struct):
 
     Attributes:
         pid: of the process at home.
-        monotonic_ns: the home node's CLOCK_MONOTONIC.
-        boottime_ns: the home node's CLOCK_BOOTTIME.
         version: of the protocol.
         places: where the process is at work, see `own_tree`; none if its files shall stay with the deputy.
     """
 
     pid: int
-    monotonic_ns: int
-    boottime_ns: int
     version: int = VERSION
     places: list[str] = []
 
@@ -39,6 +38,10 @@ def greet(link: Link, hello: Hello, patience: float = 60.0) -> frozenset[str]:
     link.set_timeout(patience)
     link.send(Kind.HELLO, msgspec.msgpack.encode(hello))
     kind, _serial, body = link.receive()
+    while kind is Kind.CLOCK:
+        now = Clocks.now()
+        link.send(Kind.CLOCK, msgspec.msgpack.encode((now.monotonic, now.boottime)))
+        kind, _serial, body = link.receive()
     if kind is Kind.REFUSED:
         try:
             refusal = OmError.from_wire(msgspec.msgpack.decode(body, type=dict[str, str | int]))
@@ -72,3 +75,32 @@ def expect(link: Link, pid: int) -> Hello:
     if hello.version != VERSION or hello.pid != pid:
         raise LinkBroken(f"version {hello.version}, process {hello.pid}")
     return hello
+
+
+def clocks_ahead(link: Link) -> Clocks:
+    """The guest's side: how far the home node's clocks are ahead of this node's, in nanoseconds.
+
+    Of several answers the quickest counts, and its clock is taken to have been read in the middle of the way
+    (Cristian, Probabilistic clock synchronization, 1989): the error is at most half of that way.
+
+    Raises:
+        LinkBroken: no answer.
+    """
+    best: tuple[int, Clocks] | None = None
+    for _reading in range(_READINGS):
+        asked = time.monotonic_ns()
+        link.send(Kind.CLOCK)
+        kind, _serial, body = link.receive()
+        here = Clocks.now()
+        if kind is not Kind.CLOCK:
+            raise LinkBroken(f"{kind.name} in place of the time")
+        try:
+            monotonic, boottime = msgspec.msgpack.decode(body, type=tuple[int, int])
+        except msgspec.DecodeError as error:
+            raise LinkBroken(str(error)) from error
+        way = here.monotonic - asked
+        if best is None or way < best[0]:
+            half = way // 2
+            best = way, Clocks(monotonic - here.monotonic + half, boottime - here.boottime + half)
+    assert best is not None
+    return best[1]

@@ -16,7 +16,6 @@ import msgspec
 
 from omtools.errors import LinkLost, NodeRefuses, OmError, ProcessEnded, RestoreFailed
 from omtools.i18n import _
-from omtools.image.cage import Clocks
 from omtools.image.model import Image
 from omtools.image.pages import CopySource
 from omtools.image.twins import Known, known
@@ -25,7 +24,9 @@ from omtools.linux.events import ChildEvents
 from omtools.linux.ptrace import Stop, StopKind
 from omtools.migration import own_tree, residence
 from omtools.migration.control import Control
+from omtools.migration.counts import FileIo
 from omtools.migration.deputy import Deputy, Stance
+from omtools.migration.deputy_counts import DeputyCounts
 from omtools.migration.frames import LEAVING, NUMBER, Kind
 from omtools.migration.hello import Hello, greet
 from omtools.migration.keeper import Keeper
@@ -34,7 +35,7 @@ from omtools.migration.log import Log
 from omtools.migration.orders import Ask, Bring, Command, DeputyOrder, Hop
 from omtools.migration.protocol import Action, Event, Home, HomeSide, Unexpected
 from omtools.migration.service import Service
-from omtools.migration.transfer import send_pages
+from omtools.migration.transfer import receive_image, relay, send_pages
 
 _LINGER_MS = 2  # how long the deputy stays in its trap after a call
 _PATIENCE = 60.0  # seconds without a word from a guest that builds or starts
@@ -56,6 +57,7 @@ class HomeKeeper(Keeper):
         self._service: Service | None = None
         self._image: Image | None = None
         self._exit: tuple[str, int] = ("", 0)
+        self._counts = DeputyCounts(order.pid, order.home, order.files)
         self._arguments: list[str] = []  # of the process: the deputy has none
         self._twins: Known = {}  # of home's files and the target's, in a hop the next one's
         self._do: dict[Action, Callable[[], None]] = {
@@ -80,6 +82,11 @@ class HomeKeeper(Keeper):
         }
 
     # -- the loop ----------------------------------------------------------------------------------
+
+    def _report(self) -> None:
+        self.state.files = self._counts.told()
+        self.state.statistics.dfsa_bytes = self._counts.there
+        super()._report()
 
     def run(self) -> None:
         """From the order to a final state."""
@@ -203,6 +210,9 @@ class HomeKeeper(Keeper):
     def _deal(self, link: Link) -> Event | None:
         kind, serial, body = link.receive()
         service = self._service
+        if kind is Kind.COUNTS:
+            self._counts.heard(msgspec.msgpack.decode(body, type=list[FileIo]))
+            return None
         if kind not in _FOR_SERVICE:
             return self._word(link, kind, bytes(body))
         if service is None:
@@ -297,9 +307,8 @@ class HomeKeeper(Keeper):
             self._events.append(Event.LINKED)
 
     def _greet(self, link: Link) -> frozenset[str]:
-        clocks = Clocks.now()
         places = own_tree.places(self.order.pid, self._arguments) if self.order.dfsa else []
-        return greet(link, Hello(self.order.pid, clocks.monotonic, clocks.boottime, places=places), _PATIENCE)
+        return greet(link, Hello(pid=self.order.pid, places=places), _PATIENCE)
 
     def _freeze(self) -> None:
         resident = self._resident
@@ -323,7 +332,7 @@ class HomeKeeper(Keeper):
         try:
             link.send(Kind.IMAGE, msgspec.msgpack.encode(image))
             for ranges in CopySource(self.order.pid, image.regions).rounds():
-                self.state.statistics.bytes_moved = send_pages(link, self.order.pid, ranges)
+                self.state.statistics.bytes_moved = send_pages(link, self.order.pid, ranges, self._pages)
         except LinkBroken as error:
             self._lost(error)
         except OmError as error:
@@ -352,6 +361,7 @@ class HomeKeeper(Keeper):
         try:
             deputy = resident.leave(image)
             self._service = Service(deputy, list(image.pending), self._send, self._ended, self.order.dfsa)
+            self._service.counts = self._counts
             deputy.park()
         except ProcessEnded:
             self._events.append(Event.DIED)
@@ -367,26 +377,20 @@ class HomeKeeper(Keeper):
 
     # -- actions: coming home ----------------------------------------------------------------------
 
-    def _receive_image(self, link: Link) -> Image:
-        kind, _serial, body = link.receive()
-        if kind is not Kind.IMAGE:
-            raise LinkBroken(f"{kind.name} in place of an image")
-        return msgspec.msgpack.decode(body, type=Image)
-
     def _rebuild(self) -> None:
         link, service = self._link, self._service
         assert link is not None
         assert service is not None
         deputy = service.deputy
         try:
-            image = self._receive_image(link)
+            image = receive_image(link)
             deputy.halt_parked()
             deputy.drain()
             service.pass_on_strays()
             residence.put_positions(deputy, image)
             pending = [*image.pending, *service.late_signals()]
             self._image = msgspec.structs.replace(image, pending=pending)
-            self.state.statistics.bytes_moved = residence.refill(deputy, self._image, link)
+            self.state.statistics.bytes_moved = residence.refill(deputy, self._image, link, self._pages)
         except LinkBroken as error:
             self._lost(error)
         except ProcessEnded:
@@ -434,25 +438,16 @@ class HomeKeeper(Keeper):
 
     def _relay(self) -> None:
         """Image and pages from the second node to the third; the second is heard out in any case."""
-        link, onward = self._link, self._next
-        assert link is not None
-        alive = onward
-        amount = 0
+        assert self._link is not None
+        assert self._next is not None
         try:
-            while True:
-                kind, _serial, body = link.receive()
-                if alive is not None:
-                    try:
-                        alive.send_large(kind, b"", body)
-                    except LinkBroken as error:
-                        self._fail(LinkLost(node=self._next_node, why=str(error)))
-                        self._events.append(Event.NEXT_REFUSED)
-                        alive = None
-                amount += len(body)
-                if kind is Kind.END:
-                    break
+            amount, broken = relay(self._link, self._next)
         except LinkBroken as error:
             self._lost(error)
+            return
+        if broken is not None:
+            self._fail(LinkLost(node=self._next_node, why=str(broken)))
+            self._events.append(Event.NEXT_REFUSED)
         self.state.statistics.bytes_moved = amount
 
     def _go_next(self) -> None:
@@ -470,6 +465,7 @@ class HomeKeeper(Keeper):
         self._arrived(self._next_node)
         assert self._service is not None
         self._service.new_guest()
+        self._counts.new_place()
 
     def _drop_next(self) -> None:
         if self._next is not None:

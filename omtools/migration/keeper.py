@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import deque
 
 from omtools.linux.events import ChildEvents
@@ -10,6 +11,8 @@ from omtools.migration.control import Control
 from omtools.migration.log import Log
 from omtools.migration.orders import DeputyOrder, GuestOrder, Phase, State, Statistics
 from omtools.migration.protocol import Event, Guest, GuestSide, Home, HomeSide
+
+_TELL_EVERY_S = 0.1  # how far a move is
 
 PHASES: dict[Home | Guest, Phase] = {
     Home.LINKING: "linking",
@@ -35,6 +38,9 @@ PHASES: dict[Home | Guest, Phase] = {
 }
 
 
+_LEAVING = ("linking", "freezing", "sending")
+
+
 class Keeper:
     """One half of a migrated process, driven by one side of the protocol.
 
@@ -53,9 +59,25 @@ class Keeper:
         self._control = control
         self._log = log
         self._events: deque[Event] = deque()
+        self._told = 0.0
+
+    def _pages(self, done: int, amount: int) -> None:
+        """So many bytes have travelled: told now and then, as a thousand small pieces are no news."""
+        now = time.monotonic()
+        if now - self._told < _TELL_EVERY_S:
+            return
+        self._told = now
+        figures = self.state.statistics
+        figures.sent, figures.to_send = done, amount
+        self.state.phase = PHASES[self.machine.state]
+        self._control.tell(self.state)
+        figures.sent = figures.to_send = 0  # what is told next is another phase
 
     def _report(self) -> None:
+        self._told = time.monotonic()
         self.state.phase = PHASES[self.machine.state]
+        if self.state.phase not in _LEAVING:
+            self.state.target = 0
         self._control.tell(self.state)
 
     def _note(self, before: Home | Guest, event: Event) -> None:
@@ -70,4 +92,5 @@ def _first_state(order: DeputyOrder | GuestOrder) -> State:
         local_pid=order.pid if deputy else 0, uid=order.uid, home=order.home,
         node=order.home if isinstance(order, DeputyOrder) else order.node, phase="linking",
         statistics=Statistics(), keeper=os.getpid(),
+        target=order.target if isinstance(order, DeputyOrder) else 0,
     )  # fmt: skip

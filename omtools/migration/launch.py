@@ -11,10 +11,10 @@ from pathlib import Path
 import msgspec
 
 from omtools.errors import NoAgent, OmError
-from omtools.migration.orders import DeputyOrder, GuestOrder, Launched, Refused
+from omtools.migration.orders import DeputyOrder, EndOrder, GuestOrder, Launched, Refused
 
 SOCKET = "template.sock"
-_START_SECONDS = 10.0
+_START_SECONDS = 60.0  # a limit for hangs: on an emulated or overloaded machine Python itself takes ten
 _LAUNCH_SECONDS = 20.0
 
 _decoder = msgspec.json.Decoder(Launched | Refused)
@@ -47,6 +47,17 @@ async def ensure_template(run: Path) -> None:
             raise NoAgent(socket=str(path)) from None
     finally:
         await process.wait()  # it leaves a child of its own behind
+
+
+async def end_template(run: Path) -> None:
+    """End the template of this run directory, if one lives: the next one is of the next agent's version."""
+    with contextlib.suppress(OSError, TimeoutError):
+        reader, writer = await asyncio.open_unix_connection(str(run / SOCKET))
+        try:
+            writer.write(msgspec.json.encode(EndOrder()) + b"\n")
+            await asyncio.wait_for(reader.read(), _LAUNCH_SECONDS)  # it hangs up
+        finally:
+            writer.close()
 
 
 async def _answers(path: Path) -> bool:

@@ -24,7 +24,7 @@ from omtools.migration.calls import native
 from omtools.migration.calls.model import Arena, Forward, Out, OutRule
 from omtools.migration.direct import DirectFile, DirectFiles
 from omtools.migration.flight import Flight
-from omtools.migration.openfiles import descriptor_flags, same_open_file
+from omtools.migration.openfiles import descriptor_flags, same_open_file, sendable
 from omtools.migration.remote import Remote
 from omtools.migration.status_here import StatusHere
 from omtools.migration.unlinked import named_again
@@ -85,6 +85,16 @@ class NativeFiles:
         )
         self._status.learn(data if result == 0 else b"")
 
+    @property
+    def told_directory(self) -> str:
+        """The working directory, "" if its name cannot be told."""
+        return self.directory if sendable(self.directory) else ""
+
+    def opened_here(self) -> list[int]:
+        """The numbers of what the guest has opened by itself."""
+        here = {int(name) for name in os.listdir(f"/proc/{self._remote.pid}/fd")}
+        return sorted(here - self._at_home - set(self._direct))
+
     def leave(self) -> list[int]:
         """The guest is stopped and leaves: all its descriptors, which home has now."""
         self.level(0, adopt=True, leaving=True)
@@ -94,6 +104,55 @@ class NativeFiles:
         """The guest is gone."""
         os.close(self._nothing)
         self._status.close()
+
+    # -- without the tree ---------------------------------------------------------------------------
+
+    @property
+    def withdrawn(self) -> bool:
+        """The guest opens nothing by itself at present."""
+        return self._files.withdrawn >= 0
+
+    def withdraw(self) -> None:
+        """From now on the stopped guest opens all by way of home; what is open stays. Raises OSError."""
+        inside = self._files.holds(self.directory)
+        self._remote.withdraw_files()
+        if inside:
+            self._remote.change_directory(self.directory)
+
+    def restore(self) -> None:
+        """The stopped guest opens files of the tree by itself again. Raises OSError."""
+        self._remote.restore_files()
+        if self._files.holds(self.directory):
+            self._remote.change_directory(self.directory)
+
+    def set_apart(self, cookie: int, number: int) -> list[int] | None:
+        """Numbers here of the file that the guest is about to lock; home has it open too now.
+
+        If home alone has that number, it may be any file: then these are all. None: home cannot open it.
+        """
+        if self.is_here(number):
+            wanted = self._identity(number)
+            self._direct.apart.add(wanted)
+            numbers = [one for one in self._all_here() if self._identity(one) == wanted]
+        else:
+            self._direct.all_apart = True
+            numbers = [one for one in self._all_here() if self._identity(one) != (0, 0)]
+        for one in numbers:
+            if one not in self._direct and not self._adopt(cookie, one):
+                return None
+        return [one for one in numbers if one in self._direct]
+
+    def _all_here(self) -> list[int]:
+        self.level(0, adopt=False)
+        return sorted({*self._direct, *self.opened_here()})
+
+    def _identity(self, number: int) -> tuple[int, int]:
+        """Device and inode of a regular file."""
+        try:
+            found = os.stat(f"/proc/{self._remote.pid}/fd/{number}")
+        except OSError:
+            return 0, 0
+        return (found.st_dev, found.st_ino) if stat.S_ISREG(found.st_mode) else (0, 0)
 
     # -- before a call -----------------------------------------------------------------------------
 
@@ -117,13 +176,13 @@ class NativeFiles:
             self._learn()
         flags = args[3] if nr == native.NEWFSTATAT else _NO_FOLLOW if nr == native.LSTAT else 0
         path = b"" if nr == native.FSTAT else self._text(args[nr == native.NEWFSTATAT])
-        if path:
+        if path and not self.withdrawn:
             from_here = nr != native.NEWFSTATAT or native.names_one(nr, args) == AT_FDCWD
             if not from_here and not path.startswith(b"/"):
                 return None
             return self._status.of_path(os.fsdecode(path), self.directory, not flags & _NO_FOLLOW)
         number = native.names_one(nr, args)
-        if path is None or (nr != native.FSTAT and not flags & _EMPTY_PATH):
+        if path is None or path or (nr != native.FSTAT and not flags & _EMPTY_PATH):
             return None
         if number is None or not self.is_here(number):
             return None
@@ -292,6 +351,9 @@ class NativeFiles:
         descriptor, handle = self._remote.stand_in()
         try:
             self._remote.give(cookie, descriptor, number)
+        except OSError:  # the caller was interrupted and comes back
+            self._at_home.discard(number)
+            raise
         finally:
             os.close(descriptor)
         self._stand_ins[handle] = number
@@ -312,5 +374,5 @@ class NativeFiles:
         )
         before = self.directory
         self.directory = os.fsdecode(data.rstrip(b"\0")) if result > 0 else ""
-        inside = self._files.tree.holds
+        inside = self._files.holds
         return self.directory if inside(self.directory) or inside(before) else None

@@ -17,6 +17,15 @@ _O_PATH, _O_TMPFILE = os.O_PATH, os.O_TMPFILE
 _NOT_FILES = ("/proc/", "/sys/", "/dev/")  # whose content is the node's own
 
 
+def sendable(path: str) -> bool:
+    """A keeper can tell the other one of it: a name may be any bytes, a message is text."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def look(pid: int, number: int) -> OpenFile | None:
     """The file behind a descriptor, if it is a regular one that has this name; its position is left out."""
     link = f"/proc/{pid}/fd/{number}"
@@ -27,9 +36,11 @@ def look(pid: int, number: int) -> OpenFile | None:
         return None
     if not stat.S_ISREG(status.st_mode) or not path.startswith("/") or path.startswith(_NOT_FILES):
         return None
+    if not sendable(path):
+        return None
     try:
         named = os.stat(path, follow_symlinks=False)
-        flags, _position = _details(pid, number)
+        flags, _position = details(pid, number)
     except (OSError, ValueError):
         return None  # it has been unlinked, or lies in another mount namespace
     if (named.st_dev, named.st_ino) != (status.st_dev, status.st_ino) or flags & _O_PATH:
@@ -37,8 +48,8 @@ def look(pid: int, number: int) -> OpenFile | None:
     return OpenFile((number,), path, status.st_ino, status.st_dev, flags, 0)
 
 
-def _details(pid: int, number: int) -> tuple[int, int]:
-    """Flags and position, by /proc/PID/fdinfo (proc_pid_fdinfo(5))."""
+def details(pid: int, number: int) -> tuple[int, int]:
+    """Flags and position, by /proc/PID/fdinfo (proc_pid_fdinfo(5)). Raises OSError, ValueError."""
     with open(f"/proc/{pid}/fdinfo/{number}", encoding="ascii") as file:
         words = dict(line.split(":", 1) for line in file if ":" in line)
     return int(words["flags"], 8), int(words["pos"])
@@ -46,7 +57,19 @@ def _details(pid: int, number: int) -> tuple[int, int]:
 
 def descriptor_flags(pid: int, number: int) -> int:
     """How a process's descriptor was opened, with O_CLOEXEC as it is now; raises OSError, ValueError."""
-    return _details(pid, number)[0]
+    return details(pid, number)[0]
+
+
+def holds_locks(pid: int) -> bool:
+    """It holds a lock on any file that it has open, or had one taken for it: proc_pid_fdinfo(5), "lock:"."""
+    for number in _numbers(pid):
+        try:
+            with open(f"/proc/{pid}/fdinfo/{number}", "rb") as file:
+                if b"\nlock:" in file.read():
+                    return True
+        except OSError:
+            continue
+    return False
 
 
 def same_open_file(pid: int, number: int, other: int, other_number: int) -> bool:
@@ -85,7 +108,7 @@ def still_open(pid: int, files: list[OpenFile]) -> list[OpenFile]:
         now = [look(pid, number) for number in file.numbers]
         if all(one is not None and (one.path, one.inode) == (file.path, file.inode) for one in now):
             with contextlib.suppress(OSError, ValueError):
-                flags, position = _details(pid, file.numbers[0])
+                flags, position = details(pid, file.numbers[0])
                 kept.append(structs.replace(file, flags=flags, position=position))
     return kept
 

@@ -13,6 +13,7 @@ from typing import Literal
 import msgspec
 
 from omtools.image.twins import Twin
+from omtools.migration.counts import FileIo
 from omtools.migration.reach import Reach
 
 SILENCE = 20.0  # seconds without any sign of the other machine after which a link to it counts as broken
@@ -58,6 +59,7 @@ class DeputyOrder(msgspec.Struct, tag="deputy", frozen=True):
         control: path of the control socket to listen on.
         debug: log every forwarded call.
         dfsa: tell the guest's keeper of open files that it may open itself.
+        files: where the cluster's files are at home, to know whose files are read there.
         silence: seconds without a sign of the other node after which the link counts as broken.
         twins: files that the process has mapped and that the target has too.
     """
@@ -73,6 +75,7 @@ class DeputyOrder(msgspec.Struct, tag="deputy", frozen=True):
     control: str
     debug: bool = False
     dfsa: bool = False
+    files: Reach = Reach()
     silence: float = SILENCE
     twins: list[Twin] = []
 
@@ -112,7 +115,11 @@ class GuestOrder(msgspec.Struct, tag="guest", frozen=True):
     twins: list[Twin] = []
 
 
-Order = DeputyOrder | GuestOrder
+class EndOrder(msgspec.Struct, tag="end", frozen=True):
+    """Serve no more orders, and end. Keepers that were forked go on."""
+
+
+Order = DeputyOrder | GuestOrder | EndOrder
 
 
 class Launched(msgspec.Struct, tag="launched", frozen=True):
@@ -137,6 +144,9 @@ class Statistics(msgspec.Struct):
         bytes_moved: of memory, in the last move.
         calls_forwarded: system calls the deputy did since it left home.
         moves: how often it moved.
+        dfsa_bytes: read and written where it ran, by no deputy.
+        sent: bytes of memory that have travelled in the move under way.
+        to_send: bytes of memory that this move carries, 0 where that is not known, or nothing moves.
     """
 
     frozen_ms: float = 0.0
@@ -144,6 +154,39 @@ class Statistics(msgspec.Struct):
     bytes_moved: int = 0
     calls_forwarded: int = 0
     moves: int = 0
+    dfsa_bytes: int = 0
+    sent: int = 0
+    to_send: int = 0
+
+
+class CallTimes(msgspec.Struct, frozen=True):
+    """How long one kind of forwarded call took, from the guest's trap to its answer.
+
+    Attributes:
+        name: of the call.
+        calls: how many there were since the process came to this node.
+        total_us: how long all of them took, in microseconds.
+        bins: how many took less than 1, 2, 4, 8 … microseconds (and not less than the number before).
+    """
+
+    name: str
+    calls: int
+    total_us: int
+    bins: list[int]
+
+    @property
+    def mean_us(self) -> float:
+        """Microseconds of one of them, on average."""
+        return self.total_us / self.calls if self.calls else 0.0
+
+    def within_us(self, share: float) -> int:
+        """Microseconds within which so large a share (0 to 1) of them was answered: a power of two."""
+        seen = 0
+        for index, count in enumerate(self.bins):
+            seen += count
+            if seen >= share * self.calls:
+                return 1 << index
+        return 1 << len(self.bins)
 
 
 class State(msgspec.Struct, tag="state"):
@@ -158,6 +201,9 @@ class State(msgspec.Struct, tag="state"):
         reason: why it came home, or why it stays ("" when it was asked to).
         error: wire form of the OmError, in phase "failed".
         exit: "exited N" or "killed N" in phase "ended".
+        files: what it has read and written, since it left home, or on a host since it came there.
+        calls: how long its forwarded calls took; a guest's, where it was asked for.
+        target: number of the node it is leaving home for; 0: for none.
     """
 
     role: Literal["deputy", "guest"]
@@ -172,7 +218,10 @@ class State(msgspec.Struct, tag="state"):
     keeper: int = 0
     reason: str = ""
     exit: str = ""
+    files: list[FileIo] = []
     error: dict[str, str | int] | None = None
+    calls: list[CallTimes] | None = None
+    target: int = 0
 
 
 class Bring(msgspec.Struct, tag="bring", frozen=True):
@@ -191,7 +240,9 @@ class Hop(msgspec.Struct, tag="hop", frozen=True):
 
 
 class Ask(msgspec.Struct, tag="ask", frozen=True):
-    """Send the State again, with fresh figures."""
+    """Send the State again, with fresh figures; if `calls`, a guest's keeper with those of its calls too."""
+
+    calls: bool = False
 
 
 Command = Bring | Hop | Ask

@@ -51,7 +51,7 @@ def locate(path: str, reach: Reach, home: int, here: int) -> Place | None:
         home: number of the home node.
         here: number of this node.
     """
-    node, rest = _owner(path, reach, home)
+    node, rest = owner(path, reach, home)
     if not rest or posixpath.normpath(path) != path:
         return None
     if node != here:
@@ -63,8 +63,8 @@ def locate(path: str, reach: Reach, home: int, here: int) -> Place | None:
     return None
 
 
-def _owner(path: str, reach: Reach, home: int) -> tuple[int, str]:
-    """Whose file it is, and its path there without the leading slash."""
+def owner(path: str, reach: Reach, home: int) -> tuple[int, str]:
+    """Whose file it is that is called so at home (0: nobody's), and its path there, no slash first."""
     inside = _below(path, reach.home_mount) if reach.home_mount else None
     if inside is None:
         return home, path.lstrip("/")

@@ -13,7 +13,6 @@ import signal
 import struct
 import time
 from collections.abc import Collection, Iterable, Mapping
-from types import MappingProxyType
 
 import msgspec
 
@@ -55,7 +54,6 @@ from omtools.migration.calls.plan import NATIVE_RULES
 from omtools.migration.link import Link
 from omtools.migration.transfer import guest_sink, receive_pages
 
-_NO_FILES: Mapping[str, int] = MappingProxyType({})
 _SYS_RT_SIGSUSPEND = 130  # <asm/unistd_64.h>
 _SIGSET_SIZE = 8  # the kernel's sigset_t
 _FPROG = struct.Struct("<HxxxxxxQ")  # struct sock_fprog, <linux/filter.h>
@@ -80,17 +78,17 @@ class Remote:
         listener: the seccomp listener its trapped calls come by.
         memory: its memory.
         files: what its cage has for a guest that opens files by itself.
+        twins: paths of files that it may map.
         closed: handles of stand-ins that it has closed.
         wanted: a call of its own that waits at its cage's root to be refused, or 0.
     """
 
-    def __init__(self, cage: Cage, twins: Mapping[str, int] = _NO_FILES) -> None:
-        """`twins`: files that the guest may map, as its stub has them open."""
-        self._cage = cage
+    def __init__(self, cage: Cage, twins: Mapping[str, int]) -> None:
+        self._cage = cage  # whose stub has the twins open
         self._files = dict(twins)
+        self.twins = list(twins)
         self._known = {Identity.of(os.fstat(file)).mapped_as: path for path, file in twins.items()}
-        self._mapped: list[Region] = []  # those with twins that it came with
-        self._gone: list[tuple[int, int]] = []
+        self._came: tuple[list[Region], list[tuple[int, int]]] = [], []  # what maps twins, and what no more
         self.files = cage.files
         self.closed: list[int] = []
         self.wanted = 0
@@ -127,7 +125,7 @@ class Remote:
                 self._scratch = private_scratch(self.tracee, STUB_GADGET, registers, image.scratch[0])
                 vector_area(self.tracee, image)  # before the long part
                 self._clock_code = map_guest(self.tracee, self._scratch, registers, image, self._files)
-                self._mapped, self._gone = [one for one in image.regions if one.twin], image.gone
+                self._came = [one for one in image.regions if one.twin], image.gone
             except BaseException:
                 receive_pages(link, lambda _address, _data: None)
                 raise
@@ -153,7 +151,7 @@ class Remote:
         assert self.files is not None
         self.tracee.memory.write(self._scratch.data, os.fsencode(image.directory) + b"\0")
         calls = [(native.UMASK, image.umask)]
-        if self.files.tree.holds(image.directory):
+        if self.files.holds(image.directory):
             calls.append((native.CHDIR, self._scratch.data))
         results = self.tracee.batch(self._scratch, registers, calls)
         if results[-1] < 0:
@@ -162,7 +160,7 @@ class Remote:
     def change_directory(self, path: str) -> None:
         """Move the stopped guest: into its own tree, or to where every path leads home."""
         assert self.files is not None
-        if self.files.tree.holds(path):
+        if self.files.holds(path):
             with self.tracee.borrowed() as (registers, _mask):
                 self.tracee.memory.write(self._scratch.data, os.fsencode(path) + b"\0")
                 self._let_through(registers, (native.CHDIR, self._scratch.data))
@@ -173,6 +171,16 @@ class Remote:
         with self.tracee.borrowed() as (registers, _mask):
             self._let_through(registers, (native.FCHDIR, number))
             self._close_inside(registers, number)
+
+    def withdraw_files(self) -> None:
+        """The stopped guest opens nothing by itself any more. Raises OSError."""
+        assert self.files is not None
+        self.files.withdraw(self.pid, self.root_requests)
+
+    def restore_files(self) -> None:
+        """It does again. Raises OSError."""
+        assert self.files is not None
+        self.files.restore(self.pid, self.root_requests)
 
     def _confine(self, registers: Registers, trapped: Collection[int] | None) -> None:
         """Install the filter, take its listener out of the guest."""
@@ -462,10 +470,7 @@ class Remote:
         self, before: Before, resume: Resume | None, pending: list[bytes], arena: tuple[int, int],
         there: list[str] | None = None,
     ) -> Image:  # fmt: skip
-        """The image of the stopped guest; `resume` and `pending` as the keeper knows better.
-
-        `there`: the twins that are mapped where it goes; None: it goes home.
-        """
+        """The image of the stopped guest; `resume`, `pending` and `there` (see `settle`) are the keeper's."""
         registers = ptrace.get_registers(self.pid)
         normalise(registers)
         self._clock_code.take_back(registers)
@@ -475,11 +480,11 @@ class Remote:
             image = take_image(self.tracee, registers, mask, scratch, before,
                                pid=self._home_pid, resume=resume, vdso=self._vdso,
                                twins=self._known)  # fmt: skip
-        regions, gone = settle(image.regions, self._mapped, there)
+        regions, gone = settle(image.regions, self._came[0], there)
         return msgspec.structs.replace(
             image,
             regions=regions,
-            gone=[*self._gone, *gone],
+            gone=[*self._came[1], *gone],
             pending=[*image.pending, *pending],
             cpu_away=self._cpu_so_far(),
             scratch=self._home_scratch,

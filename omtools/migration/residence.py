@@ -31,8 +31,8 @@ from omtools.linux.ptrace import StopKind
 from omtools.linux.x86_64 import Registers
 from omtools.migration.deputy import Arena, Deputy
 from omtools.migration.link import Link
-from omtools.migration.openfiles import own_files, still_open
-from omtools.migration.transfer import HomeSink, receive_pages
+from omtools.migration.openfiles import holds_locks, own_files, sendable, still_open
+from omtools.migration.transfer import HomeSink, Progress, receive_pages
 
 _SYS_LSEEK = 8  # <asm/unistd_64.h>
 
@@ -48,7 +48,7 @@ class Resident:
     def __init__(self, pid: int, dfsa: bool = False) -> None:
         """`dfsa`: its open files shall be in the image."""
         survey(pid)  # says more kindly than ptrace what is wrong
-        self.pid = pid
+        self.pid, self._dfsa = pid, dfsa
         self._files = own_files(pid) if dfsa else []
         self._children = _children(pid) if self._files else ""
         self._before: Before = look_before(pid)
@@ -83,7 +83,8 @@ class Resident:
         return msgspec.structs.replace(
             image, actions=actions, arena=arena, files=self._own_files(),
             numbers=sorted(int(name) for name in os.listdir(f"/proc/{self.pid}/fd")),
-            umask=int(proc.status(self.pid)["Umask"], 8), directory=os.readlink(f"/proc/{self.pid}/cwd"),
+            umask=int(proc.status(self.pid)["Umask"], 8), directory=self._directory(),
+            locked=self._dfsa and holds_locks(self.pid),
         )  # fmt: skip
 
     def _stop(self) -> Registers:
@@ -111,6 +112,10 @@ class Resident:
         if not self._files or _children(self.pid) != self._children:
             return []
         return still_open(self.pid, self._files)
+
+    def _directory(self) -> str:
+        path = os.readlink(f"/proc/{self.pid}/cwd")
+        return path if sendable(path) else ""
 
     def release(self) -> None:
         """Let it go on as if nothing had been."""
@@ -161,8 +166,8 @@ def put_positions(deputy: Deputy, image: Image) -> None:
             deputy.run(_SYS_LSEEK, file.numbers[0], file.position, os.SEEK_SET)
 
 
-def refill(deputy: Deputy, image: Image, link: Link) -> int:
-    """Fill the deputy from an image whose pages arrive by `link`; returns bytes.
+def refill(deputy: Deputy, image: Image, link: Link, tell: Progress | None = None) -> int:
+    """Fill the deputy from an image whose pages arrive by `link`, and `tell` how far that is; returns bytes.
 
     The stream is read to its end also when the deputy cannot be filled. Raises RestoreFailed, OSError,
     LinkBroken, ProcessEnded.
@@ -177,7 +182,7 @@ def refill(deputy: Deputy, image: Image, link: Link) -> int:
             raise
         sink = HomeSink(deputy.pid, file_ranges)
         try:
-            amount = receive_pages(link, sink)
+            amount = receive_pages(link, sink, tell)
         finally:
             sink.close()
         finish(deputy.tracee, scratch, registers, image)

@@ -15,6 +15,7 @@ from omtools.i18n import _
 from omtools.linux import proc, ptrace
 from omtools.linux.ptrace import Stop, StopKind
 from omtools.migration.deputy import Broken, Deputy, Finished, Stance
+from omtools.migration.deputy_counts import DeputyCounts
 from omtools.migration.frames import CANCELLED, COME_HOME, NUMBER, RESULT, Kind, Request
 from omtools.migration.openfiles import look
 
@@ -30,6 +31,7 @@ class Service:
     Attributes:
         deputy: whom it is about.
         calls: how many it was asked for.
+        counts: is told of each that is over.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Service:
         self._send = send
         self._ended = ended
         self._dfsa = dfsa
+        self.counts: DeputyCounts | None = None
         self._serial = 0
         self._known_pending = pending
         self._signals: deque[bytes] = deque(maxlen=_SIGNALS_KEPT)
@@ -99,6 +102,8 @@ class Service:
 
     def _finished(self, request: Request, done: Finished) -> None:
         deputy = self.deputy
+        if self.counts is not None:
+            self.counts.call(request.nr, request.args, done.result)
         if request.opens and done.result >= 0 and (what := deputy.opened_telltale(done.result)):
             deputy.close_descriptor(done.result)
             reason = _("it reads {path}").format(path=what)

@@ -31,7 +31,7 @@ from omtools.migration.control import Control
 from omtools.migration.guest_keeper import GuestKeeper
 from omtools.migration.home_keeper import HomeKeeper
 from omtools.migration.log import Log
-from omtools.migration.orders import DeputyOrder, GuestOrder, Launched, Order, Refused
+from omtools.migration.orders import DeputyOrder, EndOrder, GuestOrder, Launched, Order, Refused
 from omtools.migration.rehearsal import rehearse, rehearse_link
 
 SOCKET = "template.sock"
@@ -43,7 +43,7 @@ _decoder = msgspec.json.Decoder(Order)
 
 
 def main(arguments: list[str]) -> None:
-    """Serve orders until told to end (SIGTERM)."""
+    """Serve orders until told to end (by an `EndOrder`, or SIGTERM)."""
     run = Path(arguments[0])
     listener = _listen(run / SOCKET)
     _open_log(run / LOG)
@@ -64,11 +64,14 @@ def main(arguments: list[str]) -> None:
             order = _hear(connection)
             if order is None:
                 continue
+            if isinstance(order, EndOrder):
+                break
             if not rehearsed:
                 rehearse_link(order.credentials)
                 _share()
                 rehearsed = True
             _serve(order, connection, listener)
+    (run / SOCKET).unlink(missing_ok=True)
 
 
 def _share() -> None:
@@ -116,7 +119,7 @@ def _open_log(path: Path) -> None:
     os.close(descriptor)
 
 
-def _hear(connection: socket.socket) -> DeputyOrder | GuestOrder | None:
+def _hear(connection: socket.socket) -> DeputyOrder | GuestOrder | EndOrder | None:
     """Read one order; None: there is none, or it cannot be read, which is answered."""
     connection.settimeout(5.0)
     line = b""
@@ -127,7 +130,7 @@ def _hear(connection: socket.socket) -> DeputyOrder | GuestOrder | None:
                 return None
             line += piece
     try:
-        order: DeputyOrder | GuestOrder = _decoder.decode(line)
+        order: DeputyOrder | GuestOrder | EndOrder = _decoder.decode(line)
     except msgspec.MsgspecError as error:
         _answer(connection, Refused(OmError(detail=f"order: {error}").to_wire()))
         return None

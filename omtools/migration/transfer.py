@@ -8,6 +8,9 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 
+import msgspec
+
+from omtools.image.model import Image
 from omtools.image.pages import CHUNK, PAGE_HEADER, PageReader, Range, chunks, total
 from omtools.linux.memory import ProcessMemory
 from omtools.linux.x86_64 import PAGE
@@ -19,8 +22,12 @@ _ALONE = 4 << 20  # bytes up to which one thread does both: it is over before a 
 _ROOM = CHUNK + HEADER.size + PAGE_HEADER.size
 
 
-def send_pages(link: Link, pid: int, ranges: Sequence[Range]) -> int:
-    """Send the contents of `ranges`; returns bytes. Raises LinkBroken, OSError."""
+Progress = Callable[[int, int], None]
+"""Is told how many bytes have travelled, of how many; 0: nobody knows."""
+
+
+def send_pages(link: Link, pid: int, ranges: Sequence[Range], tell: Progress | None = None) -> int:
+    """Send the contents of `ranges` and `tell` how far that is; returns bytes. Raises LinkBroken, OSError."""
     frames = _Frames(pid, ranges)
     amount = total(ranges)
     try:
@@ -28,8 +35,10 @@ def send_pages(link: Link, pid: int, ranges: Sequence[Range]) -> int:
             buffer = memoryview(bytearray(_ROOM))
             while length := frames.fill(buffer):
                 link.send_framed(buffer[:length])
+                if tell is not None:
+                    tell(frames.laid, amount)
         else:
-            _send_while_reading(link, frames)
+            _send_while_reading(link, frames, lambda sent: tell(sent, amount) if tell is not None else None)
     finally:
         frames.close()
     link.send(Kind.END, PAGE_HEADER.pack(amount))
@@ -37,9 +46,14 @@ def send_pages(link: Link, pid: int, ranges: Sequence[Range]) -> int:
 
 
 class _Frames:
-    """Lays pages out as they go over the link: many small pieces are sent at once."""
+    """Lays pages out as they go over the link: many small pieces are sent at once.
+
+    Attributes:
+        laid: bytes of pages so far.
+    """
 
     def __init__(self, pid: int, ranges: Sequence[Range]) -> None:
+        self.laid = 0
         self._reader = PageReader(pid)
         self._pieces = chunks(ranges)
         self._next = next(self._pieces, None)
@@ -59,21 +73,22 @@ class _Frames:
             HEADER.pack_into(buffer, at, PAGE_HEADER.size + length, Kind.PAGES, 0)
             PAGE_HEADER.pack_into(buffer, at + HEADER.size, address)
             at = begin + length
+            self.laid += length
             self._reader.read_into(address, readable, buffer[begin:at])
             self._next = next(self._pieces, None)
         return at
 
 
-def _send_while_reading(link: Link, frames: _Frames) -> None:
+def _send_while_reading(link: Link, frames: _Frames, tell: Callable[[int], None]) -> None:
     free: queue.SimpleQueue[memoryview | None] = queue.SimpleQueue()
-    full: queue.SimpleQueue[tuple[memoryview, int] | OSError | None] = queue.SimpleQueue()
+    full: queue.SimpleQueue[tuple[memoryview, int, int] | OSError | None] = queue.SimpleQueue()
     for _index in range(_BUFFERS):
         free.put(memoryview(bytearray(_ROOM)))
 
     def read() -> None:
         try:
             while (buffer := free.get()) is not None and (length := frames.fill(buffer)):
-                full.put((buffer, length))
+                full.put((buffer, length, frames.laid))
             full.put(None)
         except OSError as error:
             full.put(error)
@@ -84,24 +99,52 @@ def _send_while_reading(link: Link, frames: _Frames) -> None:
         while (item := full.get()) is not None:
             if isinstance(item, OSError):
                 raise item
-            buffer, length = item
+            buffer, length, laid = item
             link.send_framed(buffer[:length])
             free.put(buffer)
+            tell(laid)
     finally:
         free.put(None)
         thread.join()
+
+
+def receive_image(link: Link) -> Image:
+    """The next frame, which must be an image. Raises LinkBroken."""
+    kind, _serial, body = link.receive()
+    if kind is not Kind.IMAGE:
+        raise LinkBroken(f"{kind.name} in place of an image")
+    return msgspec.msgpack.decode(body, type=Image)
+
+
+def relay(source: Link, target: Link) -> tuple[int, LinkBroken | None]:
+    """Pass an image and its pages on; `source` is heard out in any case.
+
+    Returns bytes, and how `target` broke if it did. Raises LinkBroken if `source` does.
+    """
+    broken = None
+    amount = 0
+    while True:
+        kind, _serial, body = source.receive()
+        if broken is None:
+            try:
+                target.send_large(kind, b"", body)
+            except LinkBroken as error:
+                broken = error
+        amount += len(body)
+        if kind is Kind.END:
+            return amount, broken
 
 
 Sink = Callable[[int, memoryview], None]
 """Puts bytes at an address; called in one thread at a time, not always the same."""
 
 
-def receive_pages(link: Link, sink: Sink) -> int:
-    """Receive pages up to END and hand them to `sink`; returns bytes.
+def receive_pages(link: Link, sink: Sink, tell: Progress | None = None) -> int:
+    """Receive pages up to END and hand them to `sink`, and `tell` how far that is; returns bytes.
 
     An OSError of the sink is raised after END: the stream stays in step, and the link can say why.
     """
-    arriving = _Arriving(link)
+    arriving = _Arriving(link, tell)
     buffer = memoryview(bytearray(CHUNK + PAGE_HEADER.size))
     failure: OSError | None = None
     while arriving.amount is None and arriving.seen <= _ALONE:
@@ -126,8 +169,9 @@ class _Arriving:
         amount: how many there were in all, once the end has come.
     """
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link, tell: Progress | None) -> None:
         self._link = link
+        self._tell = tell
         self.seen = 0
         self.amount: int | None = None
 
@@ -141,7 +185,9 @@ class _Arriving:
         if kind is not Kind.PAGES or not PAGE_HEADER.size < length <= CHUNK + PAGE_HEADER.size:
             raise LinkBroken(f"{kind.name} of {length} bytes among the pages")
         self._link.receive_into(buffer[:length])
-        self.seen += length
+        self.seen += length - PAGE_HEADER.size
+        if self._tell is not None:
+            self._tell(self.seen, 0)
         return PAGE_HEADER.unpack_from(buffer)[0], buffer[PAGE_HEADER.size : length]
 
 

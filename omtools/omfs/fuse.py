@@ -12,13 +12,17 @@ of all nodes to be one, which they are not, so they fail with ENODEV instead of 
 this node's own files the kernel goes through to the file itself (FUSE_PASSTHROUGH; as root, from Linux 6.9
 on): there shared mappings are the real ones, and data cost what they cost without a mount.
 
-What FUSE cannot do: fifos and sockets that are made here connect processes of this node only; where several
-append, the position of the file descriptor (not the data) after a write is a guess; copy_file_range(2) ends
-where the file did when it was last looked at (stat, seek to the end); inotify sees what this node does; a
-write(2) of more than 256 KiB to another node is written in pieces, as it arrives, between which others may
-write (with O_APPEND one of more than 1 MiB): when it returns, all of it is there. epoll(7) takes regular
-files, fallocate(2) cannot collapse or insert ranges, and who may run a program must be allowed to read it.
-Where two things are wrong with a call, permissions, which only the server judges, are named last.
+What FUSE cannot do: fifos and sockets that are made here connect processes of this node only, and among them
+those who may both read and write (the kernel lets everybody open them and asks nobody, so who may not finds
+nobody there, instead of EACCES); where several append, the position of the file descriptor (not the data)
+after a write is a guess; copy_file_range(2) ends where the file did when it was last looked at (stat, seek to
+the end); inotify sees what this node does; a write(2) of more than 256 KiB to another node is written in
+pieces, as it arrives, between which others may write (with O_APPEND one of more than 1 MiB): when it returns,
+all of it is there. epoll(7) takes regular files,
+fallocate(2) cannot collapse or insert ranges, and who may run a program must be allowed to read it. F_GETLK
+names no process of another node (l_pid is 0); fs.protected_regular of sysctl(8) does not hold, for O_CREAT on
+a file that is there looks like any other open; nobody is asked about "." and "..". Where two things are wrong
+with a call, permissions, which only the server judges, are named last.
 """
 
 # Methods have the arguments that the protocol gives them, in its order. What was opened needs no caller, and

@@ -11,11 +11,15 @@ from __future__ import annotations
 
 import errno
 import itertools
+import os
+import stat
 import threading
 from collections.abc import Iterable
 
 from omtools.omfs.nodes import failure
-from omtools.omfs.operations import ROOT, Attributes, Caller, Entry, Files
+from omtools.omfs.operations import NOBODY, ROOT, Attributes, Caller, Entry, Files
+
+_MEETING = (stat.S_IFIFO, stat.S_IFSOCK)
 
 
 class MountNode:
@@ -33,20 +37,23 @@ class MountNode:
         through: open files that use it.
         plain: open files that do not.
         lockers: who may hold POSIX locks on it, and through whose files.
+        apart: it is that user's alone, and not the one that others meet at under that name.
     """
 
     __slots__ = (
-        "backing", "count", "identity", "lockers", "lookups", "name", "number", "parent", "plain",
+        "apart", "backing", "count", "identity", "lockers", "lookups", "name", "number", "parent", "plain",
         "through", "users",
     )  # fmt: skip
 
     def __init__(
-        self, number: int, parent: MountNode | None, name: bytes, identity: tuple[int, int, int]
-    ) -> None:
+        self, number: int, parent: MountNode | None, name: bytes, identity: tuple[int, int, int],
+        apart: Files | None = None,
+    ) -> None:  # fmt: skip
         self.number = number
         self.parent = parent
         self.name = name
         self.identity = identity
+        self.apart = apart
         self.users: dict[Files, int] = {}
         self.lookups: dict[Files, int] = {}
         self.count = 0
@@ -57,6 +64,15 @@ class MountNode:
 def identity_of(attributes: Attributes) -> tuple[int, int, int]:
     """What stays the same as long as it is the same inode."""
     return attributes.dev, attributes.ino, attributes.mode & 0o170000
+
+
+def _may_meet(files: Files, entry: Entry) -> bool:
+    """Whether a fifo or socket may be opened for all: when it is, the kernel asks nobody."""
+    try:
+        files.access(NOBODY, entry.node, os.R_OK | os.W_OK)
+    except OSError:
+        return False
+    return True
 
 
 class MountNodes:
@@ -84,39 +100,53 @@ class MountNodes:
 
     def adopt(self, files: Files, parent: int, name: bytes, entry: Entry) -> MountNode:
         """The node of an entry that `files` has just found or made; one more reference of the kernel."""
-        return self._adopt(files, self.get(parent), name, entry, 1)
+        meeting = stat.S_IFMT(entry.attributes.mode) in _MEETING
+        apart = files if meeting and not _may_meet(files, entry) else None
+        return self._adopt(files, self.get(parent), name, entry, references=1, apart=apart)
 
     def _adopt(
-        self, files: Files, parent: MountNode, name: bytes, entry: Entry, references: int
-    ) -> MountNode:
+        self, files: Files, parent: MountNode, name: bytes, entry: Entry, *, references: int,
+        apart: Files | None = None,
+    ) -> MountNode:  # fmt: skip
         if entry.node == ROOT:  # a name that leads back to the top
             self._nodes[ROOT].count += references
             return self._nodes[ROOT]
-        identity = identity_of(entry.attributes)
-        old = None
+        old = []
         with self._lock:
             node = self._of_user.get((files, entry.node))
+            if node is not None and node.apart is not apart and references:  # its rights have changed
+                old.append(self._detach(node, files))
+                node = None
             if node is None:
-                node = self._by_name.get((parent.number, name))
-                if node is None or node.identity != identity:
-                    node = MountNode(next(self._numbers), parent, name, identity)
-                    self._nodes[node.number] = node
-                old = self._detach(node, files)
+                node = self._same(parent, name, identity_of(entry.attributes), apart)
+                old.append(self._detach(node, files))
                 node.users[files] = entry.node
                 node.lookups[files] = 0
                 self._of_user[files, entry.node] = node
             self._place(node, parent, name)
             node.lookups[files] += 1
             node.count += references
-        if old is not None:
-            files.forget([old])
+        if lost := [one for one in old if one is not None]:
+            files.forget(lost)
+        return node
+
+    def _same(
+        self, parent: MountNode, name: bytes, identity: tuple[int, int, int], apart: Files | None
+    ) -> MountNode:
+        """The node that other users know under that name, or a new one."""
+        known = self._by_name.get((parent.number, name)) if apart is None else None
+        if known is not None and known.identity == identity:
+            return known
+        node = MountNode(next(self._numbers), parent, name, identity, apart)
+        self._nodes[node.number] = node
         return node
 
     def _place(self, node: MountNode, parent: MountNode, name: bytes) -> None:
         if node.parent is not parent or node.name != name:
             self._unname(node)
             node.parent, node.name = parent, name
-        self._by_name[parent.number, name] = node
+        if node.apart is None:
+            self._by_name[parent.number, name] = node
 
     def _unname(self, node: MountNode) -> None:
         if node.parent is not None and self._by_name.get((node.parent.number, node.name)) is node:
@@ -193,7 +223,7 @@ class MountNodes:
         if identity_of(entry.attributes) != node.identity:
             files.forget([(entry.node, 1)])
             raise failure(errno.ESTALE)
-        known = self._adopt(files, parent, node.name, entry, 0)
+        known = self._adopt(files, parent, node.name, entry, references=0)
         if known is not node:  # it has another name by now under which it is another node of the kernel's
             with self._lock:
                 node.users[files] = entry.node

@@ -15,14 +15,16 @@ class Open:
         node: what was opened.
         through: the kernel reads and writes it by itself.
         written: something was written that a flush may have to tell about.
+        owner: number of the node whose file it is; -1: not looked at yet, 0: nobody's.
     """
 
-    __slots__ = ("file", "files", "node", "through", "written")
+    __slots__ = ("file", "files", "node", "owner", "through", "written")
 
     def __init__(self, files: Files, file: int, node: MountNode, through: bool = False) -> None:
         self.files = files
         self.file = file
         self.node = node
+        self.owner = -1
         self.through = through
         self.written = through  # as far as anybody knows
 

@@ -72,6 +72,26 @@ class Renew(msgspec.Struct, tag="renew", frozen=True):
     nodes: dict[int, str]
 
 
+class Use(msgspec.Struct, frozen=True, array_like=True):
+    """What a process has read and written of a node's files by way of the mount."""
+
+    pid: int
+    node: int
+    read: int
+    written: int
+    calls: int
+
+
+class TellUses(msgspec.Struct, tag="tell_uses", frozen=True):
+    """To a mount: who uses whose files? Answer: `Uses`."""
+
+
+class Uses(msgspec.Struct, tag="uses", frozen=True):
+    """Sums since each process began."""
+
+    uses: list[Use]
+
+
 class End(msgspec.Struct, tag="end", frozen=True):
     """To both: end. Answer: `Done`, when it has ended."""
 
@@ -89,5 +109,5 @@ class Way(msgspec.Struct, frozen=True):
     credentials: Credentials
 
 
-Question = Admit | Renew | End
-Reply = Admitted | Done
+Question = Admit | Renew | TellUses | End
+Reply = Admitted | Uses | Done

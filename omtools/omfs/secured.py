@@ -22,7 +22,8 @@ from omtools.omfs.operations import Buffer
 
 _SECONDS = 5.0  # for shaking hands
 _DIAL_SECONDS = 2.0  # somebody waits for a file: a node that is farther away is down
-_PIECE = 1 << 18  # is encrypted at once: the other side begins while the next is worked on
+_PIECE = 1 << 18  # is encrypted at once: the other side works on it while the next is encrypted
+_FIRST = 1 << 16  # and so much at first, for it waits
 _RECORD = 1 << 14  # no record of TLS is longer: RFC 8446, 5.1
 _TIMEVAL = struct.Struct("ll")  # struct timeval of bits/types/struct_timeval.h
 
@@ -85,9 +86,11 @@ class Secured:
             self._send()
             return
         view = memoryview(data)
-        for at in range(0, len(view), _PIECE):
-            self._tls.write(view[at : at + _PIECE])
+        at, size = 0, _FIRST
+        while at < len(view):
+            self._tls.write(view[at : at + size])
             self._send()
+            at, size = at + size, min(2 * size, _PIECE)
 
     def _send(self) -> None:
         if self._leaving.pending:

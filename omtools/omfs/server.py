@@ -26,6 +26,7 @@ from omtools.omfs.wire import (
     ERRNO,
     HEADER,
     MAGIC,
+    MAX_BODY,
     REQUESTS,
     UNANSWERED,
     VERSION,
@@ -38,7 +39,7 @@ from omtools.omfs.wire import (
 
 _HELLO_SECONDS = 10.0
 _SMALL = 1 << 16
-_LARGE = 2 * STEP
+_LARGE = 1 << 18  # less is written sooner than another thread is awake
 _TOKEN = 16
 _WAITING = (Kind.SETLK, Kind.FLOCK)  # their last argument says whether
 
@@ -231,16 +232,13 @@ class _Connection:
                 self._frames.send(Kind.RESULT, serial, body)
             return
         behind.begin(lambda before, data: self._files.write(file, offset + before, data, False))
+        there = told = 0
         try:
-            while left:
-                room = behind.room(min(left, STEP))
-                try:
-                    self._frames.receive_into(room)
-                except BaseException:
-                    behind.give_back()
-                    raise
-                behind.put(room)
-                left -= len(room)
+            while there < left:
+                there += self._frames.receive_some(behind.buffer[there : min(left, told + 2 * STEP)])
+                if there - told >= STEP or there == left:
+                    behind.put(there)
+                    told = there
         finally:
             behind.finish()
         if behind.failed is not None and not behind.done:
@@ -251,7 +249,7 @@ class _Connection:
     def _beside(self) -> Behind | None:
         if self._behind is None:
             with suppress(RuntimeError):  # no thread is to be had
-                self._behind = Behind()
+                self._behind = Behind(MAX_BODY)
         return self._behind
 
     def _wait(self, kind: Kind, serial: int, asked: tuple[Any, ...]) -> None:

@@ -9,7 +9,8 @@ from typing import Protocol
 from omtools.omfs.operations import MAX_TRANSFER, Buffer
 from omtools.omfs.wire import HEADER, MAX_BODY, Kind, unpack_header
 
-_JOIN = 1 << 15  # up to here copying is cheaper than sending twice; of more, so much goes ahead
+_JOIN = 1 << 15  # up to here copying is cheaper than sending twice
+_AHEAD = 16_000  # of more, so much goes ahead: with a header before it, it fits in one record of TLS
 
 
 class Stream(Protocol):
@@ -57,8 +58,8 @@ class Frames:
             self.stream.sendall(b"".join((before, head, body, data)))
         else:
             view = memoryview(data)
-            self.stream.sendall(b"".join((before, head, body, view[:_JOIN])))
-            self.stream.sendall(view[_JOIN:])
+            self.stream.sendall(b"".join((before, head, body, view[:_AHEAD])))
+            self.stream.sendall(view[_AHEAD:])
 
     def receive_header(self) -> tuple[Kind, int, int]:
         """Kind, serial and length of the next frame.
@@ -80,13 +81,17 @@ class Frames:
         """Fill the buffer; a pause in the middle of a frame is a broken connection."""
         done, length = 0, len(buffer)
         while done < length:
-            try:
-                count = self.stream.recv_into(buffer[done:], length - done)
-            except TimeoutError as error:
-                raise EOFError from error
-            if not count:
-                raise EOFError
-            done += count
+            done += self.receive_some(buffer[done:])
+
+    def receive_some(self, buffer: memoryview) -> int:
+        """Put into the buffer what comes next; returns how many bytes, which may be fewer than it takes."""
+        try:
+            count = self.stream.recv_into(buffer, len(buffer))
+        except TimeoutError as error:
+            raise EOFError from error
+        if not count:
+            raise EOFError
+        return count
 
     def receive_body(self, length: int) -> memoryview:
         """The body, valid until the next one."""

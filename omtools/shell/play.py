@@ -135,6 +135,11 @@ class Player:
     def _look(self, step: Step, figures: Figures) -> tuple[list[Finding], dict[str, str | float]]:
         return evaluate_all(step.checks, self._bench.facts(step, self._node), figures)
 
+    def _shell(self, node: str) -> NodeShell:
+        if node not in self._shells:
+            self._shells[node] = self._cluster.shell(node, DEFAULT_SIZE)
+        return self._shells[node]
+
     def _command(self, line: str) -> None:
         if line.startswith(":answer "):
             self._bench.add(line.partition(" ")[2])
@@ -143,9 +148,13 @@ class Player:
         if not command:
             self._node = node
             return
-        if node not in self._shells:
-            self._shells[node] = self._cluster.shell(node, DEFAULT_SIZE)
         self._said(f"{node}$ {command}\n")
-        ran = self._shells[node].run(command, _COMMAND_PATIENCE)
+        try:
+            ran = self._shell(node).run(command, _COMMAND_PATIENCE)
+        except NodeShellError:
+            if self._cluster.alive(node) and node == self._node:
+                raise
+            self._shells.pop(node).close()  # a machine was switched off and on since: somebody else's shell
+            ran = self._shell(node).run(command, _COMMAND_PATIENCE)
         self._said(ran.output)
         self._bench.add(ran)

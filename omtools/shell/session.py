@@ -72,6 +72,7 @@ class Session:
         self._cluster = cluster
         self._screen = screen
         self._shells: dict[str, NodeShell] = {}
+        self._ended: list[NodeShell] = []
         self._start = start or next(iter(cluster.nodes))
         self._node = self._start
         self._leaving = False
@@ -171,9 +172,10 @@ class Session:
         self._cluster.close()
 
     def _close_shells(self) -> None:
-        for shell in self._shells.values():
+        for shell in (*self._shells.values(), *self._ended):
             shell.close()
         self._shells.clear()
+        self._ended.clear()
 
     def _editor(self) -> Reader:
         from omtools.shell.editor import Editor  # noqa: PLC0415 - prompt-toolkit is the half of omsh's start
@@ -249,7 +251,10 @@ class Session:
             try:
                 data, _ran = shell.read()
             except NodeShellError:
-                self._reader.stop(_GONE)
+                if shell.node == self._node:
+                    self._reader.stop(_GONE)
+                else:  # its node was switched off, for one: the next command for it gets another
+                    self._ended.append(self._shells.pop(shell.node))
                 raise OSError from None
             return (lambda: self._screen.pass_on(data)) if data else None
 
@@ -294,8 +299,7 @@ class Session:
             line = self._cluster.substitute(node, command)
             ran = relay(shell, line, self._screen, hears, awake)
         except OmError as error:
-            if node not in self._shells:
-                self._screen.say(str(error))
+            self._screen.say(str(error))
             if node in self._shells or node == self._start:
                 self._lost(node)
             return

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import ClassVar, cast
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
-from textual.events import MouseDown, MouseMove, MouseScrollDown, MouseScrollUp, MouseUp, Resize
+from textual.events import Resize
 from textual.strip import Strip
 from textual.widget import Widget
 from textual.widgets import Static
@@ -28,16 +27,13 @@ from omtui.analyzer.series import (
 from omtui.history import History
 from omtui.moments import cell_at, clock_of, length_of, moment_at
 from omtui.page import Page
-from omtui.paint import Canvas
+from omtui.scrubbing import Scrubbing
 from omtui.spans import Line, Span
-
-if TYPE_CHECKING:
-    from omtui.app import Omtui
 
 _LEAST = 3  # lines of a node's plot, with its title, where there are many
 
 
-class Plots(Canvas):
+class Plots(Scrubbing):
     """The plots.
 
     Attributes:
@@ -56,12 +52,11 @@ class Plots(Canvas):
         self.nodes: list[int] = []
         self.window = (0, 1)
         self._lines: list[Line] = []
-        self._held = False
 
     @property
     def history(self) -> History:
         """What is plotted."""
-        return cast("Omtui", self.app).feed
+        return self.omtui.feed
 
     @property
     def columns(self) -> int:
@@ -115,40 +110,17 @@ class Plots(Canvas):
         """Other columns."""
         cast(AnalyzerPage, self.screen).draw_all()
 
-    # -------------------------------------------------------------------------------------- mouse
-
-    def on_mouse_down(self, event: MouseDown) -> None:
-        """Choose the node, and go to that moment."""
+    def take_hold(self, x: int, y: int) -> bool:  # noqa: ARG002 - all of it is time
+        """The node whose plot was clicked is chosen too."""
         seen = [] if self.alone else self._in_sight()
         each = lines_each(len(seen), self.size.height) + 1
-        if seen and int(event.y) // each < len(seen):
-            self.chosen = seen[int(event.y) // each]
-        self._held = True
-        self.capture_mouse()
-        self._go(int(event.x))
+        if seen and y // each < len(seen):
+            self.chosen = seen[y // each]
+        return True
 
-    def on_mouse_move(self, event: MouseMove) -> None:
-        """And further, while the button is held."""
-        if self._held:
-            self._go(int(event.x))
-
-    def on_mouse_up(self, _event: MouseUp) -> None:
-        """Stay there."""
-        self.release_mouse()
-        self._held = False
-
-    def on_mouse_scroll_up(self, _event: MouseScrollUp) -> None:
-        """Look closer."""
-        self.history.zoom(-1)
-
-    def on_mouse_scroll_down(self, _event: MouseScrollDown) -> None:
-        """See more."""
-        self.history.zoom(1)
-
-    def _go(self, x: int) -> None:
-        column = max(0, min(x - MARGIN, self.columns - 1))
-        at = moment_at(column, self.window, self.columns)
-        cast("Omtui", self.app).travel(partial(self.history.scrub, at))
+    def moment_under(self, x: int) -> int:
+        """See `Scrubbing`."""
+        return moment_at(max(0, min(x - MARGIN, self.columns - 1)), self.window, self.columns)
 
 
 class AnalyzerPage(Page):

@@ -124,7 +124,7 @@ class ClusterPage(Page):
             binding = next(b for b in self.BINDINGS if isinstance(b, Binding) and b.id == f"cluster.{name}")
             key = (self.omtui.key_of(binding), "bold")
             state = (f" {_('on')} ", "reverse") if on else (f" {_('off')} ", "")
-            parts.append(clickable(f"screen.switch('{name}')", key, (f" {name}", ""), state))
+            parts += [clickable(f"screen.switch('{name}')", key, (f" {name}", ""), state), Content(" ")]
         return Content.assemble(*parts)
 
     # -------------------------------------------------------------------------------------- keys

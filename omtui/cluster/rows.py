@@ -101,7 +101,7 @@ def sums_line(state: State) -> Line:
     """The whole cluster in one line."""
     sums = state.totals()
     said = _(
-        "{up} of {nodes} nodes up, {cpus} CPUs, load {load:.2f}, memory {used} of {total}, even to {even} %"
+        "{up} of {nodes} nodes up, {cpus} CPUs, load {load:.2f}, memory {used} of {total}, balance {even} %"
     ).format(
         up=sums.up,
         nodes=sums.nodes,

@@ -1,7 +1,8 @@
 """Takes one picture of the cluster after the other and has them written.
 
-The agent of this node tells how all nodes are, and passes on the question for their processes. Its own events
-come as they happen; what happens elsewhere is read off what changes there from one list to the next.
+The agent of this node tells how all nodes are, and passes on the question for their processes. Its own
+events, and those of the nodes that it follows, come as they happen; what happens on nodes that wait for their
+turn is read off what changes there from one list to the next.
 """
 
 from __future__ import annotations
@@ -56,7 +57,8 @@ class Collecting(Source):
         self._recorder = recorder
         self._clock = clock
         self._picture = Picture()
-        self._waiting: list[tuple[int, int, api.Event]] = []
+        self._waiting: list[tuple[int, int, api.Told]] = []
+        self._told: set[int] = set()  # nodes that were followed when the last picture was taken
         self._turn = 0
         self._due = 0.0
         self._why = ""
@@ -120,19 +122,20 @@ class Collecting(Source):
         except (OmError, TimeoutError):
             return None
 
-    def _read_off(self, after: Picture, asked: list[int], now: int) -> list[tuple[int, int, api.Event]]:
+    def _read_off(self, after: Picture, asked: list[int], now: int) -> list[tuple[int, int, api.Told]]:
         """What happened on other nodes since the last picture."""
         before = self._picture
+        told, self._told = self._told & self._followed, set(self._followed)
         return [
             (now, node, event)
-            for node in sorted(after.nodes.keys() - {after.own})
+            for node in sorted(after.nodes.keys() - {after.own} - told)
             if node in asked or before.nodes.get(node) != after.nodes.get(node)
             for event in happenings_between(before, after, node)
         ]
 
-    def _hear(self, event: api.Event) -> None:
+    def _happened(self, node: int, event: api.Told) -> None:
         """It is written with the next picture."""
-        self._waiting.append((round(self._clock() * 1000), self._picture.own, event))
+        self._waiting.append((round(self._clock() * 1000), node or self._picture.own, event))
         del self._waiting[:-_MOST_EVENTS]
 
     def _write(self, picture: Picture, asked: list[int]) -> None:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from omtools.agent import api
 from omtools.cluster.load import status_words
+from omtools.errors import OmError
 from omtools.i18n import N_, _
 from omtui.cells import bar, curve, rate_of, size_of
 from omtui.columns import Cell, Column
@@ -53,39 +54,68 @@ class Happenings:
     """All that is remembered as rows; each is worded once."""
 
     def __init__(self) -> None:
-        self._worded: dict[int, tuple[tuple[float, api.Event], Happening]] = {}
+        self._worded: dict[int, tuple[tuple[float, int, api.Told], Happening]] = {}
 
-    def rows(self, state: State, wanted: str = "") -> list[Happening]:
-        """Oldest first, those with the wanted text in them."""
+    def rows(self, state: State, wanted: str = "", *, everything: bool = True) -> list[Happening]:
+        """Oldest first, those with the wanted text in them; why others stay only if `everything`."""
         before, self._worded = self._worded, {}
         for item in state.happened:
+            if not everything and _stays_elsewhere(item):
+                continue
             known = before.get(id(item))  # they are kept, so nothing else can have that place in memory
             if known is None:
-                known = item, Happening(item[0], *sentence_of(item[1], state))
+                known = item, _happening(item, state)
             self._worded[id(item)] = known
         text = wanted.strip().lower()
         found = [row for _item, row in self._worded.values()]
         return [row for row in found if text in row.text.lower()] if text else found
 
 
-def sentence_of(event: api.Event, state: State) -> tuple[str, Role]:
-    """An event for people."""
+def _stays_elsewhere(item: tuple[float, int, api.Told]) -> bool:
+    """A decision of another node to leave a process where it is: one that is asked each second."""
+    _when, node, event = item
+    return bool(node) and isinstance(event, api.Decided) and event.what == "stay"
+
+
+def _happening(item: tuple[float, int, api.Told], state: State) -> Happening:
+    when, node, event = item
+    said, role = sentence_of(event, state, node)
+    about_process = isinstance(event, api.ProcessChanged) or (isinstance(event, api.Decided) and event.pid)
+    names = node and about_process
+    return Happening(when, f"{state.name_of(node)}: {said}" if names else said, role)
+
+
+def sentence_of(event: api.Told, state: State, node: int = 0) -> tuple[str, Role]:
+    """An event for people, of the own node (0) or another."""
     if isinstance(event, api.SwitchChanged):
         words = " ".join(status_words(event.status))
         return _("{node}: {words}").format(node=state.name_of(event.node), words=words), "locked"
     if isinstance(event, api.Decided):
-        return _decided(event, state), "dim"
+        return _decided(event, state, node), "dim"
     if isinstance(event, api.MapChanged):
         return _("The map of the cluster has changed: {n} nodes").format(n=event.nodes), "dim"
     if isinstance(event, api.Clearing):
         return _("{done} of {total} processes are sent home").format(
             done=event.done, total=event.total
         ), "dim"
+    if isinstance(event, api.Followed):
+        return _followed(event, state), "trouble" if event.error else "dim"
+    return _changed(event, state)
+
+
+def _followed(event: api.Followed, state: State) -> str:
+    if event.on:
+        return _("What happens on {node} is heard from now on").format(node=state.name_of(event.node))
+    why = f": {OmError.from_wire(event.error)}" if event.error else ""
+    return _("What happens on {node} is not heard any more").format(node=state.name_of(event.node)) + why
+
+
+def _changed(event: api.ProcessChanged, state: State) -> tuple[str, Role]:
     info = event.process
     template = _PHASES.get(info.phase, "{process}: {phase}")
     said = _(template).format(
         process=_("Process {pid}").format(pid=info.local_pid),
-        node=state.name_of(info.where),
+        node=state.name_of(info.target or info.where),
         size=size_of(info.bytes),
         ms=info.frozen_ms,
         phase=info.phase,
@@ -96,8 +126,10 @@ def sentence_of(event: api.Event, state: State) -> tuple[str, Role]:
     return said + ".", role
 
 
-def _decided(event: api.Decided, state: State) -> str:
-    about = _("Process {pid}").format(pid=event.pid) if event.pid else _("This node")
+def _decided(event: api.Decided, state: State, node: int) -> str:
+    about = state.name_of(node) if node else _("This node")
+    if event.pid:
+        about = _("Process {pid}").format(pid=event.pid)
     target = f" → {state.name_of(event.target)}" if event.target else ""
     return f"{about}: {_(event.what)}{target}" + (f" ({event.reason})" if event.reason else "")
 
@@ -124,6 +156,9 @@ def away_cell(state: Callable[[], State]) -> Cell[Process]:
     def found(process: Process, column: Column, width: int) -> Span:
         role: Role = "guest" if process.guest else "away"
         if column.key == "history":
+            flight = state().flights.get((state().own, "guest" if process.guest else "deputy", process.pid))
+            if flight is not None and flight.sent:
+                return Span(bar(flight.share, width), "high")
             pace = state().paces.get(("guest" if process.guest else "deputy", process.pid))
             rates = pace.history if pace is not None else ()
             return Span(curve(list(rates), width, max(1.0, *rates, 1.0)), "bar")
@@ -148,7 +183,7 @@ def freezing_lines(moves: Iterable[Move], width: int) -> list[Line]:
         counts[next((i for i, end in enumerate(_CLASSES) if ms < end), len(_CLASSES))] += 1
     names = [f"< {end} ms" for end in _CLASSES] + [f"≥ {_CLASSES[-1]} ms"]
     most = max(counts, default=0)
-    lines: list[Line] = [(Span(_("frozen while moving, {n} moves seen").format(n=len(times)), "title"),)]
+    lines: list[Line] = [(Span(_("{n} moves, frozen for").format(n=len(times)), "title"),)]
     room = max(1, width - 16)
     for name, count in zip(names, counts, strict=True):
         drawn = bar(count / most if most else 0.0, room)

@@ -22,11 +22,12 @@ from omtui.live.happenings import (
     event_cell,
     freezing_lines,
 )
+from omtui.live.latencies import flight_lines, latency_lines
 from omtui.model import Process
 from omtui.page import Page
 from omtui.paint import Canvas
 from omtui.sheet import Sheet
-from omtui.spans import Line
+from omtui.spans import Line, Span
 
 
 class Drawing(Canvas, can_focus=False):
@@ -54,6 +55,16 @@ class LivePage(Page):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("h", "home", N_("home"), tooltip=N_("call home"), id="live.home"),
         Binding(
+            "t", "times", N_("times"), tooltip=N_("how long calls take, or moves"), id="live.times"
+        ),
+        Binding(
+            "d",
+            "decisions",
+            N_("decisions"),
+            tooltip=N_("also why processes of other nodes stay"),
+            id="live.decisions",
+        ),
+        Binding(
             "F", "follow", N_("follow"), tooltip=N_("to the latest event, and stay there"), id="live.follow"
         ),
     ]
@@ -67,15 +78,25 @@ class LivePage(Page):
     def __init__(self) -> None:
         super().__init__()
         self.follows = True
+        self.shows_moves = False
+        self.shows_decisions = False
         self._happenings = Happenings()
         self._away: tuple[list[Process], str] = ([], "")  # what `away` was made from
 
     def body(self) -> ComposeResult:
         """Processes and freezing times above, events below."""
         with Horizontal():
-            yield Sheet[Process](AWAY_COLUMNS, away_cell(lambda: self.state), lambda one: one.pid, id="away")
+            yield Sheet[Process](
+                AWAY_COLUMNS,
+                away_cell(lambda: self.state),
+                lambda one: one.pid,
+                id="away",
+                empty=N_("No process of this node is away, and no guest is here."),
+            )
             yield Drawing("freezing")
-        yield Sheet[Happening](EVENT_COLUMNS, event_cell, lambda row: row, id="events")
+        yield Sheet[Happening](
+            EVENT_COLUMNS, event_cell, lambda row: row, id="events", empty=N_("Nothing has happened yet.")
+        )
 
     @property
     def away(self) -> Sheet[Process]:
@@ -104,14 +125,49 @@ class LivePage(Page):
         else:
             self._away = (found, self.wanted)
             self.away.show(busiest(self.state, self.wanted))
-        drawing = self.query_one(Drawing)
-        drawing.show(freezing_lines(self.state.moves, drawing.size.width))
+        self._draw_times()
         events = self.events
         if events.has_focus:  # whoever looks at an older event is not taken away from it
             self.follows = events.cursor >= len(events.rows) - 1
-        events.show(self._happenings.rows(self.state, self.wanted))
+        events.show(self._happenings.rows(self.state, self.wanted, everything=self.shows_decisions))
         if self.follows:
             events.action_move(len(events.rows))
+
+    def _draw_times(self) -> None:
+        """What travels now; how long the chosen process's calls take or, where that is unknown, moves."""
+        chosen = self.away.current
+        self.omtui.feed.want_calls = chosen.pid if chosen is not None and not self.shows_moves else 0
+        drawing = self.query_one(Drawing)
+        width, height = drawing.size
+        lines = flight_lines(self.state.travelling(), self.state, width)
+        pid, found = self.state.latencies or (0, "")
+        if self.shows_moves or chosen is None or pid != chosen.pid or not found:
+            lines += freezing_lines(self.state.moves, width)
+        elif isinstance(found, str):
+            lines += [(Span(found, "dim"),), *freezing_lines(self.state.moves, width)]
+        elif found.calls:
+            lines += latency_lines(pid, found, width, height - len(lines))
+        else:
+            lines += freezing_lines(self.state.moves, width)
+        drawing.show(lines)
+
+    def on_sheet_moved(self, _event: Sheet.Moved) -> None:
+        """Another process, other calls."""
+        before = self.omtui.feed.want_calls
+        self._draw_times()
+        if self.omtui.feed.want_calls != before:
+            self.omtui.feed.nudge()
+
+    def action_times(self) -> None:
+        """Of calls, or of moves."""
+        self.shows_moves = not self.shows_moves
+        self._draw_times()
+        self.omtui.feed.nudge()
+
+    def action_decisions(self) -> None:
+        """All decisions of other nodes, or only those to do something."""
+        self.shows_decisions = not self.shows_decisions
+        self.draw_body()
 
     def action_follow(self) -> None:
         """To the latest event."""

@@ -53,6 +53,7 @@ class Circle(Canvas):
         self.look = Look()
         self.scene = Scene()
         self.processes: list[Process] = []
+        self._by_pid: dict[int, Process] = {}
         self.groups: dict[int, list[Process]] = {}
         self._numbers: list[int] = []
         self._known: tuple[int, int, Size, list[int]] | None = None  # what `_numbers` was chosen from
@@ -67,6 +68,7 @@ class Circle(Canvas):
         known = (state.own, self.turned, self.size, list(state.nodes))
         if processes is not self.processes:
             self.processes = processes
+            self._by_pid = {one.pid: one for one in processes}
             self.groups = by_node(processes, state.own)
             self._known = None
         if known != self._known:
@@ -81,7 +83,8 @@ class Circle(Canvas):
         state, before = self._state, self.scene.lines
         known = [number for number in self._numbers if number in state.nodes]
         places = around(known, width, height)
-        moving = under_way(state.moves, state.now(), {place.number for place in places})
+        shown = {place.number for place in places}
+        moving = under_way(state.moves, state.travelling(), state.now(), shown)
         self.scene = draw_scene(
             places, state.nodes, self.groups, state.own, (width, height), self.look, moving
         )
@@ -106,7 +109,11 @@ class Circle(Canvas):
     @property
     def current(self) -> Process | None:
         """The chosen process."""
-        return next((one for one in self.processes if one.pid == self.look.process), None)
+        return self.process(self.look.process)
+
+    def process(self, pid: int) -> Process | None:
+        """One of those that may be on it."""
+        return self._by_pid.get(pid)
 
     def choose(self, look: Look) -> None:
         """Choose something else."""
@@ -160,13 +167,13 @@ class Circle(Canvas):
             self.post_message(self.Wanted(held, node))
 
     def _where(self, pid: int) -> int:
-        process = next((one for one in self.processes if one.pid == pid), None)
+        process = self.process(pid)
         return process.node if process is not None and process.node else self._state.own
 
     def on_click(self, event: Click) -> None:
         """A double click on a process that is away sends it home."""
         pid = self.scene.process_at(int(event.x), int(event.y))
-        process = next((one for one in self.processes if one.pid == pid), None)
+        process = self.process(pid)
         if event.chain == 2 and process is not None and process.migrated:
             self.post_message(self.Wanted(pid, 0))
 
@@ -238,7 +245,7 @@ class MigmonPage(Page):
         self._send(event.pid, event.node)
 
     def _send(self, pid: int, node: int) -> None:
-        process = next((one for one in self.circle.processes if one.pid == pid), None)
+        process = self.circle.process(pid)
         home = process is not None and node == process.home
         self.omtui.perform([actions.migrate(pid, "home" if home or not node else str(node))])
 

@@ -13,7 +13,7 @@ from omtools.i18n import _
 from omtui.cells import bar, size_of
 from omtui.migmon.circle import BOX_HEIGHT, BOX_WIDTH, Place
 from omtui.model import Node, Process
-from omtui.moving import Move
+from omtui.moving import Flight, Move, flight_words
 from omtui.spans import Line, Role, Span
 
 LASTS = 1.5  # seconds that a move is drawn
@@ -58,6 +58,22 @@ class Scene:
     def process_at(self, x: int, y: int) -> int:
         """The pid at a cell, 0 if there is none."""
         return self.squares.get((x, y), 0)
+
+
+class Travelling(NamedTuple):
+    """A square between two nodes.
+
+    Attributes:
+        source: number of the node it leaves.
+        target: of the node it goes to.
+        progress: 0 to 1.
+        said: its figures.
+    """
+
+    source: int
+    target: int
+    progress: float
+    said: str
 
 
 class _Cells:
@@ -124,7 +140,7 @@ def draw_scene(  # noqa: PLR0917 - all of them are what is drawn
     own: int,
     size: tuple[int, int],
     look: Look,
-    moves: Iterable[tuple[Move, float]] = (),
+    moves: Iterable[Travelling] = (),
 ) -> Scene:
     """Draw it.
 
@@ -135,7 +151,7 @@ def draw_scene(  # noqa: PLR0917 - all of them are what is drawn
         own: number of this node.
         size: columns and lines.
         look: what is chosen.
-        moves: those that are going on, each with its progress from 0 to 1.
+        moves: those that are going on.
     """
     cells = _Cells(*size)
     scene = Scene(places=list(places))
@@ -144,8 +160,8 @@ def draw_scene(  # noqa: PLR0917 - all of them are what is drawn
     for place in places:
         _draw_node(cells, place, nodes[place.number], own, look)
         _draw_squares(cells, scene, place, groups.get(place.number, []), look)
-    for move, progress in moves:
-        _draw_move(cells, where, move, progress)
+    for move in moves:
+        _draw_move(cells, where, move)
     if look.dragged is not None:
         cells.put(*look.dragged, _SQUARE, "key")
     scene.lines = cells.lines()
@@ -209,23 +225,37 @@ def _draw_squares(
             scene.squares.pop((x, place.y + BOX_HEIGHT - 1), None)
 
 
-def _draw_move(cells: _Cells, where: Mapping[int, Place], move: Move, progress: float) -> None:
+def _draw_move(cells: _Cells, where: Mapping[int, Place], move: Travelling) -> None:
     """A square on its way, with its figures beside it."""
     if move.source not in where or move.target not in where:
         return
     (x1, y1), (x2, y2) = where[move.source].centre, where[move.target].centre
-    share = min(1.0, max(0.0, progress))
+    share = min(1.0, max(0.0, move.progress))
     x, y = x1 + round((x2 - x1) * share), y1 + round((y2 - y1) * share)
-    said = f"{move.pid}: {size_of(move.bytes)}, {move.frozen_ms:.0f} ms"
-    start = x + 2 if x + 2 + len(said) <= cells.width else x - 1 - len(said)
+    start = x + 2 if x + 2 + len(move.said) <= cells.width else x - 1 - len(move.said)
     cells.put(x, y, _SQUARE, "key")
-    cells.put(start, y, said, "title")
+    cells.put(start, y, move.said, "title")
 
 
-def under_way(moves: Iterable[Move], now: float, shown: Container[int]) -> list[tuple[Move, float]]:
-    """The moves between nodes that are shown, at this moment, with their progress."""
-    return [
-        (move, (now - move.when) / LASTS)
+def under_way(
+    moves: Iterable[Move], flights: Iterable[Flight], now: float, shown: Container[int]
+) -> list[Travelling]:
+    """What is on its way between nodes that are shown, at this moment.
+
+    Args:
+        moves: that were seen to be over; they are drawn for a moment.
+        flights: those whose pages travel, which are drawn where their pages are.
+        now: seconds since the epoch.
+        shown: numbers of nodes.
+    """
+    over = [
+        Travelling(move.source, move.target, (now - move.when) / LASTS,
+                   f"{move.pid}: {size_of(move.bytes)}, {move.frozen_ms:.0f} ms")
         for move in moves
-        if 0 <= now - move.when < LASTS and move.source in shown and move.target in shown
+        if 0 <= now - move.when < LASTS
+    ]  # fmt: skip
+    going = [
+        Travelling(flight.source, flight.target, flight.share, f"{flight.pid}: {flight_words(flight)}")
+        for flight in flights
     ]
+    return [one for one in over + going if one.source in shown and one.target in shown]

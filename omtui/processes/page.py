@@ -28,7 +28,7 @@ from omtui.processes.rows import COLUMNS, KIND_NAMES, KINDS, Wanted, about, cell
 from omtui.sheet import Sheet
 
 _WIDE = 110  # columns from which on the nodes stand beside the processes
-_BIGGEST_FIRST = ("moves", "rate", "bytes", "frozen_ms", "node")
+_BIGGEST_FIRST = ("moves", "rate", "bytes", "frozen_ms", "dfsa_bytes", "node")
 _NODES_EVERY = 4  # pictures, if none of them comes or goes
 _PATIENCE = 0.15  # seconds the cursor rests on a process before it is looked at
 _AGAIN = 3.0  # seconds after which it is looked at again, while the cursor stays there

@@ -21,6 +21,7 @@ COLUMNS = (
     Column("rate", N_("CALLS/S"), 7, right=True, rank=4),
     Column("bytes", N_("MOVED"), 5, right=True, rank=6),
     Column("frozen_ms", N_("MS"), 5, right=True, rank=5),
+    Column("dfsa_bytes", N_("DFSA"), 5, right=True, rank=9),
     Column("reason", N_("STAYS BECAUSE"), 30, rank=8),
     Column("command", N_("COMMAND"), 0),
 )
@@ -90,6 +91,7 @@ def _cell(process: Process, key: str) -> Span:
         "moves": str(process.moves or ""),
         "rate": rate_of(process.rate) if process.migrated else "",
         "bytes": size_of(process.bytes) if process.bytes else "",
+        "dfsa_bytes": size_of(process.dfsa_bytes) if process.dfsa_bytes else "",
         "frozen_ms": f"{process.frozen_ms:.0f}" if process.frozen_ms else "",
     }
     return Span(figures[key])
@@ -129,4 +131,6 @@ def about(process: Process, state: State, cantmove: str | None) -> str:
     if process.migrated and process.bytes:
         moved = _("{size} moved in {ms:.0f} ms, {calls} calls done at home")
         parts.append(moved.format(size=size_of(process.bytes), ms=process.frozen_ms, calls=process.calls))
+    if process.dfsa_bytes:
+        parts.append(_("{size} read and written by DFSA").format(size=size_of(process.dfsa_bytes)))
     return ", ".join(parts)

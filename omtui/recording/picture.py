@@ -153,12 +153,12 @@ def copied(picture: Picture) -> Picture:
     return Picture(picture.own, dict(picture.nodes), processes, dict(picture.local))
 
 
-def happenings_between(before: Picture, after: Picture, node: int) -> list[api.Event]:
+def happenings_between(before: Picture, after: Picture, node: int) -> list[api.Told]:
     """What must have happened on a node that nobody listened to: from two of its lists and its status.
 
-    The agent tells its subscribers only of its own node; of the others this is what can be known.
+    The agent tells its subscribers of nodes that it follows; of the others this is what can be known.
     """
-    events: list[api.Event] = []
+    events: list[api.Told] = []
     old, new = before.nodes.get(node), after.nodes.get(node)
     if old is not None and new is not None and old.status != new.status:
         events.append(api.SwitchChanged(node, new.status))

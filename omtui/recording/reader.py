@@ -14,7 +14,7 @@ from omtui.recording.keeping import WIDTHS_MS
 from omtui.recording.picture import Change, unpacked
 from omtui.recording.schema import open_to_read, told
 
-_decoder = msgspec.json.Decoder(api.Event)
+_decoder = msgspec.json.Decoder(api.Told)
 _PIECE = 200  # pictures that are fetched together
 
 
@@ -42,7 +42,7 @@ class Happened(NamedTuple):
 
     at: int
     node: int
-    event: api.Event
+    event: api.Told
 
 
 class Checkpoint(NamedTuple):

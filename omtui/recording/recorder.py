@@ -71,7 +71,7 @@ class Recorder:
         at: int,
         picture: Picture,
         asked: Iterable[int] = (),
-        events: Iterable[tuple[int, int, api.Event]] = (),
+        events: Iterable[tuple[int, int, api.Told]] = (),
         why: str = "",
     ) -> None:
         """Write what is so now, and what happened since the last time: all of it, or nothing.
@@ -119,7 +119,7 @@ class Recorder:
         self,
         at: int,
         picture: Picture,
-        events: Iterable[tuple[int, int, api.Event]],
+        events: Iterable[tuple[int, int, api.Told]],
         names: dict[int, str],
     ) -> None:
         """What is beside the pictures."""

@@ -59,12 +59,15 @@ class Replay:
         self._picture, self._seen = Picture(), 0
         begin = at - _WINDOW_MS
         for happened in self._events(0, begin):
-            self.state.hear_event(happened.event, happened.at / 1000)
+            self._hear_event(happened)
         self._hear(self.recording.frames(begin, at), self._events(begin, at))
 
     def _events(self, since: int, until: int) -> list[Happened]:
-        own = self._node or self._own
-        return self.recording.events(since, until, _EVENTS, own)
+        return self.recording.events(since, until, _EVENTS)
+
+    def _hear_event(self, happened: Happened) -> None:
+        own = happened.node == (self._node or self._own)
+        self.state.hear_event(happened.event, happened.at / 1000, 0 if own else happened.node)
 
     @property
     def _own(self) -> int:
@@ -73,14 +76,13 @@ class Replay:
 
     def _hear(self, frames: Iterable[Frame], events: Iterable[Happened]) -> None:
         """All of it in the order in which it was."""
-        state = self.state
         both: Iterator[Frame | Happened] = heapq.merge(frames, events, key=lambda one: one.at)
         for one in both:
             if isinstance(one, Happened):
-                state.hear_event(one.event, one.at / 1000)
+                self._hear_event(one)
             else:
                 self._hear_frame(one)
-        state.settle()
+        self.state.settle()
 
     def _hear_frame(self, frame: Frame) -> None:
         if frame.whole:

@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from short import short_directory
 
-from .support import Cluster, short_directory
+from .support import Cluster
 
 
 @pytest.fixture

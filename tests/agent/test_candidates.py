@@ -14,6 +14,7 @@ import pytest
 
 from omtools.agent.candidates import Candidates
 from omtools.agent.memo import Memo
+from omtools.omfs.orders import Use
 
 FAMILY = """
 import os, sys
@@ -128,3 +129,36 @@ def test_everything_of_this_user(short: Path, family: tuple[int, int]) -> None:
         assert os.getpid() not in found
     else:
         assert not set(family) & set(found)  # root's agent moves people's processes, not the system's
+
+
+READER = """
+import os, sys
+file = os.open("/dev/zero", os.O_RDONLY)
+print(flush=True)
+while size := int(sys.stdin.readline()):
+    os.read(file, size)
+    print(flush=True)
+"""
+
+
+def test_whose_files_they_read(short: Path) -> None:
+    """By way of the mount other nodes', else this one's."""
+    memo = Memo(short)
+    with subprocess.Popen([sys.executable, "-c", READER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as reader:
+        assert reader.stdin is not None
+        assert reader.stdout is not None
+        reader.stdout.readline()
+        memo.lock(reader.pid, locked=False)
+        candidates = Candidates(memo, everything=False, node=1)
+        candidates.look(0.0, [], 10000, NONE, [Use(reader.pid, 3, 5 << 20, 0, 80)])
+        reader.stdin.write(f"{30 << 20}\n")
+        reader.stdin.flush()
+        reader.stdout.readline()
+        uses = [Use(reader.pid, 3, 15 << 20, 10 << 20, 400), Use(1, 2, 1 << 40, 0, 1)]
+        [process] = candidates.look(2.0, [], 10000, NONE, uses)
+        assert process.io[3] == 10 << 20  # per second
+        assert 5 << 20 <= process.io[1] < 6 << 20
+        assert set(process.io) == {1, 3}
+        [process] = candidates.look(400.0, [], 10000, NONE, uses)
+        assert process.io == {}  # long ago
+        reader.communicate("0\n")

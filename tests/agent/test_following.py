@@ -57,7 +57,7 @@ def outcome(goal: Goal, *states: State | None) -> str:
     (BACK, [state("coming", 2), state("home")], "arrived"),
     (BACK, [state("home")], "arrived"),
     (BACK, [state("coming", 2), state("away", 2, reason="home is full")], "RestoreFailed"),
-    (BACK, [state("coming", 2), None], "LinkLost"),
+    (BACK, [state("coming", 2), None], "KeeperLost"),
     (BACK, [state("coming", 2, "guest"), state("ended", 2, "guest")], "arrived"),
     (BACK, [state("coming", 2, "guest"), state("ended", 2, "guest", exit="killed 9")], "ProcessEnded"),
     (BACK, [state("ended", 2, "guest")], "ProcessEnded"),

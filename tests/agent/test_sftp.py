@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import pwd
-import tempfile
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import asyncssh
 import pytest
 import pytest_asyncio
+from short import short_directory
 
 from omtools.agent import api
 
@@ -59,8 +60,8 @@ class Client:
 
 @pytest_asyncio.fixture
 async def client(pair: Cluster) -> AsyncIterator[Client]:
-    with tempfile.TemporaryDirectory(prefix="om", dir="/tmp") as name:
-        top = Path(name)
+    top = short_directory()
+    try:
         top.chmod(0o755)
         made = Client(pair, top)
         key = asyncssh.generate_private_key("ssh-ed25519")
@@ -72,6 +73,8 @@ async def client(pair: Cluster) -> AsyncIterator[Client]:
         (top / "files").mkdir(mode=0o777)
         (top / "files").chmod(0o777)
         yield made
+    finally:
+        shutil.rmtree(top)
 
 
 async def test_sftp_puts_and_gets(client: Client) -> None:

@@ -123,8 +123,9 @@ def main() -> int:
     sys.stdout.write(table)
     if arguments.write:
         results = Path(__file__).with_name("RESULTS.md")
-        text = results.read_text().split(TITLE)[0].rstrip() if results.exists() else ""
-        results.write_text(f"{text}\n\n{table}")
+        before, _title, after = (results.read_text() if results.exists() else "").partition(TITLE)
+        others = after[after.find("\n## ") :] if "\n## " in after else ""
+        results.write_text(f"{before.rstrip()}\n\n{table}{others}")
     return 0
 
 

@@ -1,6 +1,6 @@
-"""What omtui must reach with a thousand nodes and ten thousand processes: cost at rest, frames when scrolling.
+"""What omtui must reach with a thousand nodes and ten thousand processes: start, cost at rest, frames when scrolling.
 
-    python tests/bench/screen_figures.py [--nodes N] [--processes N] [--seconds N]
+    python tests/bench/screen_figures.py [--nodes N] [--processes N] [--seconds N] [--start-only]
 
 The cluster is made up, and moves a process now and then; its agent is a process of its own and speaks the real API.
 """
@@ -10,9 +10,11 @@ from __future__ import annotations
 import argparse
 import asyncio
 import fcntl
+import importlib
 import os
 import pty
 import select
+import statistics
 import struct
 import subprocess
 import sys
@@ -35,13 +37,27 @@ SETTLED = 8.0  # seconds from the start to the first figure
 KEYS_PER_S = 25
 WORK = {
     "scrolling": ["j"],
-    "paging": ["\x1b[6~"] * 60 + ["\x1b[5~"] * 60,
+    "paging": ["\x1b[6~"] * 24 + ["\x1b[5~"] * 24,
     "filtering": ["/", *"povray", *["\x7f"] * 6],
 }
 
 
+MODULES = "omtui.main", "omtui.app", "omtui.host", "omtui.keynames", "omtui.keys", "omtui.source"
+IMPORT = f"""
+import time
+wall, used = time.perf_counter(), time.process_time()
+import {", ".join(MODULES)}
+print(time.perf_counter() - wall, time.process_time() - used)
+"""
+IMPORT_S, PAINT_S = 0.6, 0.5
+STARTS = 9
+TOLD = "OMTUI_FIGURES_FD"  # where omtui writes when its modules are there
+
+
 def show(socket: str, page: str, nodes: int, processes: int) -> None:
     """Be omtui, on a machine that has that many processes."""
+    for name in MODULES:
+        importlib.import_module(name)
     from omtui.app import Omtui
     from omtui.local import LocalProcess, ThisMachine
     from omtui.main import be_thrifty
@@ -56,6 +72,8 @@ def show(socket: str, page: str, nodes: int, processes: int) -> None:
         def processes(self) -> list[LocalProcess]:
             return self._all
 
+    if TOLD in os.environ:
+        os.write(int(os.environ[TOLD]), str(time.monotonic()).encode())
     be_thrifty()
     asyncio.run(Omtui(Source(Path(socket), machine=Machine()), page=page).run_async())
 
@@ -91,6 +109,15 @@ class Screen:
         took = time.monotonic() - begun
         return (self.used() - used) / took, frames / took
 
+    def until(self, text: bytes) -> float:
+        """When that was on the terminal, seconds of the monotonic clock."""
+        seen = b""
+        while text not in seen:
+            seen += (data := os.read(self._terminal, 1 << 16))
+            if QUESTION in data:
+                os.write(self._terminal, ANSWER)
+        return time.monotonic()
+
     def end(self) -> None:
         """Ctrl-C."""
         os.write(self._terminal, b"\x03")
@@ -121,11 +148,41 @@ def agent(nodes: int, processes: int) -> Iterator[str]:
                 process.terminate()
 
 
+def start_up(socket: str, counts: list[str]) -> bool:
+    """How long the modules take, and then the first picture: medians of processes of their own."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    took = []
+    for _start in range(STARTS):
+        done = subprocess.run(
+            [sys.executable, "-c", IMPORT], env=environment, capture_output=True, text=True, check=True
+        )
+        took.append([float(word) for word in done.stdout.split()])
+    wall, used = (statistics.median(column) for column in zip(*took, strict=True))
+    print(f"{'start':<10} import      {wall:6.2f} s, {used:.2f} s of a core (bound {IMPORT_S} s)", flush=True)
+    tabs, rows = [], []
+    for _start in range(STARTS):
+        hears, says = os.pipe()
+        os.set_inheritable(says, True)
+        os.environ[TOLD] = str(says)
+        screen = Screen(["--show", socket, "cluster", *counts])
+        del os.environ[TOLD]
+        os.close(says)
+        begun = float(os.read(hears, 64))
+        os.close(hears)
+        tabs.append(screen.until(b"Cluster") - begun)
+        rows.append(screen.until(b"mCii") - begun)
+        screen.end()
+    painted, filled = statistics.median(tabs), statistics.median(rows)
+    print(f"{'start':<10} first paint {painted:6.2f} s, all nodes {filled:.2f} s (bound {PAINT_S} s)", flush=True)
+    return wall <= IMPORT_S and filled <= PAINT_S
+
+
 def main() -> int:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--nodes", type=int, default=1000)
     options.add_argument("--processes", type=int, default=10_000)
     options.add_argument("--seconds", type=float, default=20.0)
+    options.add_argument("--start-only", action="store_true", help="measure how it starts, and nothing else")
     options.add_argument("--show", nargs=2, metavar=("SOCKET", "PAGE"), help=argparse.SUPPRESS)
     given = options.parse_args()
     if given.show:
@@ -136,7 +193,8 @@ def main() -> int:
     print(f"{given.nodes} nodes, {given.processes} processes; load of this machine {os.getloadavg()[0]:.1f}")
     good = True
     with agent(given.nodes, given.processes) as socket:
-        for page in PAGES:
+        good &= start_up(socket, counts)
+        for page in () if given.start_only else PAGES:
             screen = Screen(["--show", socket, page, *counts])
             screen.watch(SETTLED)
             share, _frames = screen.watch(given.seconds)

@@ -14,7 +14,16 @@ from omtools.cluster.costs import Avoided, Costs, Promises
 from omtools.cluster.gossip import View
 from omtools.cluster.load import BLOCK, CONFIGURED, LSTAY, NOMFS, QUIET, STAY, UP, normalised
 from omtools.cluster.vector import MB, Vector, hundredths
-from omtools.cluster.weighing import Policy, demand, guest_room, marginal_cost, rate, remaining, resting
+from omtools.cluster.weighing import (
+    Cause,
+    Policy,
+    demand,
+    guest_room,
+    marginal_cost,
+    rate,
+    remaining,
+    resting,
+)
 
 LIVE = CONFIGURED | UP
 
@@ -42,7 +51,7 @@ def reasons(done: Round) -> set[Reason]:
 def test_from_a_loaded_node_to_an_idle_one() -> None:
     done = decide(node(1, 2), [worker(1, 2), worker(2, 2)], node(2))
     [proposal] = done.proposals
-    assert proposal.target == 2
+    assert (proposal.target, proposal.cause) == (2, Cause.LOAD)
     assert proposal.stay_s == pytest.approx(20)  # ten seconds more, at half the speed
     assert proposal.go_s == pytest.approx(10 + 0.05 + 10 * MB / 100e6 + 0, rel=0.05)
     [refusal] = done.refusals
@@ -96,13 +105,14 @@ def test_calls_keep_a_process_at_home_and_call_a_guest_back() -> None:
     assert decide(node(1, 2), [worker(1, 2, calls=5000.0, hint=Hint.CPU)], node(2)).proposals
     guest = worker(1, 1, home=2, calls=5000.0)
     [proposal] = decide(node(1, 1), [guest], node(2), node(3)).proposals
-    assert proposal.target == 2
+    assert (proposal.target, proposal.cause) == (2, Cause.CALLS)
 
 
 def test_a_process_goes_to_its_files() -> None:
     reader = worker(1, 1, io={7: 60e6})
     [proposal] = decide(node(1, 1), [reader], node(2), node(7)).proposals
     assert proposal.target == 7
+    assert (proposal.cause, proposal.io) == (Cause.FILES, 60e6)
     assert decide(node(1, 1), [worker(1, 1, io={1: 60e6})], node(2, speed=13000)).proposals == []
 
 
@@ -197,6 +207,13 @@ def test_no_proposal_breaks_a_rule(snapshot: Snapshot, seed: int) -> None:
         ) is None  # fmt: skip
         assert not resting(process, snapshot.policy)
         assert proposal.stay_s > snapshot.policy.margin * proposal.go_s
+        if proposal.cause is Cause.FILES:
+            assert process.hint is not Hint.CPU
+            assert any(process.io.values())
+        if proposal.cause is Cause.CALLS:
+            assert process.calls
+            assert proposal.target == process.home
+        assert proposal.io == process.io.get(proposal.target, 0.0)
         assert proposal.size + promised[proposal.target] <= guest_room(view.vector)
         promised[proposal.target] += proposal.size
     assert balance(snapshot, Random(seed)) == done

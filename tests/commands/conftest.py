@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -10,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from agent.support import Cluster, short_directory
+from agent.support import Cluster
+from short import short_directory
 
 FAKE = Path(__file__).with_name("fake_omagentd.py")
 ROOT = Path(__file__).parents[2]
@@ -62,6 +64,18 @@ class Nodes:
             timeout=30,
             check=False,
         )
+
+    @contextlib.contextmanager
+    def begin(self, command: str, *arguments: str, node: int = 1) -> Iterator[subprocess.Popen[str]]:
+        """Start one of the commands on a node; it is ended afterwards."""
+        words = [sys.executable, "-m", f"omtools.commands.{command}", *arguments]
+        with subprocess.Popen(
+            words, text=True, env=self.environment(node), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
 
 
 @pytest.fixture

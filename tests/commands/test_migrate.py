@@ -39,6 +39,8 @@ def test_there_and_back(nodes: Nodes, sleeper: int) -> None:
     (["SLEEPER", "9"], 20, "There is no node 9 in this cluster"),
     (["SLEEPER", "home"], 17, "is at home already"),
     (["SLEEPER", "mCii"], 17, "is at home already"),
+    (["SLEEPER", "0"], 17, "is at home already"),
+    (["SLEEPER", ""], 2, "Where to?"),
     (["x", "2"], 2, "“x” is no process number"),
     (["0", "2"], 2, "“0” is no process number"),
     (["-5", "2"], 2, "“-5” is no process number"),
@@ -79,7 +81,7 @@ def test_no_agent(nodes: Nodes, sleeper: int) -> None:
     nodes.stop(1)
     done = nodes.run("migrate", str(sleeper), "2")
     assert done.returncode == 30
-    assert "omagentd" in done.stderr
+    assert "`openmosix start`" in done.stderr
 
 
 def test_debug_shows_the_traceback(nodes: Nodes) -> None:

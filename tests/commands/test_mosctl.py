@@ -28,6 +28,34 @@ def test_status_of_another_and_as_json(nodes: Nodes) -> None:
     assert told["configured"] == 2
 
 
+@pytest.mark.parametrize("which", [["--on", "metrakilate"], ["--all"]])
+def test_events_of_another_node_until_it_is_lost(nodes: Nodes, which: list[str]) -> None:
+    with nodes.begin("mosctl", "events", *which) as events:
+        assert events.stdout is not None
+        assert events.stderr is not None
+        assert json.loads(events.stdout.readline()) == {"type": "followed", "node": 2, "on": True, "error": {}}
+        nodes.run("mosctl", "block", node=1)
+        nodes.run("mosctl", "block", node=2)
+        told = [json.loads(events.stdout.readline()) for _line in (["own"] if "--all" in which else []) + ["other"]]
+        assert told[-1] == {"type": "elsewhere", "node": 2,
+                            "event": {"type": "switch_changed", "node": 2, "status": 19}}  # fmt: skip
+        nodes.stop(2)
+        lost = json.loads(events.stdout.readline())
+        assert (lost["type"], lost["on"], lost["error"]["error"]) == ("followed", False, "NodeDown")
+        if "--all" in which:
+            assert told[0] == {"type": "switch_changed", "node": 1, "status": 19}
+            nodes.start(2)
+            assert json.loads(events.stdout.readline())["on"]
+        else:
+            assert events.wait(30) == 21
+            assert events.stderr.read().startswith("mosctl: Node metrakilate ")
+
+
+def test_events_of_a_node_that_there_is_not(nodes: Nodes) -> None:
+    assert nodes.run("mosctl", "events", "--on", "nobody").returncode == 20
+    assert nodes.run("mosctl", "events", "--on", "2", "--all").returncode == 2
+
+
 def test_whois(nodes: Nodes) -> None:
     own = nodes.run("mosctl", "whois")
     assert own.stdout == f"openMosix #1 is mCii at {nodes.cluster.addresses[1]}\n"

@@ -9,7 +9,8 @@ import sys
 import pytest
 from hypothesis import given, strategies as st
 
-from omtools.commands.mps import insert_column
+from omtools.agent import api
+from omtools.commands.mps import insert_column, io_lines
 
 from .conftest import Nodes
 
@@ -81,6 +82,22 @@ def test_a_process_that_is_away(nodes: Nodes, sleeper: int) -> None:
     assert (info["pid"], info["where"]) == (sleeper, 2)
     guests = nodes.run("mps", "--guests", node=2).stdout.splitlines()
     assert guests[1].split()[1:3] == ["1", str(sleeper)]
+
+
+def test_whose_files_processes_read_and_write(nodes: Nodes, sleeper: int) -> None:
+    files = [api.FileIo(3, "/omfs/3/big", 5_000_000, 100_000, 40), api.FileIo(1, "", 7, 0, 2)]
+    info = api.ProcessInfo(4711, 4711, 0, "deputy", "m", 1, 3, "away", files=files, io=files[::-1])
+    title, *rows = io_lines([info], by_file=True)
+    assert title.split() == ["PID", "NODE", "FILES", "OF", "READ", "WRITTEN", "CALLS", "FILE"]
+    assert [row.split() for row in rows] == [
+        ["4711", "3", "3", "5.0", "MB", "0.1", "MB", "40", "/omfs/3/big"],
+        ["4711", "3", "1", "0.0", "MB", "0.0", "MB", "2", "(others)"],
+    ]
+    assert [row.split()[2] for row in io_lines([info], by_file=False)[1:]] == ["3", "1"]
+    nodes.run("migrate", str(sleeper), "2")
+    assert nodes.run("mps", "--io").stdout.split() == title.split()[:-1]
+    (told,) = json.loads(nodes.run("mps", "--files", "--guests", "--json", node=2).stdout)
+    assert (told["role"], told["io"], told["files"]) == ("guest", [], [])
 
 
 def test_ps_has_the_last_word(nodes: Nodes) -> None:

@@ -59,7 +59,7 @@ def test_on_a_screen(nodes: Nodes, columns: int) -> None:
         env=nodes.environment(1), stdin=follower, stdout=follower, stderr=follower,
     )  # fmt: skip
     seen = b""
-    for key, wanted in ((b"N", b"NODE"), (b"q", b"q quit"), (b"", b"\x1b[?1049l")):
+    for key, wanted in ((b"N", b"q quit"), (b"q", b"q quit"), (b"", b"\x1b[?1049l")):  # a picture ends with its keys
         mark = len(seen)
         while wanted not in seen[mark:]:
             assert select.select([leader], [], [], 20)[0], seen
@@ -72,4 +72,5 @@ def test_on_a_screen(nodes: Nodes, columns: int) -> None:
     os.close(follower)
     pictures = seen.decode().split("\x1b[H")[1:]
     assert len(pictures) > 1
+    assert "NODE" in pictures[0]
     assert all(len(line.split("\x1b")[0].strip("\r\n")) <= columns for one in pictures for line in one.split("\r\n"))

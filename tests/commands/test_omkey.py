@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
 import asyncssh
 import pytest
+from short import short_directory
 
 from omtools.agent import keys
 from omtools.agent.cluster_key import fingerprint, public_key
@@ -21,7 +21,7 @@ from omtools.commands import omdiscd, omkey
 @pytest.fixture
 def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A configuration directory that is the environment's; a short path, for unix sockets."""
-    directory = Path(tempfile.mkdtemp(prefix="om-", dir="/tmp"))
+    directory = short_directory()
     monkeypatch.setenv("OPENMOSIX_CONFIG", str(directory / "etc"))
     monkeypatch.setenv("OPENMOSIX_RUN", str(directory / "run"))
     yield directory / "etc"
@@ -111,7 +111,7 @@ def test_what_makes_no_sense(place: Path, arguments: list[str], capsys: pytest.C
     ("arguments", "status", "words"),
     [
         (["-n", "-i", "lo"], 69, "belongs to no cluster"),
-        (["-n", "-i", "no-such-wire"], 35, "no-such-wire: No such device"),
+        (["-n", "-i", "no-such-wire"], 90, "no-such-wire: No such device"),
         (["-n", "-i", "a,b,c,d,e,f,g"], 2, "At most 6 interfaces"),
         (["-m", "300"], 2, "300"),
         (["--melt"], 2, "--melt"),

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from omtools.agent.config_file import replace_file
 from omtools.commands import setpe
 from omtools.errors import BadMap, NotInMap, OmError, UnknownNode, UsageError
 from omtools.i18n import _
@@ -75,6 +76,7 @@ def test_a_map_that_is_not_looked_at(place: Path, capsys: pytest.CaptureFixture[
     ("1 127.9.8.1 1\n2 127.9.8.2 ALIAS\n", 2, "needs a line of its own"),
     ("".join(f"{n} 127.9.{n // 200}.{n % 200 + 1} 1\n" for n in range(1, 258)), 257, "at most 256 lines"),
     ("65535 127.9.8.1 2\n", 1, "node numbers go up to 65535"),
+    ("1 127.9.8.1 1\n\n2 nobody.invalid 1\n", 3, "nobody knows the address of nobody.invalid"),
 ])  # fmt: skip
 def test_a_map_with_errors(place: Path, capsys: pytest.CaptureFixture[str], text: str, line: int, why: str) -> None:
     file = written(place, text)
@@ -93,6 +95,14 @@ def test_the_classic_of_all_messages(place: Path, capsys: pytest.CaptureFixture[
     assert "the supplied table is well-formatted, but my IP address (" in capsys.readouterr().err
     assert setpe.main(["-w", "-p", "1", "-f", file]) == NotInMap.exit_status
     assert setpe.main(["-w", "-p", "2", "-f", file]) == UnknownNode.exit_status
+    (place / "etc").mkdir()
+    (place / "etc" / "openmosix.config").write_text("MYOMID=1\n")  # what was said once is checked too
+    assert setpe.main(["-w", "-f", file]) == NotInMap.exit_status
+
+
+def test_a_map_of_nobody(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert setpe.main(["-w", "-f", written(place, "# nothing\n")]) == 35
+    assert "there is no node in it" in capsys.readouterr().err
 
 
 def test_several_nodes_are_this_machine(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -130,7 +140,7 @@ def test_a_full_disk_changes_nothing(place: Path, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OmError, match="No space left"):
-        setpe.replace_file(place / "etc" / "openmosix.map", "new\n")
+        replace_file(place / "etc" / "openmosix.map", "new\n")
     assert setpe.main(["-w", "-f", file]) == 35
     assert [path.read_text() for path in (place / "etc").iterdir()] == ["old\n"]
 

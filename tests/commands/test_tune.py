@@ -58,7 +58,7 @@ def test_real_moves_between_real_agents(lab: Omlab) -> None:
     lab.ok("up")
     python = ("exec", "mCii", "--", sys.executable, "-m")
     (found,) = json.loads(
-        lab.ok(*python, "omtools.commands.tune", "--rounds", "1", "--size", "24", "--json")
+        lab.ok(*python, "omtools.commands.tune", "--rounds", "3", "--size", "96", "--json")
     ).values()
     told = json.loads(lab.ok(*python, "omtools.commands.mosctl", "gettune", "--json"))
     assert told["fixed_s"] == pytest.approx(found["fixed_s"])

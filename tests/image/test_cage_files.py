@@ -22,7 +22,7 @@ PID = 4242
 def built(tmp_path: Path) -> Iterator[Cage]:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "file").write_text("here")
-    made = cage.build(PID, "uhn", Clocks.now(), NativeTree("/cluster/2/data", str(tmp_path / "data"), False))
+    made = cage.build(PID, "uhn", Clocks(0, 0), NativeTree("/cluster/2/data", str(tmp_path / "data"), False))
     yield made
     made.destroy()
 
@@ -67,4 +67,4 @@ def test_root_keeps_its_power_over_files_alone(built: Cage) -> None:
 
 def test_a_tree_that_is_gone(tmp_path: Path) -> None:
     with pytest.raises(RestoreFailed):
-        cage.build(PID, "uhn", Clocks.now(), NativeTree("/cluster/2/data", str(tmp_path / "none"), True))
+        cage.build(PID, "uhn", Clocks(0, 0), NativeTree("/cluster/2/data", str(tmp_path / "none"), True))

@@ -8,13 +8,13 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from short import short_directory
 
 HERE = Path(__file__).parent
 CHECKOUT = HERE.parents[1]
@@ -100,7 +100,7 @@ def _surroundings() -> tuple[str, list[str]]:
 
 def labs_of(user: str) -> Iterator[Omlab]:
     # a short path: unix sockets are made below it
-    runtime = Path(tempfile.mkdtemp(prefix="om", dir="/tmp"))
+    runtime = short_directory()
     if user == "nobody":
         os.chown(runtime, NOBODY, NOBODY)
     lab = Omlab(user, runtime)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -208,3 +210,49 @@ def test_the_mount_outlives_its_agent_when_somebody_needs_it(cluster: Omlab) -> 
     assert reader.say("three") == "three b'006 007 00' 30 14"
     reader.go("home")
     assert reader.end() == "b'one\\ntwo\\nthree\\n'"
+
+
+HUNGRY = """
+import os
+file = os.open("/omfs/2/tmp/big", os.O_RDONLY)
+total = 0
+while not os.path.exists("/tmp/enough"):
+    for _turn in range(64):
+        total += len(os.pread(file, 1 << 16, total % (8 << 20)))
+print(total)
+"""
+
+
+def test_a_process_goes_to_the_files_that_it_reads(cluster: Omlab) -> None:
+    """It is at home, and another node's files pass through the mount; its own node has the same load."""
+    told(cluster, "metrakilate", "head -c 8388608 /dev/zero > /tmp/big")
+    events = cluster.popen("exec", "mCii", "--", *command("mosctl").split(), "events", stdout=subprocess.PIPE)
+    hungry = cluster.popen(
+        "exec", "mCii", "--", *command("mosrun").split(), "-l", sys.executable, "-c", HUNGRY, stdout=subprocess.PIPE
+    )
+    assert events.stdout is not None
+    assert hungry.stdout is not None
+    try:
+        event: dict[str, Any] = {}
+        while event.get("what") != "move":
+            event = json.loads(events.stdout.readline())
+        assert (event["reason"], event["target"]) == ("files", 2)
+        figures = event["figures"]
+        assert figures["io_bytes_per_s"] > 64 << 10
+        assert figures["stay_s"] > figures["go_s"]
+        mps = f"{command('mps')} --io --json"
+        until(lambda: _native_bytes(told(cluster, "mCii", mps)) > 8 << 20, "it reads there")
+        until(lambda: _native_bytes(told(cluster, "metrakilate", f"{mps} --guests")) > 8 << 20, "its host knows")
+        listed = told(cluster, "mCii", f"{command('mps')} --files").splitlines()
+        assert listed[1].split()[1:3] == ["2", "2"]
+        assert listed[1].endswith("/omfs/2/tmp/big")
+    finally:
+        told(cluster, "mCii", "touch /tmp/enough")
+        events.terminate()
+        events.communicate()
+        assert int(hungry.communicate(timeout=30)[0]) % (1 << 22) == 0
+
+
+def _native_bytes(listed: str) -> int:
+    """What a process, the only one, has read of node 2's files."""
+    return sum(one["read"] for info in json.loads(listed) for one in info["io"] if one["node"] == 2)

@@ -55,8 +55,7 @@ class Side:
         return json.loads(self.run(name, *arguments, "--json"))
 
     def serve(self) -> None:
-        self.run("omagentd", "--daemon", "--log", f"{self.directory}/log")
-        self.run("omdiscd")
+        self.run("openmosix", "start", "--log", f"{self.directory}/log")  # omdiscd with it
 
     def create(self, name: str) -> str:
         self.run("omkey", "create", name)
@@ -176,3 +175,5 @@ def test_nodes_that_have_only_link_local_addresses(lab: Omlab) -> None:
     first.shell(f"kill {pid}")
     worker.wait(20)
     worker.stdout.close()
+    second.run("openmosix", "stop")  # omdiscd ends with it: its lock is free
+    second.shell(f"flock -n {second.directory}/run/omdiscd.lock true")

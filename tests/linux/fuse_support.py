@@ -17,13 +17,13 @@ import shutil
 import signal
 import stat
 import sys
-import tempfile
 import threading
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from short import short_directory
 
 from omtools.linux.fuse import abi
 from omtools.linux.fuse.handler import Buffer, Cancellation, Directory, Handler, Request
@@ -148,7 +148,7 @@ def serving(
     target.mkdir(exist_ok=True)
 
     def serve() -> Session:
-        return Session(mount(target, options or MountOptions(allow_other=True)), make(), log=log)
+        return Session(mount(target, options or MountOptions(allow_other=os.geteuid() == 0)), make(), log=log)
 
     server = Server(target, serve)
     try:
@@ -166,7 +166,7 @@ def log(sentence: str, error: BaseException) -> None:
 @contextlib.contextmanager
 def public_place() -> Iterator[Path]:
     """A place of nobody's, with a device that everybody may open."""
-    place = Path(tempfile.mkdtemp(dir="/tmp"))
+    place = short_directory()
     try:
         for name in ("back", "m"):
             (place / name).mkdir()

@@ -6,13 +6,13 @@ import contextlib
 import errno
 import os
 import shutil
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import given, strategies as st
+from short import short_directory
 
 from linux.fuse_support import (
     NOBODY,
@@ -95,7 +95,7 @@ def test_it_shows_as_what_it_is(back: Path, tmp_path: Path) -> None:
 
 def test_others_are_kept_out_unless_they_are_allowed(back: Path) -> None:
     back.chmod(0o755)
-    public = Path(tempfile.mkdtemp(dir="/tmp"))
+    public = short_directory()
     public.chmod(0o755)
 
     def look() -> None:

@@ -7,6 +7,7 @@ import os
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,9 +16,10 @@ import pytest
 
 from omtools.agent.certificates import Identity, make_identity
 from omtools.errors import KernelLacks
+from omtools.image.cage import Clocks
 from omtools.migration import link as link_module
 from omtools.migration.frames import HEADER, Kind
-from omtools.migration.hello import Hello, expect, greet, welcome
+from omtools.migration.hello import Hello, clocks_ahead, expect, greet, welcome
 from omtools.migration.link import MAX_FRAME, Link, LinkBroken, accept, connect, tune
 from omtools.migration.orders import Credentials, Endpoint
 
@@ -313,30 +315,64 @@ def test_how_long_a_silent_machine_is_waited_for() -> None:
 
 def test_the_greeting(pair: tuple[Link, Link]) -> None:
     deputy, guest = pair
-    welcome(guest, {"/usr/bin/a", "/usr/lib/b"})
-    assert greet(deputy, Hello(4711, 1, 2)) == {"/usr/bin/a", "/usr/lib/b"}
+    found: list[frozenset[str]] = []
+    greeted = threading.Thread(target=lambda: found.append(greet(deputy, Hello(4711, places=["/data"]))))
+    greeted.start()
     heard = expect(guest, 4711)
-    assert (heard.pid, heard.monotonic_ns, heard.boottime_ns) == (4711, 1, 2)
+    assert (heard.pid, heard.places) == (4711, ["/data"])
+    ahead = clocks_ahead(guest)
+    welcome(guest, {"/usr/bin/a", "/usr/lib/b"})
+    greeted.join()
+    assert found == [{"/usr/bin/a", "/usr/lib/b"}]
+    a_second = 1_000_000_000  # both read the same clocks, however noisy this machine is
+    assert abs(ahead.monotonic) < a_second > abs(ahead.boottime)
+
+
+def test_the_quickest_answer_tells_the_time(pair: tuple[Link, Link]) -> None:
+    deputy, guest = pair
+    hour = 3600 * 1_000_000_000
+
+    def answers() -> None:
+        for late in (0.2, 0.0, 0.2):
+            assert deputy.receive()[0] is Kind.CLOCK
+            now = Clocks.now()
+            time.sleep(late)  # a busy machine: it reads its clock, and sends long after
+            told = (now.monotonic + hour, now.boottime + 2 * hour)
+            deputy.send(Kind.CLOCK, msgspec.msgpack.encode(told))
+
+    other = threading.Thread(target=answers)
+    other.start()
+    ahead = clocks_ahead(guest)
+    other.join()
+    assert abs(ahead.monotonic - hour) < 100_000_000 > abs(ahead.boottime - 2 * hour)
+
+
+@pytest.mark.parametrize(("kind", "body"), [(Kind.GO, b""), (Kind.CLOCK, b""), (Kind.CLOCK, b"\x92\x01\xa1x")])
+def test_no_time_is_told(pair: tuple[Link, Link], kind: Kind, body: bytes) -> None:
+    deputy, guest = pair
+    deputy.send(kind, body)
+    with pytest.raises(LinkBroken):
+        clocks_ahead(guest)
 
 
 def test_a_guest_s_refusal_is_an_error_with_its_own_words(pair: tuple[Link, Link]) -> None:
     deputy, guest = pair
     guest.send(Kind.REFUSED, msgspec.msgpack.encode(KernelLacks(feature="cages", why="no").to_wire()))
     with pytest.raises(KernelLacks, match="does not allow cages: no"):
-        greet(deputy, Hello(4711, 1, 2))
+        greet(deputy, Hello(4711))
 
 
 def test_other_first_words(pair: tuple[Link, Link]) -> None:
     deputy, guest = pair
     guest.send(Kind.GO)
     with pytest.raises(LinkBroken, match="GO in place of a greeting"):
-        greet(deputy, Hello(1, 1, 1))
+        greet(deputy, Hello(1))
     guest.send(Kind.REFUSED, b"\xc1nonsense")
     with pytest.raises(LinkBroken):
-        greet(deputy, Hello(1, 1, 1))
+        greet(deputy, Hello(1))
     guest.send(Kind.HELLO, b"\xc1")
     with pytest.raises(LinkBroken):
-        greet(deputy, Hello(1, 1, 1))
+        greet(deputy, Hello(1))
     with pytest.raises(LinkBroken, match="process 1"):  # of the first greeting
         expect(guest, 4711)
     for _sent in range(2):
@@ -346,7 +382,7 @@ def test_other_first_words(pair: tuple[Link, Link]) -> None:
         with pytest.raises(LinkBroken):
             expect(guest, 1)
     with pytest.raises(LinkBroken, match="version 99"):
-        greet_as(deputy, guest, Hello(1, 1, 1, version=99))
+        greet_as(deputy, guest, Hello(1, version=99))
 
 
 def greet_as(deputy: Link, guest: Link, hello: Hello) -> None:

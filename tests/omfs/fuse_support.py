@@ -9,7 +9,6 @@ import shutil
 import signal
 import socket
 import stat
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from linux.fuse_support import SECONDS, Server, log
+from short import short_directory
 
 from omtools.linux.fuse.mount import MountOptions, mount
 from omtools.linux.fuse.session import Session
@@ -59,9 +59,10 @@ def user_server(directory: Path, uid: int) -> Callable[[], Stream]:
         try:
             os.closerange(3, listener.fileno())
             os.closerange(listener.fileno() + 1, 4096)
-            os.setgroups([])
-            os.setresgid(uid, uid, uid)
-            os.setresuid(uid, uid, uid)
+            if uid != os.geteuid():
+                os.setgroups([])
+                os.setresgid(uid, uid, uid)
+                os.setresuid(uid, uid, uid)
             prctl(Pr.SET_DUMPABLE, 1)  # the files of /proc/self are its own again
             set_parent_death_signal(signal.SIGKILL, parent)
             signal.alarm(SECONDS)
@@ -88,7 +89,11 @@ def handler(back: Path, kind: str) -> FilesHandler:
         for uid in (USER, STRANGER):
             by_uid[uid] = RemoteFiles(user_server(back, uid), 60)
         return FilesHandler(lambda uid, _gid, _pid: by_uid[uid], passthrough=False)
-    files: Files = RemoteFiles(user_server(back, 0), 60) if kind == "remote" else LocalFiles(only(str(back)))
+    files: Files
+    if kind == "remote":
+        files = RemoteFiles(user_server(back, os.geteuid()), 60)
+    else:
+        files = LocalFiles(only(str(back)))
     return FilesHandler(lambda _uid, _gid, _pid: files, passthrough=kind == "through")
 
 
@@ -96,7 +101,7 @@ def handler(back: Path, kind: str) -> FilesHandler:
 def mounted(back: Path, target: Path, kind: str = "local") -> Iterator[Path]:
     """Mount a directory."""
     target.mkdir(exist_ok=True)
-    options = MountOptions(allow_other=True)
+    options = MountOptions(allow_other=os.geteuid() == 0)
     server = Server(target, lambda: Session(mount(target, options), handler(back, kind), log=log))
     try:
         yield target
@@ -109,7 +114,7 @@ def mounted(back: Path, target: Path, kind: str = "local") -> Iterator[Path]:
 @contextlib.contextmanager
 def place(kind: str) -> Iterator[Place]:
     """A place that all users may enter."""
-    base = Path(tempfile.mkdtemp(prefix="om", dir="/tmp"))
+    base = short_directory()
     base.chmod(0o755)
     try:
         for name in ("plain", "back"):  # of one file system

@@ -57,7 +57,7 @@ def served(directory: Path, room: int = 1 << 62) -> Iterator[tuple[RemoteFiles, 
     assert not [thread for thread in threading.enumerate() if thread.name == "omfs-behind"]
 
 
-@pytest.mark.parametrize("size", [2 * STEP, 2 * STEP + 1, 3 * STEP - 1, 7 * STEP + 5, MAX_TRANSFER])
+@pytest.mark.parametrize("size", [4 * STEP, 4 * STEP + 1, 5 * STEP - 1, 11 * STEP + 5, MAX_TRANSFER])
 def test_all_of_it_is_there(tmp_path: Path, size: int) -> None:
     with served(tmp_path) as (files, _sessions):
         file = files.create(NOBODY, ROOT, b"f", os.O_RDWR, 0o600).file

@@ -19,7 +19,7 @@ from omtui.model import Process  # noqa: E402
 from omtui.processes.page import ProcessesPage  # noqa: E402
 from omtui.source import Source  # noqa: E402
 
-_WORK = "n = 0\nwhile True: n += 1"
+_WORK = "import os\nwhile True: os.getppid(); sum(range(1000)); os.stat('/')"
 
 
 def found(app: Omtui, pid: int) -> Process | None:
@@ -47,6 +47,8 @@ async def processes(pilot: Pilot[int], app: Omtui, pid: int) -> None:
     assert app.said.command == f"migrate {pid} 2"
     await pilot.press("4")
     await until(pilot, lambda: f"Process {pid} runs on metrakilate" in screen_text(app))
+    await until(pilot, lambda: f"calls of process {pid}: " in screen_text(app))
+    assert "newfstatat" in screen_text(app)
     await pilot.press("2", "h")
     await at(pilot, app, pid, 0)
     await pilot.press("L")

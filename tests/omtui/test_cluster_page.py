@@ -26,7 +26,7 @@ async def test_a_row_for_each_node_and_the_sums(agent: SimulatedAgent) -> None:
         for node in agent.world.nodes.values():
             assert node.name in text
         assert "8 of 8 nodes up" in text
-        assert "even to" in text
+        assert "balance " in text
         assert "block off" in text
 
 

@@ -190,7 +190,7 @@ def test_an_hour_replayed_fast_leaves_nothing(tmp_path: Path) -> None:
     recorder.close()
     history = elsewhere(tmp_path / "r")
     tracemalloc.start()
-    sizes, descriptors = [], set()
+    sizes, descriptors = [], []
     try:
         for third in range(3):
             for second in range(1200 * third, 1200 * third + 1200, 4):
@@ -201,11 +201,11 @@ def test_an_hour_replayed_fast_leaves_nothing(tmp_path: Path) -> None:
                     history.go(BEGUN + 1000 * (3599 - second))
             gc.collect()
             sizes.append(tracemalloc.get_traced_memory()[0])
-            descriptors.add(len(os.listdir("/proc/self/fd")))
+            descriptors.append(len(os.listdir("/proc/self/fd")))
     finally:
         tracemalloc.stop()
         history.close()
-    assert len(descriptors) == 1
+    assert descriptors[2] <= descriptors[1]
     assert sizes[2] < 1.1 * sizes[1]
     assert len(history.state.happened) <= 2000
 
@@ -216,7 +216,7 @@ async def test_all_screens_through_an_hour_hold_on_to_nothing(tmp_path: Path) ->
     recorder.close()
     history = elsewhere(tmp_path / "r")
     app = Omtui(history)
-    objects, descriptors = [], set()
+    objects, descriptors = [], []
     async with app.run_test(size=(80, 24)) as pilot:
         for _round in range(3):
             for page in PAGES:
@@ -226,9 +226,9 @@ async def test_all_screens_through_an_hour_hold_on_to_nothing(tmp_path: Path) ->
                     await pilot.pause()
             gc.collect()
             objects.append(len(gc.get_objects()))
-            descriptors.add(len(os.listdir("/proc/self/fd")))
+            descriptors.append(len(os.listdir("/proc/self/fd")))
     assert objects[2] < 1.05 * objects[1]
-    assert len(descriptors) == 1
+    assert descriptors[2] <= descriptors[1]
 
 
 async def test_the_present_goes_on_behind_the_past(history: History, agent: SimulatedAgent) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
 from pilots import application, pictures, piloted, screen_text, until
 
 from omtools.agent import api
@@ -19,7 +20,7 @@ async def test_events_come_as_sentences(agent: SimulatedAgent) -> None:
         await until(pilot, lambda: f"Process {process.pid} runs on ixchel" in screen_text(app))
         await until(pilot, lambda: "mCii: CONF UP BLOCK" in screen_text(app))
         await until(pilot, lambda: "(it would gain nothing)" in screen_text(app))
-        assert "frozen while moving, 1 moves seen" in screen_text(app)
+        assert "1 moves, frozen for" in screen_text(app)
 
 
 async def test_calls_per_second(agent: SimulatedAgent) -> None:
@@ -37,6 +38,36 @@ async def test_calls_per_second(agent: SimulatedAgent) -> None:
         away.action_move(-1000)
         await pilot.press("h")
         await until(pilot, lambda: process.where == 1)
+
+
+async def test_how_long_the_calls_of_the_chosen_process_take(agent: SimulatedAgent) -> None:
+    app = application(agent, "live")
+    async with piloted(app) as pilot:
+        away = [p for p in agent.world.processes.values() if p.home == 1 != p.where]
+        for number, process in enumerate(away[:2]):
+            process.calls += 5000 - number
+        await until(pilot, lambda: f"calls of process {away[0].pid}: " in screen_text(app))
+        assert "newfstatat" in screen_text(app)
+        await pilot.press("down")
+        await until(pilot, lambda: f"calls of process {away[1].pid}: " in screen_text(app))
+        await pilot.press("t")
+        await until(pilot, lambda: "moves, frozen for" in screen_text(app))
+        assert app.feed.want_calls == 0
+
+
+async def test_pages_on_their_way(agent: SimulatedAgent) -> None:
+    app = application(agent, "live")
+    async with piloted(app) as pilot:
+        process = next(p for p in agent.world.processes.values() if p.home == p.where == 1)
+        info = replace(process.info(), phase="sending", sent=30 << 20, to_send=120 << 20, target=3)
+        agent.tell(api.ProcessChanged(replace(info, phase="freezing", sent=0)))
+        agent.tell(api.ProcessChanged(info))
+        await until(pilot, lambda: "30M of 120M" in screen_text(app))
+        assert f"{process.pid} → ixchel" in screen_text(app)
+        await pilot.press("3")
+        await until(pilot, lambda: f"{process.pid}: 30M of 120M" in screen_text(app))
+        agent.tell(agent.world.migrate(process.pid, "3")[1])
+        await until(pilot, lambda: "30M of 120M" not in screen_text(app))
 
 
 async def test_it_follows_the_latest_event_until_somebody_looks_back(agent: SimulatedAgent) -> None:

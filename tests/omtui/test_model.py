@@ -21,6 +21,7 @@ from omtui.model import (
     totals,
 )
 from omtui.moving import UNKNOWN, paces_after
+from omtui.processes.rows import COLUMNS, about, cell_of
 from omtui.tree import as_tree
 from omtui.world import World
 
@@ -91,6 +92,23 @@ def test_moves_are_noticed_once_from_events_and_pictures() -> None:
     state.hear_processes(api.ProcessList(1, [info(7, where=1)]), [], 103.0)
     state.hear_event(api.ProcessChanged(info(8, where=2, bytes=9)), 104.0)
     assert [(m.pid, m.source, m.target) for m in state.moves] == [(7, 2, 3), (7, 3, 1), (8, 1, 2)]
+
+
+def test_what_happens_on_other_nodes_is_listed_and_their_moves_are_drawn() -> None:
+    state = heard(info(7, where=2), local=[seen(7)])
+    before = state.processes
+    for phase, where in (("away", 3), ("freezing", 3), ("away", 1), ("home", 2)):
+        state.hear_event(api.ProcessChanged(info(7, where=where, home=2, phase=phase)), 101.0, 2)
+        guest = api.ProcessChanged(info(7, where=3, home=2, role="guest", phase=phase))
+        assert not state.hear_event(guest, 101.0, 3)  # its home has told of it
+    state.hear_event(api.ProcessChanged(info(7, where=2, home=2, phase="home"), gone=True), 102.0, 2)
+    state.hear_event(api.Decided(7, "stay"), 103.0, 2)
+    state.settle()
+    assert [(m.pid, m.source, m.target) for m in state.moves] == [(7, 3, 1), (7, 1, 2)]
+    assert state.processes is before  # of the same pid, but another node's
+    assert state.decisions == {}
+    assert state.abroad == {}
+    assert [node for _when, node, _event in state.happened] == [2] * 6
 
 
 def test_calls_per_second() -> None:
@@ -165,3 +183,14 @@ def test_filters() -> None:
     assert [p.pid for p in matching_processes(found, "threads")] == [7]
     assert [p.pid for p in matching_processes(found, "8")] == [8]
     assert matching_processes(found, "  ") is found
+
+
+def test_what_it_has_read_and_written_by_dfsa() -> None:
+    state = heard(info(7, where=2, dfsa_bytes=5 << 20), info(8, where=2))
+    direct, other = state.processes
+    cell = cell_of(lambda _process: "")
+    column = next(column for column in COLUMNS if column.key == "dfsa_bytes")
+    assert [cell(process, column, 5).text for process in (direct, other)] == ["5.0M", ""]
+    assert about(direct, state, None).endswith("5.0M read and written by DFSA")
+    assert "DFSA" not in about(other, state, None)
+    assert sorted_processes(state.processes, "dfsa_bytes") == [other, direct]

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,13 +12,6 @@ from recordings import recorded
 from terminals import PATIENCE, Terminal, environment, simulated_agent
 
 OMTUI = ["-m", "omtui.main"]
-
-
-@pytest.fixture
-def run() -> Iterator[Path]:
-    directory = Path(tempfile.mkdtemp(prefix="om", dir="/tmp"))
-    yield directory
-    shutil.rmtree(directory)
 
 
 def omtui(run: Path, *words: str, **more: str) -> subprocess.CompletedProcess[str]:

@@ -104,6 +104,13 @@ def test_a_session(learner: Learner, tmp_path: Path) -> None:
     learner.expect("0.2 To the other node", "mCii:~ 0.2 $")
     learner.type(":r\r")
     learner.expect("on metrakilate hostname", "metrakilate", "Solved", "0.2 $")
+    # The shell over there ends while the prompt here stands, as when its machine is switched off.
+    learner.type("on metrakilate (sleep .5; kill -9 $$) &\r")
+    learner.expect("[1] ", "0.2 $")
+    learner.type('sleep 1.5; echo aw""ake\r')
+    learner.expect("awake", "0.2 $")
+    learner.type("on metrakilate echo six times seven is $((6 * 7))\r")
+    learner.expect("six times seven is 42", "0.2 $")
     # It must not fork: a shell that is stopped while it vforks hangs, whoever its own shell is.
     learner.type("perl -e '$|=1; while (1) { print qq(ti).qq(ck\\n); select undef, undef, undef, .1 }'\r")
     learner.expect("tick")
@@ -153,8 +160,8 @@ def test_ctrl_c_ends_nothing_but_what_is_being_typed_or_asked(learner: Learner, 
     learner.expect("[y/N]")
     learner.type("\x03")
     learner.expect("0.1 $")
-    # Said from within the pipeline: between two commands of a list a shell takes Ctrl-C for itself.
-    learner.type('sleep 1000 | (echo be""gun; cat)\r')
+    # Said by the very process that is to end: a shell that is about to start it would take Ctrl-C for itself.
+    learner.type("perl -e '$|=1; print \"be\",\"gun\"; sleep 1000'\r")
     learner.expect("begun")
     learner.type("\x03")
     learner.expect("0.1 $")

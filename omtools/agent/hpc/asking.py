@@ -31,6 +31,8 @@ _TUNED = {
     "loadlimit": ("load_limit", 1_000_000),
     "sspeed": ("yardstick", 10_000_000),
 }
+# Kept without effect: by file, the key of openmosix.config, and what is said while nobody has set it.
+_KEPT = {"dfsalinks": ("DFSALINKS", ""), "gateways": ("MOSGATES", "0"), "mfscosts": ("MFSCOSTS", "")}
 _DECAYS = {"decay-interval": "interval_s", "fast-decay": "fast", "slow-decay": "slow"}
 
 
@@ -114,9 +116,11 @@ class Asking:
             case _:
                 return self._process(spot, who)
 
-    def _admin(self, name: str, who: Who) -> str:
+    def _admin(self, name: str, who: Who) -> str:  # noqa: PLR0911 - one for each kind of file
         if name == "config":
             return words.map_of(self._ask(who, api.Nodes(), api.NodeList))
+        if name in _KEPT:
+            return node.kept(self._directory, *_KEPT[name])
         if name in _DECAYS:
             value = getattr(self._ask(who, api.GetDecay(), api.NodeDecay), _DECAYS[name])
             return f"{value:g}"
@@ -231,6 +235,9 @@ class Asking:
             own = self._ask(who, api.Nodes(), api.NodeList).own
             node.install_map(self._directory, text, own)
             node.tell_agent(self._agent, signal.SIGUSR1)
+        elif name in _KEPT:
+            word = str(words.whole(text, 0, 2)) if name == "gateways" else words.plain(text)
+            node.keep(self._directory, _KEPT[name][0], word)
         elif name == "speed":
             self._ask(who, api.SetSpeed(words.whole(text, 0, 10_000_000)), api.Done)
         elif name == "overheads":

@@ -19,7 +19,7 @@ from omtools.errors import CannotMount, CannotUnmount, OmError
 from omtools.linux.fuse.mount import MountOptions, mount
 from omtools.linux.fuse.session import Session
 from omtools.omfs.orders import Done, MountOrder, Question, Reply
-from omtools.omfs.worker import Control, detach, farewell, inherited_listener, line_of
+from omtools.omfs.worker import Control, detach, farewell, first_word, inherited_listener
 
 
 def _log(sentence: str, error: BaseException) -> None:
@@ -51,9 +51,9 @@ def main(arguments: list[str]) -> int:
         why = error if isinstance(error, OmError) else CannotMount(
             target=order.target, why=error.strerror or str(error)
         )  # fmt: skip
-        os.write(1, line_of(Done(why.to_wire())))
+        first_word(Done(why.to_wire()))
         return 1
-    os.write(1, line_of(Done()))
+    first_word(Done())
     os.dup2(2, 1)
     control = Control(inherited_listener(int(arguments[0])), _answer, lambda: handler.in_use)
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import signal
 import socket
 import struct
-import tempfile
 from pathlib import Path
 
+from omtools.agent.config_file import replace_file, with_key
 from omtools.agent.hpc import words
 from omtools.cluster.map import parse_map
 from omtools.errors import OmError
 
 _MAP = "openmosix.map"
+_CONFIG = "openmosix.config"
 _PEERCRED = struct.Struct("3i")  # struct ucred: pid, uid, gid; unix(7)
 
 
@@ -29,15 +31,32 @@ def install_map(directory: Path, text: str, own: int) -> None:
             raise words.failure(errno.EINVAL)
     except OmError as error:
         raise OSError(errno.EINVAL, str(error)) from error
-    descriptor, scratch = tempfile.mkstemp(dir=directory, prefix=f".{_MAP}.")
+    _replace(directory / _MAP, text)
+
+
+def kept(directory: Path, key: str, unset: str) -> str:
+    """What openmosix.config says for a key, `unset` if nothing; raises OSError where it has an error."""
+    from omtools.agent.config import read_settings  # noqa: PLC0415 - seldom asked, by a small process
+
     try:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(text)
-            os.fchmod(file.fileno(), 0o644)
-        os.replace(scratch, directory / _MAP)
-    except OSError:
-        os.unlink(scratch)
-        raise
+        return read_settings(directory / _CONFIG).others.get(key, unset)
+    except OmError as error:
+        raise OSError(errno.EIO, str(error)) from error
+
+
+def keep(directory: Path, key: str, value: str) -> None:
+    """Set that key of openmosix.config; raises OSError."""
+    path = directory / _CONFIG
+    before = path.read_text(encoding="utf-8") if path.exists() else ""
+    _replace(path, with_key(before, key, shlex.quote(value) if value else ""))
+
+
+def _replace(path: Path, text: str) -> None:
+    try:
+        replace_file(path, text)
+    except OmError as error:
+        why = error.__cause__
+        raise why if isinstance(why, OSError) else OSError(errno.EIO, str(error)) from None
 
 
 def tell_agent(agent: Path, number: signal.Signals) -> None:

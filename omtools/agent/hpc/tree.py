@@ -39,8 +39,9 @@ FILES: Mapping[Group, Mapping[str, int]] = MappingProxyType({
     Group.TOP: {"self": 0o777},
     Group.ADMIN: {
         "block": BOTH, "bring": BOTH, "config": BOTH, "cpulimit": BOTH, "decay-interval": BOTH, "expel": BOTH,
-        "fast-decay": BOTH, "loadlimit": BOTH, "lstay": BOTH, "mospe": BOTH, "nomfs": BOTH, "overheads": BOTH,
-        "quiet": BOTH, "slow-decay": BOTH, "speed": BOTH, "sspeed": BOTH, "stay": BOTH, "version": READ,
+        "dfsalinks": BOTH, "fast-decay": BOTH, "gateways": BOTH, "loadlimit": BOTH, "lstay": BOTH,
+        "mfscosts": BOTH, "mospe": BOTH, "nomfs": BOTH, "overheads": BOTH, "quiet": BOTH, "slow-decay": BOTH,
+        "speed": BOTH, "sspeed": BOTH, "stay": BOTH, "version": READ,
     },
     Group.DECAY: dict.fromkeys(("clear", "cpujob", "fast", "iojob", "slow"), EVERYBODY),
     Group.NODE: dict.fromkeys(("CPUs", "load", "mem", "rmem", "speed", "status", "tmem", "util"), READ),

@@ -39,6 +39,7 @@ from omtools.errors import (
 
 MAX_NODE = 65535
 _DIGITS = 4000  # of decimal numbers: Python converts no more than 4300 at once
+_LONGEST = 1000  # characters of what is only kept
 _MASKED = 4096  # nodes in one mask
 _HEXADECIMAL = re.compile(r"0[xX][0-9a-fA-F]{1,16384}")
 _ERRNOS: tuple[tuple[tuple[type[OmError], ...], int], ...] = (
@@ -75,6 +76,14 @@ def whole(text: str, low: int = 0, high: int = MAX_NODE) -> int:
     if not (word.isascii() and word.isdigit()) or len(word) > _DIGITS or not low <= int(word) <= high:
         raise failure(errno.EINVAL)
     return int(word)
+
+
+def plain(text: str) -> str:
+    """Words as openmosix.config can hold them on one line; raises OSError (EINVAL)."""
+    word = " ".join(text.split())
+    if len(word) > _LONGEST or not word.isprintable() or "'" in word:
+        raise failure(errno.EINVAL)
+    return word
 
 
 def flag(text: str) -> bool:

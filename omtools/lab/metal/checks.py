@@ -50,6 +50,11 @@ HERE = (
 )
 
 
+def program_path(name: str) -> str | None:
+    """Where a program is, also where an ordinary user's path does not lead; None: nowhere."""
+    return shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
+
+
 def check_programs(programs: tuple[Program, ...]) -> None:
     """Refuse if one of the programs is not installed.
 
@@ -57,7 +62,7 @@ def check_programs(programs: tuple[Program, ...]) -> None:
         MetalProgramMissing: the first that is missing.
     """
     for one in programs:
-        if shutil.which(one.name) is None:
+        if program_path(one.name) is None:
             raise MetalProgramMissing(what=one.name, purpose=_(one.purpose), package=one.package)
 
 

@@ -11,6 +11,7 @@ Every event has `at` (seconds since 1970), `node` (whom it is about) and `event`
     http-request, http-missing, http-sent      with `path`; sent: `seconds` it took
     kernel                  the kernel's first words, with `release`
     root                    the kernel starts the first program of the root file system
+    nfs-root, nfs-refused   that one mounts its root by NFS, or cannot: `path`
     booted                  network and SSH are up
     ssh-login, ssh-refused  with `user`; somebody came in by SSH
     agent-ready             its omagentd serves
@@ -42,8 +43,10 @@ _REFUSED = re.compile(r"(?:Login attempt for nonexistent user|Exit before auth.*
 _JOINED = re.compile(r"connected to a peer peer=(\S+)")
 _SCREEN: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"SeaBIOS \(version"), "firmware"),
-    (re.compile(r"Linux version (\S+)"), "kernel"),
+    (re.compile(r"Linux version (?P<release>\S+)"), "kernel"),
     (re.compile(r"Run /init as init process"), "root"),
+    (re.compile(r"omlab: root by NFS: (?P<path>\S+)"), "nfs-root"),
+    (re.compile(r"omlab: no root by NFS: (?P<path>\S+)"), "nfs-refused"),
 )
 _COMPLAINTS = {"err", "crit", "alert", "emerg"}
 
@@ -146,7 +149,7 @@ def read_screen(node: str, line: str) -> Event | None:
     for pattern, what in _SCREEN:
         if found := pattern.search(line):
             event: Event = {"node": node, "event": what}
-            return {**event, "release": found[1]} if found.groups() else event
+            return {**event, **found.groupdict()}
     return None
 
 
@@ -167,6 +170,8 @@ _HOW_FAR: Mapping[str, str] = {
     "http-sent": N_("it has fetched {path}, and its kernel did not start"),
     "kernel": N_("its kernel runs and has not come to its root file system"),
     "root": N_("it has its root, and not its network; its screen says where it waits"),
+    "nfs-root": N_("it has its root by NFS, and did not come up from there; its screen says where it waits"),
+    "nfs-refused": N_("it asked by NFS for {path} in vain: /etc/exports on mCii says who may have what"),
     "booted": N_("it is up, and its agent does not serve; /var/log/messages on it says why"),
     "problem": N_("{text}"),
 }

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from omtools.lab.metal import cpio
 from omtools.lab.metal.cpio import Entry
+from omtools.lab.metal.plan import MEMORY
 from omtools.lab.settings import AGENT_PORT, lab_address, node_name
 
 SERVER, DISKLESS = 1, 2
@@ -96,18 +97,19 @@ def new_keys(numbers: Sequence[int] = NUMBERS) -> Keys:
     return Keys(new_key("omlab"), each("host"), each("agent-host"), each("agent"), each("root"))
 
 
-def node_entries(number: int, keys: Keys, *, bare: bool = False) -> list[Entry]:
+def node_entries(number: int, keys: Keys, *, bare: bool = False, root: str = MEMORY) -> list[Entry]:
     """The files that make a machine node `number`.
 
     Args:
         number: of the node.
         keys: of the lab.
         bare: its services for diskless machines are left for somebody to set up.
+        root: where those have their root file system, if it is left to these services.
     """
     name, others = node_name(number), sorted(keys.hosts)
     role = "server" if number == SERVER else "diskless"
     about = f"NAME={name}\nNUMBER={number}\nADDRESS={lab_address(number)}\nROLE={role}\n"
-    about += f"BARE={'yes' if bare else 'no'}\n"
+    about += f"BARE={'yes' if bare else 'no'}\nROOT={root}\n"
     hosts = "127.0.0.1 localhost\n::1 localhost\n"
     hosts += "".join(f"{lab_address(one)} {node_name(one)}\n" for one in others)
     allowed = keys.user.public + "".join(keys.roots[one].public for one in others)
@@ -150,14 +152,14 @@ def _known_agent(number: int, key: KeyPair) -> str:
     return f"[{address}]:{AGENT_PORT},{address},{name},[{name}]:{AGENT_PORT} {key.bare}\n"
 
 
-def server_archive(keys: Keys, *, bare: bool = False) -> bytes:
+def server_archive(keys: Keys, *, bare: bool = False, root: str = MEMORY) -> bytes:
     """MCii's own archive, which holds those of the diskless machines."""
-    return cpio.archive(server_entries(keys, bare=bare))
+    return cpio.archive(server_entries(keys, bare=bare, root=root))
 
 
-def server_entries(keys: Keys, *, bare: bool = False) -> list[Entry]:
+def server_entries(keys: Keys, *, bare: bool = False, root: str = MEMORY) -> list[Entry]:
     """The files that make a machine mCii, among them the archives of the diskless machines."""
     served = [cpio.file(f"var/lib/omlab/nodes/{archive_name(number)}",
                         cpio.archive(node_entries(number, keys)), 0o600)
               for number in keys.hosts if number != SERVER]  # fmt: skip
-    return [*node_entries(SERVER, keys, bare=bare), *served]
+    return [*node_entries(SERVER, keys, bare=bare, root=root), *served]

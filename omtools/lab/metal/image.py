@@ -26,6 +26,7 @@ from omtools.lab.metal.layers import (
     Kind,
     Layer,
     kernel_image,
+    netroot_layer,
     own_layer,
     python_layer,
     server_layer,
@@ -52,12 +53,14 @@ class Image:
         kernel: the kernel.
         root: the layers of every machine's root file system, in order.
         server: the layer that mCii has beyond that.
+        netroot: what a machine boots that has its root by NFS.
         digest: of all of it.
     """
 
     kernel: Path
     root: tuple[Path, ...]
     server: Path
+    netroot: Path
     digest: str
 
     def write_root(self, target: BinaryIO) -> None:
@@ -68,7 +71,10 @@ class Image:
         """Write mCii's root file system: everybody's, its own layer, what it serves, and `more`."""
         _concatenate(target, [*self.root, self.server])
         whole = b"".join(path.read_bytes() for path in self.root)
-        served = [cpio.file("boot/vmlinuz", self.kernel.read_bytes()), cpio.file("boot/initrd.img", whole)]
+        served = [
+            cpio.file("boot/vmlinuz", self.kernel.read_bytes()), cpio.file("boot/initrd.img", whole),
+            cpio.file("boot/netroot.img", self.netroot.read_bytes()),
+        ]  # fmt: skip
         target.writelines(cpio.pieces(served))
         target.write(more)
 
@@ -140,7 +146,10 @@ def _build(place: Path, packages: list[Package], force: bool, report: Report, ki
         return opened[0]
 
     lazy = _Lazy(contents)
-    made = [system_layer(lazy, sums, kind), python_layer(kind), own_layer(), server_layer(lazy, sums)]
+    made = [
+        system_layer(lazy, sums, kind), python_layer(kind), own_layer(),
+        server_layer(lazy, sums), netroot_layer(lazy, sums),
+    ]  # fmt: skip
     kernel = place / f"kernel-{hashlib.sha256(' '.join(sums).encode()).hexdigest()[:24]}"
     if force or not kernel.exists():
         _release, data = kernel_image(contents())
@@ -148,7 +157,7 @@ def _build(place: Path, packages: list[Package], force: bool, report: Report, ki
             file.write(data)
     paths = [_layer(place, one, force, report) for one in made]
     digest = hashlib.sha256("\n".join([kernel.name, *(path.name for path in paths)]).encode()).hexdigest()
-    return Image(kernel, tuple(paths[:3]), paths[3], digest)
+    return Image(kernel, tuple(paths[:3]), paths[3], paths[4], digest)
 
 
 class _Lazy(Contents):

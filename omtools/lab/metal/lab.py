@@ -70,7 +70,7 @@ class MetalLab:
 
     @classmethod
     def up(
-        cls, *, bare: bool = False, here: bool = False, wait: bool = True,
+        cls, *, bare: bool = False, here: bool = False, root: str = plan.MEMORY, wait: bool = True,
         report: Report = lambda _line: None,
     ) -> MetalLab:
         """Start the lab, or what is missing of it.
@@ -78,6 +78,7 @@ class MetalLab:
         Args:
             bare: leave mCii without its services for diskless machines, and metrakilate off.
             here: mCii is this machine, in namespaces of its own, and only metrakilate is emulated.
+            root: where metrakilate has its root file system, `plan.MEMORY` or `plan.NFS`.
             wait: return only when the agents of all machines that were switched on serve.
             report: is told what is being done.
 
@@ -87,7 +88,7 @@ class MetalLab:
         checks.check_programs(checks.TO_RUN)
         checks.check_rom()
         with contextlib.suppress(LabNotUp):
-            return cls.find()._complete(bare, here, wait, report)
+            return cls.find()._complete(bare, here, root, wait, report)
         if here:
             checks.check_here()
         checks.check_memory(1 if here else len(identity.NUMBERS))
@@ -98,14 +99,14 @@ class MetalLab:
             state = _load(directory)
             if state is None or not _is_up(state):
                 _sweep(directory, state)
-                lab = cls._start(directory, built, bare, here)
+                lab = cls._start(directory, built, bare, here, root)
             else:
                 lab = cls(directory, state)
-        return lab._complete(bare, here, wait, report)
+        return lab._complete(bare, here, root, wait, report)
 
     @classmethod
-    def _start(cls, directory: Path, built: image.Image, bare: bool, here: bool) -> MetalLab:
-        state = MetalState(directory.stem, boot_id(), own_pidns(), bare, here)
+    def _start(cls, directory: Path, built: image.Image, bare: bool, here: bool, root: str) -> MetalLab:
+        state = MetalState(directory.stem, boot_id(), own_pidns(), bare, here, root)
         lab = cls(directory, state)
         try:
             directory.mkdir(mode=0o700)
@@ -123,19 +124,22 @@ class MetalLab:
     def _furnish(self, built: image.Image) -> None:
         keys = identity.new_keys()
         root = [str(path) for path in built.root]
-        wanted = plan.Plan(str(built.kernel), root, str(built.server), built.digest)
+        wanted = plan.Plan(str(built.kernel), root, str(built.server), str(built.netroot), built.digest)
         hosts = "".join(f"{node_name(number)} {key.bare}\n" for number, key in keys.hosts.items())
         if self.state.here:
             here_root.furnish(self.directory, built, keys, bare=self.state.bare)
         for path, data in (
             (self.directory / "plan.json", msgspec.json.encode(wanted)),
-            (plan.own_archive(self.directory), identity.server_archive(keys, bare=self.state.bare)),
+            (plan.own_archive(self.directory), self._server_archive(keys)),
             (plan.user_key(self.directory), keys.user.private.encode()),
             (plan.known_hosts(self.directory), hosts.encode()),
         ):
             # private from the first moment on: most of it is keys
             with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
                 file.write(data)
+
+    def _server_archive(self, keys: identity.Keys) -> bytes:
+        return identity.server_archive(keys, bare=self.state.bare, root=self.state.root)
 
     def _start_supervisor(self) -> None:
         ready, its_end = os.pipe()
@@ -167,10 +171,13 @@ class MetalLab:
             if its_end >= 0:
                 os.close(its_end)
 
-    def _complete(self, bare: bool, here: bool, wait: bool, report: Report) -> MetalLab:
+    def _complete(self, bare: bool, here: bool, root: str, wait: bool, report: Report) -> MetalLab:
         if here != self.state.here:
             have = _("this machine as mCii") if self.state.here else _("two machines")
             raise LabError(why=_("it is up with {have}; take it down first").format(have=have))
+        if root != self.state.root:
+            why = _("metrakilate's root is “{root}” in it; take it down first to have another")
+            raise LabError(why=why.format(root=self.state.root))
         if bare and not self.state.bare:
             raise LabError(why=_("it is up with its services set up; take it down first to have it bare"))
         self._told = len(list(self.events()))

@@ -3,7 +3,8 @@
     system    kernel modules, busybox, dropbear, ps, and our own few scripts      both machines
     python    the running Python and the packages this one needs                 both machines
     own       this package, and its commands                                     both machines
-    server    dnsmasq, and what is needed to serve a diskless machine            mCii only
+    server    dnsmasq, the NFS server, what a diskless machine has to be served  mCii only
+    netroot   a small root of its own: fetches an address, mounts the real root  served, as a variant
 
 The kernel unpacks one compressed archive after the other, so the first three, one behind the other, are the
 root file system, and a change of this package costs a second, not the building of all.
@@ -30,11 +31,13 @@ from omtools.lab.metal.packages import Contents
 
 KERNEL = "linux-image-cloud-amd64"  # small, and quickly unpacked (LZ4); has all that the engine needs
 PROGRAMS = ("busybox-static", "bash", "dropbear-bin", "procps")  # bash: the shell that omsh speaks to
-SERVER_PROGRAMS = ("dnsmasq-base",)
+SERVER_PROGRAMS = ("dnsmasq-base", "nfs-kernel-server")
 WANTED_MODULES = (
     "virtio_pci", "virtio_net", "virtio_rng", "virtio_console", "fuse", "overlay", "tun", "veth", "bridge",
     "unix_diag", "inet_diag", "tcp_diag", "udp_diag", "af_packet_diag", "netlink_diag",
 )  # fmt: skip
+SERVER_MODULES = ("nfsd",)
+NETROOT_MODULES = ("virtio_pci", "virtio_net", "nfsv4")
 # For real machines: the network cards of PCs, as far as the kernel has them; loaded where /sys shows one.
 DRIVERS = (
     "e1000", "e1000e", "igb", "igc", "ixgbe", "r8169", "8139cp", "8139too", "tg3", "bnx2", "sky2", "skge",
@@ -47,6 +50,8 @@ _TAKEN = {
     "dropbear-bin": ("usr/sbin/dropbear", "usr/bin/dbclient", "usr/bin/dropbearkey"),
     "procps": ("usr/bin/ps", "usr/bin/pgrep", "usr/bin/top", "usr/bin/free", "usr/bin/uptime"),
     "dnsmasq-base": ("usr/sbin/dnsmasq",),
+    "nfs-kernel-server": ("usr/sbin/exportfs", "usr/sbin/rpc.mountd", "usr/sbin/rpc.nfsd"),
+    "libtirpc-common": ("etc/netconfig",),  # without it rpc.mountd and rpc.nfsd know no TCP
 }
 _MERGED = ("bin", "sbin", "lib", "lib64")
 _PLACES = (
@@ -168,7 +173,7 @@ def system_layer(contents: Contents, packages: Sequence[str], kind: Kind = LAB) 
         found += [cpio.character_device("dev/console", 5, 1), cpio.character_device("dev/null", 1, 3, 0o666)]
         found += _busybox(contents)
         found += _programs(contents, ("bash", "dropbear-bin", "procps"))
-        found += kernel_modules(contents, kind)
+        found += kernel_modules(contents, kind.modules, kind.drivers)
         found += [cpio.link("usr/bin/ssh", "dbclient"), cpio.link("etc/mtab", "/proc/self/mounts")]
         return found + rootfs_entries("both")
 
@@ -217,11 +222,38 @@ def own_layer() -> Layer:
 
 def server_layer(contents: Contents, packages: Sequence[str]) -> Layer:
     """What only the machine needs that others boot from."""
+    beside = python_files.of_the_c_library("libresolv.so.2")  # rpc.mountd's Kerberos wants it
 
     def make() -> list[Entry]:
-        return [*_programs(contents, SERVER_PROGRAMS), *rootfs_entries("server")]
+        everybodys = {one.path for one in kernel_modules(contents, LAB.modules) if one.path.endswith(".ko")}
+        modules = kernel_modules(contents, (*LAB.modules, *SERVER_MODULES))  # with a modules.dep of them all
+        return [
+            *_programs(contents, (*SERVER_PROGRAMS, "libtirpc-common")),
+            *entries(beside),
+            *(one for one in modules if one.path not in everybodys),
+            *rootfs_entries("server"),
+        ]
 
-    return Layer("server", digest_of_files(rootfs("server"), recipe(), *packages), make)
+    modules = " ".join((*LAB.modules, "|", *SERVER_MODULES))
+    return Layer("server", digest_of_files([*rootfs("server"), *beside], recipe(), modules, *packages), make)
+
+
+def netroot_layer(contents: Contents, packages: Sequence[str]) -> Layer:
+    """What a machine boots whose root is a directory of mCii: enough to mount it, and to go there."""
+
+    def make() -> list[Entry]:
+        return [
+            *(cpio.directory(place) for place in ("proc", "sys", "dev", "mnt", "fresh")),
+            *(cpio.link(place, f"usr/{place}") for place in _MERGED),
+            cpio.character_device("dev/console", 5, 1),
+            *_busybox(contents),
+            *kernel_modules(contents, NETROOT_MODULES),
+            *(one for one in rootfs_entries("both") if one.path.startswith("usr/share/udhcpc/")),
+            *rootfs_entries("netroot"),
+        ]
+
+    files = [*rootfs("netroot"), *rootfs("both")]
+    return Layer("netroot", digest_of_files(files, recipe(), " ".join(NETROOT_MODULES), *packages), make)
 
 
 def kernel_image(contents: Contents) -> tuple[str, bytes]:
@@ -236,8 +268,13 @@ def kernel_image(contents: Contents) -> tuple[str, bytes]:
     raise MetalImageFailed(why=_("the kernel's package has no kernel"))
 
 
-def kernel_modules(contents: Contents, kind: Kind = LAB) -> list[Entry]:
+def kernel_modules(contents: Contents, must: Sequence[str], drivers: Sequence[str] = ()) -> list[Entry]:
     """The wanted modules with those they need, modules.dep, and modules.alias if there are drivers.
+
+    Args:
+        contents: the unpacked packages.
+        must: names of modules.
+        drivers: those that are wanted as far as there are such.
 
     Raises:
         MetalImageFailed: one is missing.
@@ -248,7 +285,7 @@ def kernel_modules(contents: Contents, kind: Kind = LAB) -> list[Entry]:
     files = {module_name(path): path.removeprefix(f"{home}/") for path in paths}
     listed = contents.files.get(f"{home}/modules.builtin")
     builtin = frozenset(module_name(line) for line in (listed.data.decode() if listed else "").split())
-    wanted = (*kind.modules, *(name for name in kind.drivers if name in files))
+    wanted = (*must, *(name for name in drivers if name in files))
     try:
         ordered = resolve(wanted, files, builtin, lambda path: contents.files[f"{home}/{path}"].data)
     except KeyError as error:
@@ -258,7 +295,7 @@ def kernel_modules(contents: Contents, kind: Kind = LAB) -> list[Entry]:
     return [
         *(cpio.file(f"{home}/{module.path}", module.data) for module in found),
         cpio.file(f"{home}/modules.dep", dependency_file(found)),
-        *([cpio.file(f"{home}/modules.alias", alias_file(found))] if kind.drivers else []),
+        *([cpio.file(f"{home}/modules.alias", alias_file(found))] if drivers else []),
     ]
 
 
@@ -289,7 +326,7 @@ def _programs(contents: Contents, packages: Iterable[str]) -> list[Entry]:
             if whole is None:
                 raise MetalImageFailed(why=_("{package} has no {path}").format(package=package, path=path))
             found[path] = whole
-    todo = list(found.values())
+    todo = [one for one in found.values() if elf.is_elf(one.data)]
     while todo:
         for soname in elf.needed(todo.pop().data):
             library = contents.library(soname)

@@ -8,6 +8,8 @@ import msgspec
 
 from omtools.lab.state import Being, base_directory, lab_name
 
+MEMORY, NFS = "memory", "nfs"
+
 
 class Plan(msgspec.Struct):
     """The file `plan.json`: what the supervisor starts machines from.
@@ -16,12 +18,14 @@ class Plan(msgspec.Struct):
         kernel: path of the kernel.
         root: paths of the layers of every machine's root file system.
         server: path of mCii's own layer.
+        netroot: path of what a machine boots that has its root by NFS.
         digest: of all of it.
     """
 
     kernel: str
     root: list[str]
     server: str
+    netroot: str
     digest: str
 
 
@@ -34,6 +38,7 @@ class MetalState(msgspec.Struct):
         pidns: the pid namespace in which it counts.
         bare: whether mCii was left without its services for diskless machines.
         here: whether mCii is this machine.
+        root: where metrakilate's root file system is, "memory" or "nfs".
         supervisor: the process that holds everything.
     """
 
@@ -42,6 +47,7 @@ class MetalState(msgspec.Struct):
     pidns: int
     bare: bool = False
     here: bool = False
+    root: str = MEMORY
     supervisor: Being | None = None
 
 

@@ -164,6 +164,17 @@ def libraries(files: Iterable[Path]) -> list[tuple[str, Path]]:
     return placed
 
 
+def of_the_c_library(*names: str) -> list[tuple[str, Path]]:
+    """Further libraries of this machine's C library: path in the image, file here.
+
+    Raises:
+        MetalImageFailed: ldd does not tell where it is.
+    """
+    known = libraries([Path(os.path.realpath(sys.executable))])
+    target, path = next(one for one in known if one[0].endswith("/libc.so.6"))
+    return [(f"{target.rpartition('/')[0]}/{name}", path.with_name(name)) for name in names]
+
+
 def strip(data: bytes) -> bytes:
     """The same program or library without what is for debuggers, where binutils are there to do it."""
     if not elf.is_elf(data) or shutil.which("strip") is None:

@@ -136,8 +136,9 @@ class Slot:
             return
         wanted = plan.load(self._directory)
         found = image.Image(
-            Path(wanted.kernel), tuple(map(Path, wanted.root)), Path(wanted.server), wanted.digest
-        )
+            Path(wanted.kernel), tuple(map(Path, wanted.root)), Path(wanted.server), Path(wanted.netroot),
+            wanted.digest,
+        )  # fmt: skip
         target = self._directory / "mCii.img"
         try:
             with open(target, "wb") as file:

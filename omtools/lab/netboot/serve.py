@@ -160,7 +160,8 @@ async def serve(
 async def _run_dnsmasq(server: Server, approvals: Approvals, say: Say, ready: Callable[[], None]) -> None:
     own = os.getpid()
     process = await asyncio.create_subprocess_exec(
-        "dnsmasq", "--keep-in-foreground", f"--conf-file={server.directory / 'dnsmasq.conf'}",
+        checks.program_path("dnsmasq") or "dnsmasq", "--keep-in-foreground",
+        f"--conf-file={server.directory / 'dnsmasq.conf'}",
         "--log-facility=-", "--pid-file=", stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
         preexec_fn=lambda: set_parent_death_signal(signal.SIGKILL, own), start_new_session=True,

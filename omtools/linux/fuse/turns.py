@@ -317,7 +317,7 @@ class Turns:
         opcode = request.opcode
         if opcode in _LONG or ((
             len(request.body) > _BULK or (opcode == Opcode.READ and _read_size(request) > _BULK)
-        ) and self._is_asked()):
+        ) and worker.requests.poll(0)):
             self._promote(worker)
 
     def _is_asked(self) -> bool:

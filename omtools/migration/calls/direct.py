@@ -11,7 +11,11 @@ import fcntl
 from collections.abc import Container
 from dataclasses import dataclass
 
+from omtools.migration.counts import FileIo
+
 _F_DUPFD_CLOEXEC = 1030  # <linux/fcntl.h>
+# <linux/fcntl.h>: the last three are F_OFD_GETLK, F_OFD_SETLK, F_OFD_SETLKW
+_LOCK_COMMANDS = frozenset({fcntl.F_GETLK, fcntl.F_SETLK, fcntl.F_SETLKW, 36, 37, 38})
 _WHOLE_RANGE = 0xFFFFFFFF
 _CLOSE_RANGE_CLOEXEC = 4  # <linux/close_range.h>
 
@@ -26,6 +30,13 @@ class Synced:
     """The deputy does it, with these descriptors' positions before and after."""
 
     numbers: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """The deputy does it, with this descriptor's position before."""
+
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +70,14 @@ class GivenAway:
     """Somebody else may get the descriptor: all become the deputy's again."""
 
 
-Touch = Native | Synced | Duplicated | Closed | Followed | GivenAway
+def moved(nr: int, result: int, node: int) -> FileIo | None:
+    """What a call that is over has read or written of that node's, None if it is of another kind."""
+    if nr in READS:
+        return FileIo(node, "", max(result, 0), 0, 1)
+    return FileIo(node, "", 0, max(result, 0), 1) if nr in WRITES else None
+
+
+Touch = Native | Synced | Placed | Duplicated | Closed | Followed | GivenAway
 
 # <asm/unistd_64.h>: calls that move data or concern the data alone; the descriptor is the first argument.
 DATA = frozenset({
@@ -82,6 +100,9 @@ DATA = frozenset({
     327,  # preadv2
     328,  # pwritev2
 })  # fmt: skip
+READS = frozenset({0, 17, 19, 295, 327})  # of these: read, pread64, readv, preadv, preadv2
+WRITES = frozenset({1, 18, 20, 296, 328})  # write, pwrite64, writev, pwritev, pwritev2
+PREAD, PWRITE = 17, 18
 # Calls with two descriptors whose positions may move.
 _BETWEEN = {40: (0, 1), 275: (0, 2), 326: (0, 2)}  # sendfile, splice, copy_file_range
 _CLOSE, _DUP, _DUP2, _DUP3, _FCNTL, _IOCTL, _CLOSE_RANGE = 3, 32, 33, 292, 72, 16, 436
@@ -144,4 +165,6 @@ def _onto(source: int, target: int, direct: Container[int]) -> Touch | None:
 def _control(number: int, command: int) -> Touch | None:
     if command in (fcntl.F_DUPFD, _F_DUPFD_CLOEXEC):
         return Duplicated(number)
+    if command in _LOCK_COMMANDS:  # they may speak of a range from the position on, as lockf(3) does
+        return Placed(number)
     return Followed() if command == fcntl.F_SETFL else None

@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping
 
 from omtools.linux.seccomp import Rule
 from omtools.migration.calls.direct import DATA
+from omtools.migration.calls.model import Fault, Memory
 
 _NUMBER = 0xFFFFFFFF  # a descriptor is an int
 _HERE = 0xFFFFFF9C  # AT_FDCWD of <linux/fcntl.h>, as the int that it is
@@ -21,6 +22,8 @@ _NOT_PLAIN = os.O_PATH | os.O_DIRECTORY | getattr(os, "O_ASYNC", 0o20000)  # O_T
 CLOSE, LSEEK, FSTAT, IOCTL, FCNTL, UMASK, CHDIR, FCHDIR = 3, 8, 5, 16, 72, 95, 80, 81  # <asm/unistd_64.h>
 STAT, LSTAT, NEWFSTATAT = 4, 6, 262  # likewise
 RECVMSG, RECVMMSG, CLOSE_RANGE = 47, 299, 436  # likewise
+_FLOCK = 73  # likewise
+_LOCKS = frozenset({fcntl.F_SETLK, fcntl.F_SETLKW, 37, 38})  # F_OFD_SETLK, F_OFD_SETLKW of <linux/fcntl.h>
 _OPENAT, _OPENAT2, _PIPE, _PIPE2, _SOCKETPAIR = 257, 437, 22, 293, 53  # likewise
 
 # <asm/unistd_64.h>: what the kernel does with a stand-in without asking its server (lseek, readahead,
@@ -104,6 +107,18 @@ def names_one(nr: int, args: tuple[int, ...]) -> int | None:
         value = args[0] & _NUMBER
         return value - (1 << 32) if value >> 31 else value
     return -1 if nr in _NONE or nr in (2, 85) else None
+
+
+def takes_lock(nr: int, args: tuple[int, ...], memory: Memory) -> bool:
+    """The call locks a file, or a part of it: closing a descriptor may end that."""
+    if nr == _FLOCK:
+        return not args[1] & fcntl.LOCK_UN
+    if nr != FCNTL or args[1] not in _LOCKS:
+        return False
+    try:  # struct flock begins with its type, <linux/fcntl.h>
+        return int.from_bytes(memory.read(args[2], 2), "little") != fcntl.F_UNLCK
+    except Fault:
+        return False
 
 
 def local(nr: int, args: tuple[int, ...]) -> bool:

@@ -14,9 +14,13 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from pilots import application, piloted, screen_text, until as until_shown
 
 from lab.labs import NOBODY, ORDINARY, Omlab, labs_of, until
+from omtools.lab.metal import plan
 from omtools.lab.state import Being
+from omtui.simulated import SimulatedAgent
+from omtui.world import World
 
 pytestmark = [pytest.mark.machines, pytest.mark.timeout(1200)]
 PATIENCE = 420.0
@@ -240,6 +244,30 @@ def test_several_people_at_one_console(machines: Machines) -> None:
             one.communicate()
 
 
+async def test_the_console_of_a_booted_machine_in_omtui(machines: Machines, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "home", lambda: machines.directory)
+    async with SimulatedAgent(World(2, 4), tick=None) as agent:
+        app = application(agent)
+        async with piloted(app, (80, 24)) as pilot:
+            app.obey("console metrakilate")
+            await until_shown(pilot, lambda: "the console of metrakilate" in screen_text(app))
+            await pilot.press("enter", *"echo seven-times-six-is-$((7*6))", "enter")
+            await until_shown(pilot, lambda: "seven-times-six-is-42" in screen_text(app))
+            await pilot.press(*"head -c 3000 /dev/zero | tr '\\0' x; echo; clear; uname -n", "enter")
+            await until_shown(pilot, lambda: screen_text(app).splitlines()[1:2] == ["metrakilate"])
+            await pilot.press("ctrl+right_square_bracket")
+            await until_shown(pilot, lambda: app.screen is app.page)
+        app = application(agent, read_only=True)
+        async with piloted(app, (80, 24)) as pilot:
+            app.obey("console 2")
+            await until_shown(pilot, lambda: "READ-ONLY" in screen_text(app))
+            await pilot.press(*"echo nobody-has-typed-this", "enter")
+            machines.ok("exec", "metrakilate", "--", "sh", "-c", "echo said-elsewhere >/dev/console")
+            await until_shown(pilot, lambda: "said-elsewhere" in screen_text(app))
+            assert "nobody-has-typed-this" not in screen_text(app)
+            await pilot.press("ctrl+right_square_bracket")
+
+
 def test_a_machine_that_dies_is_off_and_can_be_switched_on(machines: Machines) -> None:
     assert Being.of(machines.node("metrakilate")["pid"]).kill()
     until(lambda: machines.node("metrakilate")["power"] == "off", "it is seen", PATIENCE)
@@ -285,7 +313,7 @@ def test_the_image_is_reproducible_as_a_whole(built: Path, tmp_path: Path) -> No
     for name in ("packages", "packages.json"):  # the same packages; everything else from nothing
         (other / name).symlink_to(built / name)
     made = build(tmp_path)
-    assert len(made) == 5
+    assert len(made) == 6
     assert made == {name: (built / name).read_bytes() for name in made}
 
 
@@ -300,15 +328,45 @@ def test_an_up_that_is_killed_leaves_nothing_that_down_does_not_find(built: Path
         assert not machines.omlab.processes()
 
 
-def test_bare_until_somebody_sets_up_the_services(built: Path) -> None:
+def test_bare_until_somebody_sets_up_the_services_and_then_with_a_root_by_nfs(built: Path) -> None:
     with machines_of(ROOT, built) as machines:
-        machines.ok("up", "--metal", "--bare")
+        machines.ok("up", "--metal", "--bare", "--root", "nfs")
         assert machines.node("metrakilate")["power"] == "off"
-        assert machines.on("mCii", "ls /etc/dnsmasq.conf /srv/tftp/boot.ipxe 2>&1 || true").count("No such file") == 2
+        made = "/etc/dnsmasq.conf /srv/tftp/boot.ipxe /etc/exports /srv/nfs"
+        assert machines.on("mCii", f"ls {made} 2>&1 || true").count("No such file") == 4
         machines.ok("power", "on", "metrakilate")
         until(machines.asks_in_vain, "it asks for an address", PATIENCE)
         assert not [event for event in machines.events() if event["event"].startswith("dhcp")]
         machines.on("mCii", "/usr/share/omlab/netboot/solve")
         machines.ok("power", "reset", "metrakilate")
-        # It is served now; that it then boots shows lesson 5 of the workshop.
-        until(lambda: "tftp-sent" in {event["event"] for event in machines.events()}, "it is served", PATIENCE)
+        until(lambda: machines.node("metrakilate")["agent"], "it is a node", PATIENCE)
+        it_lives_on_files_of_mcii(machines)
+        a_process_goes_there(machines)
+
+
+def it_lives_on_files_of_mcii(machines: Machines) -> None:
+    """Its root is mCii's directory, which it cannot change; what it must write is in its memory."""
+    mounts = [line.split() for line in machines.on("metrakilate", "cat /proc/mounts").splitlines()]
+    (root,) = [mount for mount in mounts if mount[1] == "/"]
+    assert (root[0], root[2], root[3].split(",")[0]) == ("10.77.0.1:/srv/nfs/root", "nfs4", "ro")
+    assert {mount[2] for mount in mounts if mount[1] in ("/etc", "/root", "/run", "/tmp", "/var")} == {"tmpfs"}
+    assert machines("exec", "metrakilate", "--", "touch", "/usr/mine").returncode == 1
+    sent = [event.get("path") for event in machines.events() if event["event"] in ("http-sent", "nfs-root")]
+    # what came before was served in the moment between the services' start and the reset
+    assert sent[-4:] == ["/vmlinuz", "/netroot.img", "/nodes/52-54-00-77-00-02.cpio", "10.77.0.1:/srv/nfs/root"]
+    same = "ls -i /usr/bin/python3.11 /srv/nfs/root/usr/bin/python3.11 | cut -d/ -f1 | uniq | wc -l"
+    assert machines.on("mCii", same.replace("python3.11", Path(os.path.realpath(sys.executable)).name)) == "1\n"
+    machines.on("mCii", "echo new > /srv/nfs/root/new")
+    assert machines.on("metrakilate", "cat /new") == "new\n"
+    secrets = "find /srv/nfs/root -name '*key*' -o -name '*.cpio' -o -name host | grep -v /usr/ || true"
+    assert machines.on("mCii", secrets) == ""
+
+
+def a_process_goes_there(machines: Machines) -> None:
+    counted = "awk 'BEGIN { for (i = 0; ; i++) if (i % 100000 == 0) { print i; fflush() } }' > out 2>&1 </dev/null & echo $!"
+    pid = machines.on("mCii", counted).strip()
+    until(lambda: machines.on("mCii", "mosctl isup metrakilate || true") == "yes\n", "they know each other", PATIENCE)
+    machines.ok("exec", "mCii", "--", "migrate", pid, "metrakilate")
+    assert executes(machines, pid) == "2"
+    machines.on("mCii", "had=$(wc -l < out); until [ $(wc -l < out) -gt $((had + 1)) ]; do usleep 20000; done")
+    machines.on("mCii", f"kill {pid}")

@@ -84,6 +84,10 @@ def test_the_screen() -> None:
     found = read_screen("mCii", line)
     assert found == {"node": "mCii", "event": "kernel", "release": "6.1.0-56-cloud-amd64"}
     assert read_screen("mCii", "[  2.47] Run /init as init process") == {"node": "mCii", "event": "root"}
+    root = {"node": "metrakilate", "event": "nfs-root", "path": "10.77.0.1:/srv/nfs/root"}
+    assert read_screen("metrakilate", "omlab: root by NFS: 10.77.0.1:/srv/nfs/root") == root
+    refused = read_screen("metrakilate", "omlab: no root by NFS: 10.77.0.1:/srv/nfs/root cannot be mounted")
+    assert refused == {**root, "event": "nfs-refused"}
     assert read_screen("mCii", "login:") is None
 
 
@@ -113,6 +117,7 @@ def test_for_people() -> None:
         ({"event": "firmware"}, "does dnsmasq run"),
         ({"event": "tftp-missing", "path": "/srv/tftp/boot.ipxe"}, "/srv/tftp/boot.ipxe, which is not there"),
         ({"event": "http-sent", "path": "/vmlinuz", "seconds": 1.0}, "/vmlinuz, and its kernel did not start"),
+        ({"event": "nfs-refused", "path": "10.77.0.1:/srv/nfs/root"}, "10.77.0.1:/srv/nfs/root in vain"),
         ({"event": "booted"}, "/var/log/messages"),
     ],
 )

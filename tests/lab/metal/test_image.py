@@ -164,7 +164,8 @@ def test_what_fails_leaves_nothing_half_done(tmp_path: Path) -> None:
 
 def test_packages_are_pinned_until_somebody_wants_newer_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    names = ("linux-image-6.1.0", "busybox-static", "bash", "dropbear-bin", "procps", "dnsmasq-base")
+    names = ("linux-image-6.1.0", "busybox-static", "bash", "dropbear-bin", "procps", "dnsmasq-base",
+             "nfs-kernel-server")  # fmt: skip
 
     def obtain(_apt: object, _kernel: str, _programs: object) -> tuple[list[Package], list[Package]]:
         asked.append(1)
@@ -192,10 +193,10 @@ def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_what_mcii_gets_and_what_it_serves(tmp_path: Path) -> None:
-    for name in ("kernel", "one", "two", "server"):
+    for name in ("kernel", "one", "two", "server", "netroot"):
         (tmp_path / name).write_bytes(name.upper().encode().ljust(8, b"\0"))
     root = (tmp_path / "one", tmp_path / "two")
-    built = image.Image(tmp_path / "kernel", root, tmp_path / "server", "d")
+    built = image.Image(tmp_path / "kernel", root, tmp_path / "server", tmp_path / "netroot", "d")
     served, own = io.BytesIO(), io.BytesIO()
     built.write_root(served)
     built.write_server(own, b"keys")
@@ -203,4 +204,5 @@ def test_what_mcii_gets_and_what_it_serves(tmp_path: Path) -> None:
     assert own.getvalue().startswith(served.getvalue() + b"SERVER\0\0" + b"070701")
     assert own.getvalue().endswith(b"keys")
     assert b"boot/initrd.img\0" in own.getvalue()
+    assert b"NETROOT\0" in own.getvalue().partition(b"boot/netroot.img\0")[2]
     assert own.getvalue().count(served.getvalue()) == 2

@@ -90,7 +90,7 @@ async def test_one_that_cannot_be_executed(
 
 async def test_mcii_without_its_image(qemu: Path, supervisor: Supervisor, tmp_path: Path) -> None:
     assert qemu.exists()
-    wanted = plan.Plan("/nonexistent/kernel", ["/nonexistent/root"], "/nonexistent/server", "d")
+    wanted = plan.Plan("/nonexistent/kernel", ["/nonexistent/root"], "/nonexistent/server", "/nonexistent/netroot", "d")
     (tmp_path / "plan.json").write_bytes(msgspec.json.encode(wanted))
     plan.own_archive(tmp_path).write_bytes(b"")
     with pytest.raises(MetalImageFailed, match="/nonexistent/root: No such file"):

@@ -11,6 +11,7 @@ from omtools.migration.calls.direct import (
     Followed,
     GivenAway,
     Native,
+    Placed,
     Synced,
     Touch,
     touch,
@@ -59,7 +60,8 @@ def test_data_is_moved_where_the_process_runs(name: str) -> None:
     ("fcntl", (3, 1030, 10), Duplicated(3)),  # F_DUPFD_CLOEXEC
     ("fcntl", (3, fcntl.F_SETFL, 0), Followed()),
     ("fcntl", (3, fcntl.F_GETFL), None),
-    ("fcntl", (3, fcntl.F_SETLK), None),
+    ("fcntl", (3, fcntl.F_SETLK), Placed(3)),
+    ("fcntl", (4, fcntl.F_SETLK), None),
     ("sendmsg", (5, 0), GivenAway()),
     ("fstat", (3,), None),
     ("mmap", (0, 4096, 1, 2, 3), None),

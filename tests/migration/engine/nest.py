@@ -147,7 +147,7 @@ class Nest:
             migration=f"{pid}-{self._count}", pid=pid, uid=os.getuid(), gid=os.getgid(), home=1, target=node,
             endpoint=endpoint, credentials=credentials,
             control=str(self.run / "keepers" / f"deputy-{pid}-{self._count}.sock"), debug=True,
-            dfsa=self.reach != Reach(), twins=self._twins(pid),
+            dfsa=self.reach != Reach(), files=self.reach, twins=self._twins(pid),
         )  # fmt: skip
         launched = await launch(self.run, order)
         return await self.connect(order.control, launched.pid), guest

@@ -125,7 +125,7 @@ async def test_pipelines(nest: Nest, tmp_path: Path, material: Path, name: str) 
 
 
 SINGLE = {
-    "sort": ["sort", "--parallel=1", "-S", "8M", "words"],
+    "sort": ["sort", "--parallel=1", "-S", "8M", *["words"] * 4],
     "xz": ["xz", "-T1", "-3", "-c", "words"],
     "gzip": ["gzip", "-9", "-n", "-c", "words"],
     "awk": ["awk", "{n[$2]+=length($1)} END {for (i=0;i<977;i++) print i, n[i]}", *["words"] * 15],
@@ -170,7 +170,8 @@ def test_what_a_counting_program_says_is_known_without_it(workshop: Path) -> Non
         assert done.stdout == counting.steady(lines)
 
 
-async def test_sixty_times_under_load(nest: Nest, workshop: Path) -> None:
+@pytest.mark.timeout(300)
+async def test_there_and_back_a_hundred_times_under_load(nest: Nest, workshop: Path) -> None:
     program = build("steady", workshop)
     async with running(program) as process:
         assert process.stdin is not None
@@ -178,7 +179,7 @@ async def test_sixty_times_under_load(nest: Nest, workshop: Path) -> None:
                 range(os.cpu_count() or 1)]  # fmt: skip
         try:
             traveller = Traveller(nest, process.pid)
-            for _round in range(30):
+            for _round in range(100):
                 await traveller.go([2, 1])
         finally:
             for busy in load:

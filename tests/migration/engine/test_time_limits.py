@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -43,20 +44,41 @@ CASES = {
 LIMIT_MS = 1500
 LATE_MS = 60
 NOISE_MS = 140  # other tests share the machine
+ROUNDS = 3  # a noisy machine is late now and then; a wait that begins anew is late each time
 MOVES = {"stays": (), "ends away": (2, 1, 2, 3), "ends at home": (2, 1, 2, 3, 1)}
 
 
 @pytest.mark.parametrize("moves", MOVES)
 @pytest.mark.parametrize("case", CASES)
 async def test_wakes_in_time(nest: Nest, workshop: Path, case: str, moves: str) -> None:
+    rounds = [await lateness(nest, workshop, case, moves)]
+    while rounds[-1].unlike_noise and len(rounds) < ROUNDS:
+        rounds.append(await lateness(nest, workshop, case, moves))
+    assert not rounds[-1].unlike_noise, rounds
+
+
+class Late(NamedTuple):
+    """By how many milliseconds it woke too late, and for how many it had been moved about before."""
+
+    late: float
+    moving: float
+
+    @property
+    def unlike_noise(self) -> bool:
+        """A wait that begins anew is late by all the time that the moves took, which noise makes longer too."""
+        return self.late > LATE_MS + max(NOISE_MS, self.moving / 2)
+
+
+async def lateness(nest: Nest, workshop: Path, case: str, moves: str) -> Late:
     async with running(build("timed", workshop), case, str(LIMIT_MS)) as process:
         traveller = Traveller(nest, process.pid)
         await expect(process, "ready")
         began = time.monotonic()
         await traveller.go(MOVES[moves])
-        still_moving_ms = max(0.0, (time.monotonic() - began) * 1000 - LIMIT_MS)
+        moving = (time.monotonic() - began) * 1000
         assert await line(process) == CASES[case]
         took, wall = map(int, (await line(process)).split())
-        assert LIMIT_MS - 3 <= took <= LIMIT_MS + LATE_MS + NOISE_MS + still_moving_ms
+        assert took >= LIMIT_MS - 3
         assert abs(took - wall) <= 20
         assert await ended(process) == 0
+        return Late(took - LIMIT_MS - max(0.0, moving - LIMIT_MS), min(moving, LIMIT_MS))

@@ -62,6 +62,32 @@ async def test_processes_events_and_what_is_read_off_other_nodes(tmp_path: Path)
     recording.close()
 
 
+async def test_nodes_that_are_followed_tell_themselves_and_only_once(tmp_path: Path) -> None:
+    async with SimulatedAgent(World(4, 30, deaths=1e9), tick=None) as agent:
+        recorder = Recorder(tmp_path / "r")
+        collecting = Collecting(recorder, agent.socket, machine=SimulatedMachine(agent), clock=Clock())
+        await collecting.refresh()
+        agent.tell(api.Followed(3, on=True))
+        await collecting.report_of("")
+        await collecting.refresh()
+        changed = agent.world.switch("block", True, "3")
+        for event in (*changed, api.Elsewhere(3, api.Decided(8, "stay", 0, "it is locked"))):
+            agent.tell(event)
+        await collecting.report_of("")
+        await collecting.refresh()
+        agent.tell(api.Followed(3, on=False))
+        await collecting.report_of("")
+        agent.world.switch("block", False, "3")  # what nobody tells any more is read off again
+        await collecting.refresh()
+        await collecting.refresh()
+        await collecting._hang_up()
+        recorder.close()
+    recording = Recording(tmp_path / "r")
+    told = [happened.event for happened in recording.events(0, 1 << 60) if happened.node == 3]
+    assert [type(event).__name__ for event in told] == ["SwitchChanged", "Decided", "SwitchChanged"]
+    recording.close()
+
+
 async def test_a_disk_that_was_full_for_a_while(tmp_path: Path) -> None:
     async with SimulatedAgent(World(4, 30), tick=None) as agent:
         recorder = Recorder(tmp_path / "r")

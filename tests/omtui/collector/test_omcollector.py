@@ -6,11 +6,9 @@ import configparser
 import contextlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 import tomllib
 from collections.abc import Callable, Iterator
@@ -28,13 +26,12 @@ OMCOLLECTOR = [sys.executable, "-m", "omtui.collector.main"]
 
 
 @pytest.fixture
-def run() -> Iterator[Path]:
-    directory = Path(tempfile.mkdtemp(prefix="om", dir="/tmp"))
-    yield directory
-    pid = recorded_by(directory / "recording.sqlite")
+def run(run: Path) -> Iterator[Path]:
+    """The same, without a collector that a failed test has left."""
+    yield run
+    pid = recorded_by(run / "recording.sqlite")
     if pid:
         os.kill(pid, signal.SIGKILL)
-    shutil.rmtree(directory)
 
 
 def omcollector(run: Path, *words: str, **more: str) -> subprocess.CompletedProcess[str]:

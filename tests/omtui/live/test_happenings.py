@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from omtools.agent import api
+from omtools.errors import NodeDown
 from omtui.live.happenings import Happenings, freezing_lines, sentence_of
 from omtui.model import State
 from omtui.moving import Move
@@ -35,6 +36,35 @@ def test_decisions_about_processes_and_about_the_node() -> None:
     assert sentence_of(api.Decided(0, "no room", 0, "all are full"), state())[0] == "This node: no room (all are full)"
 
 
+def test_what_happens_elsewhere_says_where() -> None:
+    found = state()
+    found.hear_event(api.ProcessChanged(info("away", where=3)), 1.0, 2)
+    found.hear_event(api.Decided(0, "no room"), 1.0, 2)
+    found.hear_event(api.SwitchChanged(2, 3), 1.0, 2)
+    lost = NodeDown(node="ixchel", address="10.0.0.3", why="it hung up")
+    found.hear_event(api.Followed(3, on=False, error=lost.to_wire()), 1.0, 3)
+    found.hear_event(api.Followed(3, on=True), 1.0, 3)
+    assert [row.text for row in Happenings().rows(found)] == [
+        "metrakilate: Process 7 runs on ixchel: 5.0M, frozen 12 ms.",
+        "metrakilate: no room",
+        "metrakilate: CONF UP",
+        f"What happens on ixchel is not heard any more: {lost}",
+        "What happens on ixchel is heard from now on",
+    ]
+
+
+def test_that_processes_elsewhere_stay_is_told_if_it_is_wanted() -> None:
+    found = state()
+    found.hear_event(api.Decided(7, "stay", 0, "resting"), 1.0)
+    found.hear_event(api.Decided(7, "stay", 0, "resting"), 1.0, 2)
+    found.hear_event(api.Decided(7, "move", 3), 1.0, 2)
+    rows = Happenings()
+    assert [row.text for row in rows.rows(found, everything=False)] == [
+        "Process 7: stay (resting)", "metrakilate: Process 7: move → ixchel",
+    ]  # fmt: skip
+    assert len(rows.rows(found)) == 3
+
+
 def test_they_are_filtered() -> None:
     found = state()
     found.hear_event(api.Decided(7, "stay", 0, "one"), 1.0)
@@ -54,5 +84,5 @@ def test_they_are_filtered() -> None:
 def test_freezing_times_by_class() -> None:
     moves = [Move(1.0, 1, 1, 2, 0, ms) for ms in (0.0, 5.0, 5.0, 15.0, 900.0)]
     lines = [text_of(line) for line in freezing_lines(moves, 30)]
-    assert lines[0] == "frozen while moving, 4 moves seen"
+    assert lines[0] == "4 moves, frozen for"
     assert [line.split()[3 if "ms" in line else 0] for line in lines[1:]] == ["2", "1", "0", "0", "0", "0", "1"]

@@ -3,9 +3,9 @@ from __future__ import annotations
 from hypothesis import given, settings as effort, strategies as st
 
 from omtui.migmon.circle import BOX_HEIGHT, BOX_WIDTH, around, chosen_nodes
-from omtui.migmon.scene import Look, by_node, cells_between, draw_scene, under_way
+from omtui.migmon.scene import Look, Travelling, by_node, cells_between, draw_scene, under_way
 from omtui.model import State
-from omtui.moving import Move
+from omtui.moving import Flight, Move
 from omtui.spans import text_of
 from omtui.world import World
 
@@ -53,7 +53,7 @@ def test_a_scene_is_as_big_as_the_screen_and_its_squares_are_there(
 ) -> None:
     state = state_of(World(size, count, seed=count))
     places = around(chosen_nodes(state.nodes.values(), state.processes, 1, 12), width, height)
-    moves = [(Move(1.0, 1000, 1, 2, 1 << 20, 5.0), 0.5)]
+    moves = [Travelling(1, 2, 0.5, "1000: 1.0M, 5 ms")]
     groups = by_node(state.processes, 1)
     scene = draw_scene(places, state.nodes, groups, 1, (width, height), Look(chosen, 1, (0, 0)), moves)
     assert len(scene.lines) == height
@@ -66,5 +66,8 @@ def test_cells_of_a_line_and_moves_that_go_on() -> None:
     cells = list(cells_between((0, 0), (10, 5)))
     assert cells == [(2, 1), (4, 2), (6, 3), (8, 4)]
     old, new = Move(1.0, 1, 1, 2, 0, 0.0), Move(9.5, 2, 1, 2, 0, 0.0)
-    assert [move.pid for move, _progress in under_way([old, new], 10.0, {1, 2})] == [2]
-    assert under_way([new], 10.0, {1, 3}) == []
+    assert [move.said for move in under_way([old, new], [], 10.0, {1, 2})] == ["2: 0, 0 ms"]
+    assert under_way([new], [], 10.0, {1, 3}) == []
+    flight = Flight(9.0, 10.0, 7, 1, 2, 45 << 20, 90 << 20)
+    assert under_way([], [flight], 10.0, {1, 2}) == [Travelling(1, 2, 0.5, "7: 45M of 90M, 47 MB/s")]
+    assert under_way([], [flight], 10.0, {1, 3}) == []

@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from terminals import PATIENCE, Terminal, environment, simulated_agent
 
 MOSMON = ["-m", "omtui.mosmon.main"]
-
-
-@pytest.fixture
-def run() -> Iterator[Path]:
-    directory = Path(tempfile.mkdtemp(prefix="om", dir="/tmp"))
-    yield directory
-    shutil.rmtree(directory)
 
 
 def mosmon(run: Path, *words: str, **more: str) -> subprocess.CompletedProcess[str]:

@@ -274,5 +274,5 @@ def test_the_past_is_what_it_was(tmp_path: Path) -> None:
         }
         loads = [picture.nodes[2].load if picture.nodes[2].state == "up" else 0.0 for picture in written[: second + 1]]
         assert list(state.nodes[2].loads) == loads[-60:]
-        assert all(when <= state.now() for when, _event in state.happened)
+        assert all(when <= state.now() for when, _node, _event in state.happened)
     recording.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -18,6 +19,8 @@ from recordings import recorded
 from omtools.cluster.load import BLOCK
 from omtui.simulated import SimulatedAgent
 from omtui.world import World
+
+MOMENT = re.compile(r"(\d\d:\d\d:)(\d\d)")
 
 
 class Served(NamedTuple):
@@ -128,6 +131,29 @@ async def test_a_recording_for_a_classroom(tmp_path: Path) -> None:
                 message = await socket.receive()
                 seen += message.data if message.type == aiohttp.WSMsgType.BINARY else b""
     assert await ended(process) == (0, "")
+
+
+async def test_a_recording_in_a_browser(tmp_path: Path) -> None:
+    recorded(tmp_path / "r", 30)
+    process = await serve(tmp_path, "--recording", str(tmp_path / "r"))
+    try:
+        said = await lines(process, 3)
+        async with chromium(tmp_path / "browser") as browser:
+            for address in (said[0].split()[4], said[1].split()[-1]):  # in the past the teacher does not act either
+                page = await browser.open(address)
+                await page.shows("calakmul")
+                await page.shows("PAST")
+                before = MOMENT.search(page.text)
+                assert before is not None
+                await page.press(",")
+                await page.shows(f"{before[1]}{int(before[2]) - 1:02}")
+                await page.press("2")
+                await page.shows("COMMAND")
+                await page.press("b")
+                await page.shows("was not done")
+                await page.close()
+    finally:
+        assert await ended(process) == (0, "")
 
 
 async def test_a_taken_port_is_one_sentence(served: Served, tmp_path: Path) -> None:

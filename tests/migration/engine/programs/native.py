@@ -241,4 +241,77 @@ def shared() -> None:
     say(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), os.lseek(file, 0, os.SEEK_CUR), read("both"))
 
 
+def witness() -> Callable[..., str]:
+    """Another process, which never moves: says whether a lock on a range can be had."""
+    asking, asked = os.pipe()
+    answering, answered = os.pipe()
+    if os.fork() == 0:
+        os.close(asked)
+        with os.fdopen(asking) as questions:
+            for line in questions:
+                name, kind, start, length = line.split()
+                file = os.open(name, os.O_RDWR)
+                wanted = fcntl.LOCK_EX | fcntl.LOCK_NB
+                if kind == "flock":
+                    got = failing(fcntl.flock, file, wanted)
+                else:
+                    got = failing(fcntl.lockf, file, wanted, int(length), int(start))
+                os.write(answered, b"locked\n" if got else b"free\n")
+                os.close(file)
+        os._exit(0)
+    os.close(asking)
+    os.close(answered)
+
+    def ask(name: str, start: int = 0, length: int = 0, kind: str = "posix") -> str:
+        os.write(asked, f"{name} {kind} {start} {length}\n".encode())
+        return os.read(answering, 20).decode().strip()
+
+    return ask
+
+
+def locks() -> None:
+    free = witness()
+    make("file", "x" * 100)
+    make("plain", "y")
+    checkpoint()
+    first = os.open("file", os.O_RDWR)
+    fcntl.lockf(first, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    second = os.open("file", os.O_RDONLY)
+    say(first, second, free("file"), free("plain"), os.read(second, 2))
+    os.close(second)  # any descriptor of it
+    say(free("file"), read("plain"), sorted(os.listdir(".")))
+    fcntl.lockf(first, fcntl.LOCK_EX, 10, 20)
+    other = os.dup(first)
+    os.write(other, b"123")
+    checkpoint()
+    say(free("file", 0, 20), free("file", 20, 10), free("file", 30, 70), os.read(first, 3))
+    third = os.open("file", os.O_RDWR)
+    os.close(third)
+    say(third, free("file"))
+    os.lseek(first, 50, os.SEEK_SET)
+    fcntl.lockf(first, fcntl.LOCK_EX, 10, 0, os.SEEK_CUR)
+    say(free("file", 0, 50), free("file", 50, 10), free("file", 60, 40), os.lseek(other, 0, os.SEEK_CUR))
+    os.close(other)
+    say(free("file"))
+    fcntl.flock(first, fcntl.LOCK_EX)
+    say(free("file", kind="flock"))
+    checkpoint()
+    os.close(first)
+    say(free("file", kind="flock"))
+    before, locked = os.open("file", os.O_RDONLY), os.open("file", os.O_RDWR)
+    fcntl.lockf(locked, fcntl.LOCK_EX)
+    say(free("file"), os.pread(before, 3, 0))
+    os.close(before)
+    say(free("file"))
+    make("new", "z")
+    os.chdir("..")
+    say(read("here/new"), failing(open, "new"))
+    os.chdir("here")
+    gone = os.open("gone", os.O_CREAT | os.O_RDWR)
+    os.write(gone, b"still there")
+    os.unlink("gone")
+    fcntl.lockf(gone, fcntl.LOCK_EX)
+    say(os.pread(gone, 99, 0), read("new"))
+
+
 globals()[sys.argv[1]]()
