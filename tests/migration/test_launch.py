@@ -141,7 +141,8 @@ async def test_keepers_outlive_their_template_and_the_next_one_starts(run: Path)
     assert not gone(launched.pid)
     end(launched.pid, signal.SIGKILL)
     with contextlib.suppress(ConnectionResetError):
-        assert await reader.read() == b""
+        said = await reader.read()
+        assert said.count(b"\n") <= 1, "its state, if it got to tell it, and the end"
     writer.close()
 
 
