@@ -61,6 +61,7 @@ bench: $(STAMP)
 	$(BIN)/python tests/bench/cluster_figures.py
 	if [ "$$(id -u)" = 0 ]; then $(BIN)/python tests/bench/makespan_figures.py --reckon-alone --write; fi
 	if [ "$$(id -u)" = 0 ]; then $(BIN)/python tests/bench/memory_figures.py --write; fi
+	if [ "$$(id -u)" = 0 ]; then $(BIN)/python tests/bench/move_figures.py --write; fi
 	$(BIN)/python tests/bench/workshop_figures.py --write
 	$(BIN)/python tests/bench/screen_figures.py
 

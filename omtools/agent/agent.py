@@ -37,6 +37,7 @@ from omtools.agent.renewal import Renewed
 from omtools.agent.server import SshServer, UnixServer
 from omtools.agent.telling import Telling
 from omtools.agent.tuning import Tuning, changes
+from omtools.agent.twins import Twins
 from omtools.agent.watching import Watching
 from omtools.agent.wishes import Wishes
 from omtools.cluster.balance import Proposal, admit
@@ -44,7 +45,6 @@ from omtools.cluster.constraints import REASONS
 from omtools.cluster.gossip import State as Liveness
 from omtools.cluster.load import BLOCK, CONFIGURED, LSTAY, NOMFS, QUIET, STAY, UP
 from omtools.cluster.map import Node
-from omtools.cluster.vector import PER_TASK
 from omtools.errors import NodeRefuses, OmError
 from omtools.i18n import _
 from omtools.migration.counts import by_node
@@ -73,13 +73,14 @@ class Agent:
         candidates = Candidates(self._memo, configuration.settings.everything, self.node.number)
         candidates.share = self.gauge.share
         self.wishes = Wishes(configuration, self._memo, self.keepers, self.peers, candidates)
+        twins = Twins()
         self.guests = Guests(
             configuration, self.engine, self.keepers, self.gauge, self._reach, self._judge,
-            self.wishes.arriving,
+            self.wishes.arriving, twins,
         )  # fmt: skip
         self.migrations = Migrations(
             configuration, self.engine, self.keepers, self.guests, self.peers, self._leaving,
-            self.wishes.leaving,
+            self.wishes.leaving, twins,
         )  # fmt: skip
         self.files = Files(configuration, self.peers)
         self.knowing = Knowing(configuration, self.peers, self.gauge, self._counts)
@@ -137,8 +138,7 @@ class Agent:
         own = self.knowing.measure()
         size, least = wanted.resident_bytes, wanted.least_rate
         offer = Proposal(wanted.pid, self.node.number, 0.0, 0.0, 0.0, wanted.runnable, size, least)
-        running = own.load_now * own.speed * own.cpus / PER_TASK
-        reason = admit(own, running, arriving, offer, promised)
+        reason = admit(own, own.runnable_now, arriving, offer, promised)
         return "" if reason is None else _(REASONS[reason])
 
     def _permits(self, host: str, port: int) -> bool:
@@ -435,11 +435,11 @@ class Agent:
         self.peers.use(own)
         self._ssh.use(own)
 
-    async def _round(self) -> None:
+    async def _round(self) -> float | None:
         self._renewed.look()
         self.limiting.look()
         self.relays.look(self._up)
-        await self.balancing.round()
+        return await self.balancing.round()
 
     def _tune(self, request: api.Tune, caller: Caller) -> api.Tuned:
         if changes(request):

@@ -192,11 +192,13 @@ class GuestReady(msgspec.Struct, tag="guest_ready", frozen=True):
         address: where, seen from its own node ("" is the node's address).
         port: where.
         certificate: PEM, the one it will show.
+        files: those of the asked ones that are there too, by their places in the list.
     """
 
     port: Annotated[int, msgspec.Meta(ge=1, le=65535)]
     certificate: Pem
     address: Word = ""
+    files: list[int] = []
 
 
 class FilesReady(msgspec.Struct, tag="files_ready", frozen=True):

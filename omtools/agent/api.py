@@ -62,6 +62,7 @@ from omtools.cluster.process_settings import (
     ProcessSettings as ProcessSettings,
 )
 from omtools.image.platform import Platform
+from omtools.image.twins import MOST, Offer
 from omtools.migration.counts import FileIo as FileIo
 from omtools.migration.orders import CallTimes as CallTimes
 
@@ -319,6 +320,7 @@ class PrepareGuest(msgspec.Struct, tag="prepare_guest", frozen=True):
         least_rate: standard seconds per second that it must get for the move to be worth it; 0: whatever.
         leg: 0 for the way from home, a number that tells it from others for a hop from node to node.
         settings: what its owner wants of the balancer.
+        files: what it has mapped; are they there too?
     """
 
     migration: MigrationName
@@ -337,6 +339,7 @@ class PrepareGuest(msgspec.Struct, tag="prepare_guest", frozen=True):
     runnable: float = 0.0
     least_rate: float = 0.0
     settings: ProcessSettings = ProcessSettings()
+    files: Annotated[list[Offer], msgspec.Meta(max_length=MOST)] = []
 
 
 class Views(msgspec.Struct, tag="views", frozen=True):

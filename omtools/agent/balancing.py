@@ -28,6 +28,8 @@ from omtools.i18n import _
 from omtools.omfs.orders import Use
 
 _VIEWS = 128  # of the freshest nodes that are weighed
+_LEAST_S = 0.5  # between two looks at how fast memory falls
+_SURE_S = 0.03  # three ticks, in which the kernel counts how old a process is
 _BALANCER = "the balancer"
 
 
@@ -63,7 +65,7 @@ class Balancing:
         self._told: dict[int, str] = {}  # the last word on each process, to be said once
         self._outcome = Outcome.CALM
         self._falling = Falling()
-        self._looked = time.monotonic()
+        self._looked = self._weighed = time.monotonic()
         self.costs = Costs()
 
     async def stop(self) -> None:
@@ -72,8 +74,12 @@ class Balancing:
             task.cancel()
         await asyncio.gather(*self._work, return_exceptions=True)
 
-    async def round(self) -> None:
-        """Look, decide, begin to move. Once a second."""
+    async def round(self) -> float | None:
+        """Look, decide, begin to move. Once a second.
+
+        Returns:
+            After how many seconds to do so once more, because a process will then have run long enough.
+        """
         guests = [
             keeper
             for keeper in self._keepers.all()
@@ -85,24 +91,27 @@ class Balancing:
         now = time.monotonic()
         moving = frozenset(self._moving)
         processes = self._candidates.look(now, self._keepers.all(), self._gauge.speed, moving, uses)
+        self._gauge.relieved(self._candidates.gone)
         self._promises.sweep(now)
         self.costs = self.costs.faded(now - self._looked)
         self._looked = now
         own = self._knowing.gossip.own
-        falling = self._falling.look(now, own.available_mb * MB, own.guests)
+        if now - self._weighed > _LEAST_S:
+            self._weighed = now
+            self._falling.look(now, own.available_mb * MB, own.guests)
         if not processes:
             self._outcome = Outcome.CALM  # nobody whom a shortage concerns; the next one is news again
-            return
+            return None
         views = self._knowing.gossip.freshest(now, _VIEWS, MAX_AGE_S)
         leaving = sum(self._moving.values())
         plight = Plight(now, own, processes, views, leaving, self.costs, self._promises, self._avoided,
-                        falling=falling)  # fmt: skip
+                        falling=self._falling.rate)  # fmt: skip
         ushering = usher(plight, self._random)
         self._tell_outcome(ushering)
         if ushering.outcome is not Outcome.CALM:
             for eviction in ushering.evictions:
                 self._begin(eviction, now, 1.0)
-            return
+            return None
         decided = balance(
             Snapshot(now, own, processes, views, self.costs, self._promises, self._avoided, leaving),
             self._random,
@@ -113,6 +122,8 @@ class Balancing:
             self._tell(refusal.pid, "stay", refusal.target, refusal.reason.value,
                        stay_s=refusal.stay_s, go_s=refusal.go_s)  # fmt: skip
         self._told = {pid: word for pid, word in self._told.items() if pid in {p.pid for p in processes}}
+        young = [wait for one in processes if (wait := Policy().young_s - one.age_s) > 0]
+        return min(young) + _SURE_S if young else None
 
     def weigh(self, process: Process) -> Proposal | Refusal:
         """Where a process now runs best, for somebody who asks: what binds automatic moves only does not."""

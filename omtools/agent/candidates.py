@@ -12,7 +12,7 @@ from omtools.agent.keepers import Keeper
 from omtools.agent.memo import Memo
 from omtools.cluster.constraints import Process
 from omtools.cluster.decay import Sample, Statistics
-from omtools.cluster.load import STANDARD_SPEED
+from omtools.cluster.load import SETTLED_S, STANDARD_SPEED
 from omtools.cluster.process_settings import ProcessSettings
 from omtools.linux import proc
 from omtools.migration.counts import since
@@ -20,6 +20,8 @@ from omtools.omfs.orders import Use
 
 _TICK = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+_LONG = 0.5  # seconds in which the kernel's ticks say enough
+_YOUNG = 10.0  # what it did in all its life is what it does
 _LEAST_IO = 64 * 1024.0  # bytes per second: less says nothing of where a process belongs
 _CANNOT_S = 30.0  # before a process that could not move is tried again
 
@@ -47,6 +49,7 @@ class _Known:
     moves: int = 0
     cannot: str = ""
     cannot_until: float = 0.0
+    since: float = 0.0
 
 
 class Candidates:
@@ -56,6 +59,7 @@ class Candidates:
     or a login shell of the cluster. With `everything`, also what nobody has marked.
 
     Attributes:
+        gone: how many that ran here for some time have ended or left before the last look.
         share: of a processor that this node has in each of its own (`Gauge.share`): what a process gets of
             it is all that there is.
     """
@@ -65,7 +69,9 @@ class Candidates:
         self._everything = everything
         self._node = node
         self.share = 1.0
+        self.gone = 0
         self._known: dict[tuple[int, int], _Known] = {}  # by local pid and start time
+        self._running: set[tuple[int, int]] = set()
         self._settings: dict[int, ProcessSettings] = {}  # of this round, by pid
         self._uses: dict[int, list[Use]] = {}  # of this round
 
@@ -107,6 +113,9 @@ class Candidates:
             known.statistics = replace(known.statistics, decay=forgetting, hint=hint)
             seen[pid, stat.begun] = known
             found.append(self._process(pid, known, keeper, (now, speed, pid in moving, settings)))
+        ran = (self._known[key] for key in self._running - seen.keys())
+        self.gone = sum(now - known.since >= SETTLED_S for known in ran)
+        self._running = {key for key, known in seen.items() if known.stat.state == "R"}
         away = {pid for pid, keeper in halves.items() if not _is_guest(keeper)}
         seen |= {key: known for key, known in self._known.items() if key[0] in away}
         self._known = seen
@@ -166,10 +175,10 @@ class Candidates:
         known = self._known.get((pid, stat.begun))
         io, new = self._io(pid, keeper, known)
         if known is None:
-            return _Known(stat, now, now, calls=calls, io=io)
+            return _Known(stat, now, now, calls=calls, io=io, since=now)
         seconds = now - known.seen
         if known.here_since == 0.0 or seconds > _CANNOT_S:  # it was away
-            known.here_since = now
+            known.here_since = known.since = now
         sample = Sample(seconds, stat.cpu_s - known.stat.cpu_s, calls - known.calls, new)
         known.statistics = known.statistics.after(sample)
         known.stat, known.seen, known.calls, known.io = stat, now, calls, io
@@ -206,7 +215,7 @@ class Candidates:
             pid=pid,
             home=state.home if state is not None else self._node,
             uid=state.uid if state is not None else _owner(pid),
-            cpu=known.statistics.cpu / self.share if known.statistics.seconds else 1.0,
+            cpu=_processors(known, age, self.share),
             used_s=stat.cpu_s * speed / self.share / STANDARD_SPEED,
             age_s=age,
             here_s=now - known.here_since if known.here_since else 0.0,
@@ -220,6 +229,14 @@ class Candidates:
             moving=moving or (state is not None and state.phase != "away"),
             mask=settings.mask,
         )
+
+
+def _processors(known: _Known, age: float, share: float) -> float:
+    """What it gets: lately, or, if it was not watched for long, in all its life."""
+    seen = known.statistics
+    if seen.seconds < _LONG and 0 < age < _YOUNG:
+        return known.stat.cpu_s / age / share
+    return seen.cpu / share if seen.seconds else 1.0
 
 
 def _is_guest(keeper: Keeper) -> bool:

@@ -36,6 +36,7 @@ class Gauge:
         speed: 10000 is the standard processor.
         cpus: processors that processes here may use.
         share: of each of them, where a control group allows less than all.
+        sampled: when the load was sampled last, of the monotonic clock.
         passing: tells processes whose work is over at once: what runs on for a moment is no load.
     """
 
@@ -44,6 +45,8 @@ class Gauge:
         self._limit = limit
         self._groups = cgroup.own_groups("memory")
         self.loads = Loads()
+        self.sampled = 0.0
+        self._gone = 0
         self.cpus, self.share = _processors(
             len(os.sched_getaffinity(0)), cgroup.cpu_limit(cgroup.own_groups("cpu"))
         )
@@ -64,6 +67,10 @@ class Gauge:
     def _measured(self) -> int:
         return max(1, round(_cached_speed(self._run / "speed") * self.share))
 
+    def relieved(self, tasks: int) -> None:
+        """So many tasks that ran for some time have ended or left: the next sample need not be doubted."""
+        self._gone += tasks
+
     def start(self) -> None:
         """Sample once a second from now on."""
         self._timer = asyncio.get_running_loop().call_later(INTERVAL, self._tick)
@@ -83,7 +90,10 @@ class Gauge:
         except (OSError, ValueError, IndexError) as error:
             log.debug("the load cannot be read", why=error)
             return
-        self.loads = self.loads.after(normalised(runnable, self.speed, self.cpus))
+        self.sampled = time.monotonic()
+        gone, self._gone = self._gone, 0
+        one = normalised(1, self.speed, self.cpus)
+        self.loads = self.loads.after(runnable * one, gone * one)
 
     def memory(self) -> Memory:
         """The node's memory now; zeros where /proc does not tell."""

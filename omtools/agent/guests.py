@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import pwd
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,8 +15,9 @@ from omtools.agent.callers import Caller, name_of, user_name
 from omtools.agent.certificates import make_identity
 from omtools.agent.config import Configuration
 from omtools.agent.engine import Engine
-from omtools.agent.gauge import Gauge
+from omtools.agent.gauge import INTERVAL, Gauge
 from omtools.agent.keepers import Keeper, Keepers
+from omtools.agent.twins import Twins
 from omtools.cluster.load import reserve_of
 from omtools.cluster.process_settings import ProcessSettings
 from omtools.errors import BadRequest, NodeFull, NodeRefuses, OmError
@@ -27,6 +29,7 @@ from omtools.migration.reach import Reach
 _NOT_YET = frozenset({"linking", "freezing", "sending"})  # phases in which a guest's memory is only promised
 _LOOPBACK = "127.0.0.1"
 _WILDCARDS = ("0.0.0.0", "::")
+_SAMPLED_WITHIN = 2 * INTERVAL  # else the load cannot be read
 PATIENCE = 20.0  # of a guest's keeper, for the deputy's to connect
 
 
@@ -57,6 +60,7 @@ class Guests:
         reach: Callable[[str], Reach],
         judge: Callable[[api.PrepareGuest, float, int], str],
         arriving: Callable[[str, ProcessSettings], None],
+        twins: Twins,
     ) -> None:
         """What the agent has to say.
 
@@ -71,6 +75,7 @@ class Guests:
         self._reach = reach
         self._judge = judge
         self._arriving_with = arriving
+        self._twins = twins
         self._platform: Platform | None = None
         self._expected: dict[Path, _Expected] = {}  # by the keeper's socket
 
@@ -159,7 +164,12 @@ class Guests:
         return len(self._on_their_way())
 
     def _arriving(self) -> float:
-        return float(self.expected)
+        """Tasks that the load does not show yet: guests to come, and those come since it was sampled."""
+        sampled = max(self._gauge.sampled, time.monotonic() - _SAMPLED_WITHIN)
+        come = sum(
+            keeper.state.role == "guest" and keeper.away_since > sampled for keeper in self._keepers.all()
+        )
+        return float(self.expected + come)
 
     def _on_their_way(self) -> list[_Expected]:
         arrived = {keeper.path for keeper in self._keepers.all() if keeper.state.phase not in _NOT_YET}
@@ -167,7 +177,8 @@ class Guests:
 
     async def _launch(self, wanted: api.PrepareGuest, control: Path) -> api.GuestReady:
         own = self._configuration.node
-        identity = await asyncio.to_thread(make_identity, f"openMosix {wanted.migration} guest")
+        identity = make_identity(f"openMosix {wanted.migration} guest")
+        twins = await asyncio.to_thread(self._twins.here, wanted.files, wanted.uid)
         address = self._configuration.listen if wanted.link != "ssh" else _LOOPBACK
         order = GuestOrder(
             migration=wanted.migration,
@@ -184,6 +195,7 @@ class Guests:
             debug=self._configuration.debug,
             reach=self._reach(wanted.mount),
             silence=self._configuration.settings.silence,
+            twins=[twin for _at, twin in twins],
         )
         launched = await self._engine.launch(self._configuration.run, order)
         self._expected[control] = replace(self._expected[control], port=launched.port)
@@ -199,7 +211,10 @@ class Guests:
             keeper=launched.pid,
         )
         return api.GuestReady(
-            launched.port, identity.certificate, _LOOPBACK if address in _WILDCARDS else address
+            launched.port,
+            identity.certificate,
+            _LOOPBACK if address in _WILDCARDS else address,
+            [at for at, _twin in twins],
         )
 
 

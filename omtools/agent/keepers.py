@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import os
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -43,6 +44,7 @@ class Keeper:
         state: what it said last.
         spoken: set once it has said anything; until then `state` is an assumption.
         gone: it has closed its end: it is no more.
+        away_since: when it was first heard that the process runs away from home, of the monotonic clock.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Keeper:
         self.state = state
         self.spoken = asyncio.Event()
         self.gone = False
+        self.away_since = 0.0
         self._reader = reader
         self._writer = writer
         self._followers: list[asyncio.Queue[State | None]] = []
@@ -107,6 +110,8 @@ class Keeper:
                     log.warn("a keeper said what cannot be read", socket=self.path.name, why=error)
                     continue
                 self.spoken.set()
+                if self.state.phase == "away" and not self.away_since:
+                    self.away_since = time.monotonic()
                 for queue in self._followers:
                     queue.put_nowait(self.state)
                 on_state(self, self.state)

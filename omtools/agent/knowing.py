@@ -19,6 +19,7 @@ from omtools.errors import BadRequest, OmError
 
 _PATIENCE = 3.0  # for a peer to take the news
 _FORGET_EVERY = 60.0
+_BETWEEN = 0.2  # seconds at least between two rounds of decisions
 
 
 class Knowing:
@@ -50,7 +51,8 @@ class Knowing:
         self._sending: set[asyncio.Task[None]] = set()
         self._waited_for: set[int] = set()
         self._forget_at = 0.0
-        self._then: Callable[[], Awaitable[None]] | None = None
+        self._then: Callable[[], Awaitable[float | None]] | None = None
+        self._again: asyncio.TimerHandle | None = None
         self._deciding: asyncio.Task[None] | None = None
 
     def renew(self) -> None:
@@ -59,15 +61,19 @@ class Knowing:
         self.gossip.members = frozenset(numbers)
         self._others = [number for number in numbers if number != self._configuration.node.number]
 
-    def start(self, then: Callable[[], Awaitable[None]]) -> None:
-        """Measure and tell once a second from now on; `then` decides by what is known."""
+    def start(self, then: Callable[[], Awaitable[float | None]]) -> None:
+        """Measure and tell once a second from now on; `then` decides by what is known.
+
+        It returns after how many seconds it wants to decide once more; None: not before the next second.
+        """
         self._then = then
         self._tick()
 
     async def stop(self) -> None:
         """Say goodbye, and tell nothing more."""
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._again):
+            if timer is not None:
+                timer.cancel()
         under_way = [*self._sending, *([self._deciding] if self._deciding is not None else [])]
         for task in under_way:
             task.cancel()
@@ -155,6 +161,9 @@ class Knowing:
             task = asyncio.get_running_loop().create_task(self._send(outgoing))
             self._sending.add(task)
             task.add_done_callback(self._sending.discard)
+        self._begin_deciding()
+
+    def _begin_deciding(self) -> None:
         if self._deciding is None or self._deciding.done():
             self._deciding = asyncio.get_running_loop().create_task(self._decide())
 
@@ -162,9 +171,18 @@ class Knowing:
         if self._then is None:
             return
         try:
-            await self._then()
+            seconds = await self._then()
         except Exception as error:
             log.failed("a round of decisions failed", error)
+            return
+        if self._again is not None:
+            self._again.cancel()
+        if seconds is not None and self._timer is not None:
+            self._again = asyncio.get_running_loop().call_later(max(seconds, _BETWEEN), self._once_more)
+
+    def _once_more(self) -> None:
+        self.measure()
+        self._begin_deciding()
 
     async def _send(self, outgoing: Outgoing) -> None:
         node = self._configuration.map.nodes.get(outgoing.target)

@@ -8,7 +8,7 @@ import secrets
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -22,6 +22,7 @@ from omtools.agent.guests import Guests
 from omtools.agent.keepers import Keeper, Keepers
 from omtools.agent.peers import Peers
 from omtools.agent.tunnel import Tunnel, reachable
+from omtools.agent.twins import Twins
 from omtools.cluster.balance import Proposal
 from omtools.cluster.map import Node
 from omtools.cluster.process_settings import ProcessSettings
@@ -38,6 +39,7 @@ from omtools.errors import (
     ThereAlready,
 )
 from omtools.i18n import _
+from omtools.image.twins import Twin
 from omtools.migration.orders import Bring, Credentials, DeputyOrder, Endpoint, Hop, State
 from omtools.migration.reach import Reach
 
@@ -52,6 +54,7 @@ class _Prepared:
     endpoint: Endpoint
     credentials: Credentials
     tunnel: Tunnel | None
+    twins: list[Twin]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,7 @@ class Migrations:
         peers: Peers,
         files: Callable[[], tuple[bool, Reach]],
         settings: Callable[[int], ProcessSettings],
+        twins: Twins,
     ) -> None:
         """What the agent has to say.
 
@@ -91,6 +95,7 @@ class Migrations:
         self._peers = peers
         self._files = files
         self._settings = settings
+        self._twins = twins
         self._moving: set[int] = set()
         self._tunnels: dict[str, list[Tunnel]] = {}  # by migration
         self._gids: dict[str, int] = {}  # by migration
@@ -197,6 +202,7 @@ class Migrations:
             dfsa=dfsa,
             files=files,
             silence=self._configuration.settings.silence,
+            twins=prepared.twins,
         )
         await self._engine.launch(self._configuration.run, order)
         keeper = await self._keepers.adopt(order, own.name)
@@ -224,7 +230,7 @@ class Migrations:
         prepared = await self._prepare(mover, target)
         try:
             with keeper.follow() as followed:
-                keeper.tell(Hop(target.number, prepared.endpoint, prepared.credentials))
+                keeper.tell(Hop(target.number, prepared.endpoint, prepared.credentials, prepared.twins))
                 arrived = await arrival(goal, followed)
         except BaseException:
             self._drop_tunnel(state.migration, prepared.tunnel)
@@ -274,7 +280,8 @@ class Migrations:
         if not settings.mask.permits(target.number):
             raise MaskForbids(pid=mover.pid, node=target.name)
         link = self._configuration.settings.link
-        own = await asyncio.to_thread(make_identity, f"openMosix {mover.migration} deputy")
+        own = make_identity(f"openMosix {mover.migration} deputy")
+        offers, twins = await asyncio.to_thread(self._twins.of_process, mover.pid, mover.uid)
         wanted = api.PrepareGuest(
             migration=mover.migration,
             pid=mover.pid,
@@ -292,15 +299,17 @@ class Migrations:
             runnable=offer.runnable if offer is not None else 0.0,
             least_rate=offer.least_rate if offer is not None else 0.0,
             settings=settings,
+            files=offers,
         )
         ready = await self._peers.call(target, wanted, api.GuestReady)
-        return await self._way(mover, target, ready, own)
+        prepared = await self._way(mover, target, ready, own)
+        return replace(prepared, twins=[twins[at] for at in ready.files if 0 <= at < len(twins)])
 
     async def _way(self, mover: _Mover, target: Node, ready: api.GuestReady, own: Identity) -> _Prepared:
         link = self._configuration.settings.link
         credentials = Credentials(own.certificate, own.key, ready.certificate)
         if link == "direct" or (link == "auto" and await reachable(target.address, ready.port)):
-            return _Prepared(Endpoint(target.address, ready.port), credentials, None)
+            return _Prepared(Endpoint(target.address, ready.port), credentials, None, [])
         path = self._configuration.run / "tunnels" / f"{mover.migration}.{mover.leg}.sock"
         tunnel = Tunnel(path, await self._peers.link(target), ready.address or target.address, ready.port)
         await tunnel.open(mover.uid)
@@ -309,7 +318,7 @@ class Migrations:
             "the link goes through SSH", pid=mover.pid, mig=mover.migration, to=target.name, setting=link
         )
         return _Prepared(
-            Endpoint(ready.address or target.address, ready.port, str(path)), credentials, tunnel
+            Endpoint(ready.address or target.address, ready.port, str(path)), credentials, tunnel, []
         )
 
     def _drop_tunnel(self, migration: str, tunnel: Tunnel | None) -> None:

@@ -17,7 +17,8 @@ cost    fixed + bytes / link, over both links where the image goes through home.
 
 p goes if stay > margin · go and stay - go > a minimum. Own figures are the node's *mean* load (rises slowly,
 falls at once), others' the *upper* (rises at once, falls slowly) plus what was promised them: a node sends
-only when it is loaded for sure, and only to those that are idle for sure. Loads and the pair mean/upper are
+only when it is loaded for sure, and only to those that are idle for sure. What has run for a second
+(`young_s`) counts at once by what it used of that: it is no passing rise. Loads and the pair mean/upper are
 MOSIX's: Barak, La'adan, Shiloh, "Scalable cluster computing with MOSIX for Linux", 1999.
 
 **Which of the good nodes.** Those whose go() is within a tolerance of the best are equally good for p; among
@@ -182,7 +183,7 @@ class _Balancer:
         self.own = snapshot.own
         self.proposals: list[Proposal] = []
         self.refusals: list[Refusal] = []
-        self.runnable = self.own.runnable_mean
+        self.runnable = max(self.own.runnable_mean, self.proven())
         self.nodes = len(snapshot.views) + 1
         self.left_s = self.policy.budget_s - snapshot.leaving / max(snapshot.costs.bytes_per_s, 1.0)
         self.bests: dict[int, float] = {}  # tenths of a task -> no candidate gives such a process more
@@ -201,6 +202,13 @@ class _Balancer:
             self.consider(process)
         self.refusals += [Refusal(process.pid, Reason.ENOUGH) for process in movable[self.policy.judged :]]
         return Round(self.proposals, self.refusals)
+
+    def proven(self) -> float:
+        """Tasks that run here for sure, though the mean is still to rise: they have computed long enough."""
+        running = self.own.runnable_now
+        crowding = running / self.own.cpus
+        old = (one for one in self.s.processes if one.age_s >= self.policy.young_s and not one.moving)
+        return min(running, sum(demand(process, crowding) for process in old))
 
     def judge(self, process: Process) -> bool:
         """Whether it is to be weighed at all."""

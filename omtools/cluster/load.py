@@ -36,13 +36,18 @@ def status_words(status: int) -> list[str]:
     return [word for bit, word in STATUS_WORDS.items() if status & bit]
 
 
+SETTLED_S = 3.0
+"""Seconds after which a process's end relieves a node: who runs short ones begins the next at once."""
+
+
 @dataclass(frozen=True, slots=True)
 class Loads:
     """What a node thinks of its own load (standard units, not rounded).
 
-    The two lean to opposite sides on purpose: the node itself believes in a rise late and in a fall at
-    once (`mean`), others are told of a rise at once and of a fall late (`upper`). So a node sends only when
-    it is loaded for sure and is sent to only when it is idle for sure: nothing plays ping-pong.
+    The two lean to opposite sides on purpose: the node itself believes in a rise late and in a fall at once
+    (`mean`), others are told of a rise at once and of a fall late (`upper`), unless the fall is sure. So a
+    node sends only when it is loaded for sure and is sent to only when it is idle for sure: nothing plays
+    ping-pong.
 
     Attributes:
         now: of the last second.
@@ -54,11 +59,15 @@ class Loads:
     mean: float = 0.0
     upper: float = 0.0
 
-    def after(self, load: float) -> Loads:
-        """The loads once another second showed `load`."""
+    def after(self, load: float, gone: float = 0.0) -> Loads:
+        """The loads once another second showed `load`.
+
+        `gone` of the load before is over for sure, because processes have ended or left: nobody needs to be
+        told of that late.
+        """
         mean = (5 * self.mean + 3 * load) / 8 if load > self.mean else load
-        upper = load if load >= self.upper else (7 * self.upper + load) / 8
-        return Loads(load, mean, upper)
+        upper = max(self.upper - gone, 0.0)
+        return Loads(load, mean, load if load >= upper else (7 * upper + load) / 8)
 
     def rescaled(self, factor: float) -> Loads:
         """The same tasks when the node's speed has changed: `factor` is the old speed over the new one."""

@@ -89,6 +89,11 @@ class Vector(msgspec.Struct, array_like=True, frozen=True, gc=False):
         return Memory(self.total_mb * MB, self.free_mb * MB, self.available_mb * MB)
 
     @property
+    def runnable_now(self) -> float:
+        """Runnable tasks of the last second."""
+        return self.load_now * self.speed * self.cpus / PER_TASK
+
+    @property
     def runnable_mean(self) -> float:
         """Runnable tasks by the load that it believes in itself."""
         return self.load_mean * self.speed * self.cpus / PER_TASK

@@ -14,7 +14,7 @@ import resource
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,8 +28,8 @@ from omtools.linux.x86_64 import PAUSE_PROGRAM, STUB_PROGRAM
 _SYS_CLOSE_RANGE, _CLOSE_RANGE_CLOEXEC = 436, 4  # <asm/unistd_64.h>, <linux/close_range.h>
 _PR_SET_SECUREBITS = 28  # <linux/prctl.h>
 _SECBIT_NOROOT_LOCKED = 3  # SECBIT_NOROOT | SECBIT_NOROOT_LOCKED, <linux/securebits.h>: root has no power
-_ALL = (ns.Clone.NEWUSER | ns.Clone.NEWPID | ns.Clone.NEWNS | ns.Clone.NEWNET | ns.Clone.NEWIPC
-        | ns.Clone.NEWUTS | ns.Clone.NEWTIME)  # fmt: skip
+_NEW = (ns.Clone.NEWUSER | ns.Clone.NEWPID | ns.Clone.NEWNS | ns.Clone.NEWNET | ns.Clone.NEWIPC
+        | ns.Clone.NEWUTS)  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -80,50 +80,42 @@ class _Plan:
 
     pid: int
     hostname: str
+    uid: int
+    gid: int
     ahead: Clocks
     tree: NativeTree | None
+    inherited: Collection[int]  # by the stub
     whole_map: bool  # its user namespace knows all ids: root's power ends at files of unknown owners
 
 
-def build(pid: int, hostname: str, ahead: Clocks, tree: NativeTree | None = None) -> Cage:
+def build(
+    pid: int, hostname: str, ahead: Clocks, tree: NativeTree | None = None, inherited: Collection[int] = ()
+) -> Cage:
     """Build a cage for the process `pid` of a node of that host name, whose clocks are so far ahead of ours.
 
     Must be called by a process with a single thread. With `tree` the guest finds that under its name, and
-    every other path leads to the cage's root. Raises KernelLacks, RestoreFailed.
+    every other path leads to the cage's root. The stub has the `inherited` descriptors, by the same numbers.
+    Raises KernelLacks, RestoreFailed.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    plan = _Plan(pid, hostname, ahead, tree, tree is not None and os.getuid() == 0)
-    builder = os.fork()
-    if builder == 0:
-        _as_child(lambda: _build_namespaces(plan, theirs))
+    uid = os.getuid()
+    plan = _Plan(pid, hostname, uid, os.getgid(), ahead, tree, inherited, tree is not None and uid == 0)
+    try:
+        init = ns.clone3(_NEW, exit_signal=0, bare=True).pid
+    except OSError as error:
+        raise _lacking(str(error)) from None
+    if init == 0:
+        _as_child(lambda: _as_init(plan, theirs))
     theirs.close()
     with ours:
         served = Server(tree, pid, ours)
         try:
-            message, pidfds = served.receive()
-            if message == b"unshared":
-                own = ns.own_id_maps()
-                ns.write_id_maps(own["uid_map"], own["gid_map"], builder, setgroups=True)
-                ours.send(b"mapped")
-                message, pidfds = served.receive()
+            stub = _born(served, ours, init)
         except BaseException:
             served.give_up()
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(builder, signal.SIGKILL)
+            _end(init)
             raise
-        finally:
-            os.waitpid(builder, 0)
-        if not pidfds:
-            kind, _, why = message.decode(errors="replace").partition(":")
-            if kind == "namespaces":
-                raise KernelLacks(feature="the namespaces of a cage", why=why)
-            served.give_up()
-            if kind.isdigit():  # its pid 1 has given up
-                ptrace.wait(int(kind))
-            raise RestoreFailed(node="", why=why or "the cage's builder ended without a word")
-        stub = _outer_pid(pidfds[0])
-        os.close(pidfds[0])
-        built = Cage(int(message), Tracee(stub), ahead.monotonic, served.files)
+        built = Cage(init, Tracee(stub), ahead.monotonic, served.files)
         try:
             ptrace.seize(stub, ptrace.O_EXITKILL)
             ours.send(b"go")
@@ -133,6 +125,36 @@ def build(pid: int, hostname: str, ahead: Clocks, tree: NativeTree | None = None
             built.destroy()
             raise
     return built
+
+
+def _born(served: Server, ours: socket.socket, init: int) -> int:
+    """Help the cage's pid 1 until its stub is there; that one's pid. Raises KernelLacks, RestoreFailed."""
+    message, pidfds = served.receive()
+    if message == b"unshared":
+        own = ns.own_id_maps()
+        ns.write_id_maps(own["uid_map"], own["gid_map"], init, setgroups=True)
+        ours.send(b"mapped")
+        message, pidfds = served.receive()
+    if not pidfds:
+        kind, _, why = message.decode(errors="replace").partition(":")
+        if kind == "namespaces":
+            raise _lacking(why)
+        raise RestoreFailed(node="", why=why or "the cage's first process ended without a word")
+    stub = _outer_pid(pidfds[0])
+    os.close(pidfds[0])
+    return stub
+
+
+def _lacking(why: str) -> KernelLacks:
+    return KernelLacks(feature="the namespaces of a cage", why=why)
+
+
+def _end(init: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(init, signal.SIGKILL)
+    with contextlib.suppress(ChildProcessError):
+        while not ptrace.wait(init).over:
+            pass
 
 
 def _as_child(work: Callable[[], None]) -> None:
@@ -148,35 +170,15 @@ def _outer_pid(pidfd: int) -> int:
     return int(next(line.split()[1] for line in text.splitlines() if line.startswith("Pid:")))
 
 
-def _build_namespaces(plan: _Plan, back: socket.socket) -> None:
-    """In the builder: make the namespaces, then the cage's pid 1 as a child of the builder's parent."""
-    uid, gid = os.getuid(), os.getgid()
+def _as_init(plan: _Plan, back: socket.socket) -> None:
+    """The life of the cage's pid 1: the rest of its namespaces, a root, the stub, then nothing for ever."""
     try:
-        syscall(_SYS_CLOSE_RANGE, 0, 0xFFFFFFFF, _CLOSE_RANGE_CLOEXEC)  # a guest inherits no descriptor
-        ns.unshare(_ALL)
-        if plan.whole_map:
-            back.send(b"unshared")
-            back.recv(8)
-        else:
-            ns.write_id_maps([ns.IdRange(uid, uid)], [ns.IdRange(gid, gid)])
-        ns.set_time_offsets(plan.ahead.monotonic, plan.ahead.boottime)
-        ns.sethostname(plan.hostname)
+        ns.set_parent_death_signal(signal.SIGKILL)
+        _settle_namespaces(plan, back)
     except OSError as error:
         back.send(f"namespaces:{error}".encode())
         return
-    told, tell = os.pipe()  # only here the cage's pid 1 is known by its pid outside
-    init = ns.clone3(ns.Clone.PARENT, exit_signal=0, bare=True)
-    if init.pid == 0:
-        os.close(tell)
-        _as_child(lambda: _as_init(plan, told, back))
-    os.write(tell, str(init.pid).encode())
-
-
-def _as_init(plan: _Plan, told: int, back: socket.socket) -> None:
-    """The life of the cage's pid 1: a root, the stub, then nothing for ever."""
-    own = os.read(told, 32)
     try:
-        ns.set_parent_death_signal(signal.SIGKILL)
         ns.mount(None, "/", None, ns.Mount.REC | ns.Mount.PRIVATE)
         if plan.tree is None:
             _empty_root()
@@ -189,17 +191,31 @@ def _as_init(plan: _Plan, told: int, back: socket.socket) -> None:
         pause, program = (_program(code) for code in (PAUSE_PROGRAM, STUB_PROGRAM))
         stub = ns.clone3(set_tid=[plan.pid], pidfd=True, exit_signal=0, bare=True)
     except OSError as error:
-        back.send(own + f":{error}".encode())
+        back.send(f"init:{error}".encode())
         return
     if stub.pid == 0:
-        _as_child(lambda: _as_stub(program, back, plan.whole_map))
-    socket.send_fds(back, [own], [stub.pidfd])
+        _as_child(lambda: _as_stub(program, back, plan))
+    socket.send_fds(back, [b"stub"], [stub.pidfd])
     ns.execveat(pause, [b"cage"])
 
 
-def _as_stub(program: int, back: socket.socket, may_all_files: bool) -> None:
-    if may_all_files:
+def _settle_namespaces(plan: _Plan, back: socket.socket) -> None:
+    syscall(_SYS_CLOSE_RANGE, 0, 0xFFFFFFFF, _CLOSE_RANGE_CLOEXEC)  # a guest inherits none but its own
+    if plan.whole_map:
+        back.send(b"unshared")
+        back.recv(8)
+    else:
+        ns.write_id_maps([ns.IdRange(plan.uid, plan.uid)], [ns.IdRange(plan.gid, plan.gid)])
+    ns.unshare(ns.Clone.NEWTIME)  # its children's; with clone3(2) it would be too late to set the offsets
+    ns.set_time_offsets(plan.ahead.monotonic, plan.ahead.boottime)
+    ns.sethostname(plan.hostname)
+
+
+def _as_stub(program: int, back: socket.socket, plan: _Plan) -> None:
+    if plan.whole_map:
         keep_file_capabilities()
+    for descriptor in plan.inherited:
+        os.set_inheritable(descriptor, True)
     back.recv(8)  # seized: from here on the int3 is a stop, not a death
     for number in range(1, 65):
         if number not in (signal.SIGKILL, signal.SIGSTOP, 32, 33):

@@ -13,6 +13,7 @@ import struct
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import msgspec
 
@@ -22,6 +23,7 @@ from omtools.image.clock_code import interrupted, stack_above
 from omtools.image.injection import PROT_EXEC, PROT_READ, Call, Scratch, Tracee
 from omtools.image.model import Image, Layout, Region, RegionKind, Resume, Vdso
 from omtools.image.survey import memory_that_may_be_shared, region_obstacle, shared_elsewhere
+from omtools.image.twins import Known
 from omtools.image.vectors import take_apart
 from omtools.linux import proc, ptrace
 from omtools.linux.cpuid import xsave_layout
@@ -52,6 +54,7 @@ ALTSTACK_SIZE = 24  # stack_t
 _LIMITS = (resource.RLIMIT_STACK, resource.RLIMIT_DATA, resource.RLIMIT_AS)
 
 _WORD = (1 << 64) - 1
+NO_TWINS: Known = MappingProxyType({})
 KERNEL_MAPPINGS = ("[vvar]", "[vvar_vclock]", "[vdso]")
 
 
@@ -76,13 +79,13 @@ def look_before(pid: int) -> Before:
 def take_image(
     tracee: Tracee, registers: Registers, mask: int, scratch: Scratch, before: Before,
     *,
-    pid: int = 0, resume: Resume | None = None, vdso: Vdso | None = None,
+    pid: int = 0, resume: Resume | None = None, vdso: Vdso | None = None, twins: Known = NO_TWINS,
 ) -> Image:  # fmt: skip
     """The image of a stopped process whose registers are borrowed and whose signal mask was `mask`.
 
     `pid` is the process's pid at home, if that is not the tracee's; `resume` is what is left of a timeout,
-    where the caller knows; `vdso` its home's, if it is not at home. Raises CannotMigrate with the reason when
-    something ties it to its home.
+    where the caller knows; `vdso` its home's, if it is not at home; `twins` the files that need not travel.
+    Raises CannotMigrate with the reason when something ties it to its home.
     """
     # Not by comparing pids: on its host it may by chance have the number that it has at home.
     away, home_pid, pid = pid != 0, pid or tracee.pid, tracee.pid
@@ -90,7 +93,7 @@ def take_image(
         raise ForeignArchitecture(pid=pid, architecture=_("32-bit"))
     now = time.clock_gettime_ns(time.CLOCK_MONOTONIC), time.clock_gettime_ns(time.CLOCK_BOOTTIME)
     vdso = vdso or _vdso(tracee, registers)
-    regions = _regions(pid, scratch, vdso)
+    regions = _regions(pid, scratch, vdso, twins)
     asked = _ask_inside(tracee, registers, scratch, away)
     rest = Resume.rest(registers.call, registers.result, registers.rdx)
     resume = resume or rest or _resume(tracee, registers, before, now[0])
@@ -155,7 +158,7 @@ def _vdso(tracee: Tracee, registers: Registers) -> Vdso:
     return Vdso(kernel, code, interrupted(tracee.memory, registers, span))
 
 
-def _regions(pid: int, scratch: Scratch, vdso: Vdso) -> list[Region]:
+def _regions(pid: int, scratch: Scratch, vdso: Vdso, twins: Known) -> list[Region]:
     mappings = [
         m for m in proc.mappings(pid)
         if not scratch.holds(m.start) and m.name not in (*KERNEL_MAPPINGS, "[vsyscall]")
@@ -170,10 +173,11 @@ def _regions(pid: int, scratch: Scratch, vdso: Vdso) -> list[Region]:
         kind: RegionKind = "shared" if mapping.shared and anonymous else "private"
         if mapping.name == "[stack]":
             kind = "stack"
+        twin = "" if mapping.shared or anonymous else twins.get((mapping.device, mapping.inode), "")
         regions.append(
             Region(
-                mapping.start, mapping.end, mapping.protection, kind, not anonymous, mapping.name,
-                mapping.offset,
+                mapping.start, mapping.end, mapping.protection, kind, not anonymous, twin or mapping.name,
+                mapping.offset, bool(twin),
             )
         )  # fmt: skip
     return _with_whole_stack(regions)

@@ -23,6 +23,7 @@ class Region(msgspec.Struct, frozen=True, array_like=True):
         file: it maps a file; at home the deputy keeps that mapping, without its pages.
         name: what /proc/PID/maps calls it.
         offset: in the file.
+        twin: where it goes the same file is mapped, see `omtools.image.twins`: only changed pages travel.
     """
 
     start: int
@@ -32,6 +33,7 @@ class Region(msgspec.Struct, frozen=True, array_like=True):
     file: bool
     name: str
     offset: int = 0
+    twin: bool = False
 
     @property
     def size(self) -> int:
@@ -158,6 +160,7 @@ class Image(msgspec.Struct, frozen=True):
         umask: umask(2), -1 if not known.
         directory: its working directory, "" if not known.
         nice: nice(2).
+        gone: addresses of what the process has mapped no more since it left home, where it is still mapped.
         locked: it holds locks on files, which closing a descriptor may end.
     """
 
@@ -189,6 +192,7 @@ class Image(msgspec.Struct, frozen=True):
     umask: int = -1
     directory: str = ""
     nice: int = 0
+    gone: list[tuple[int, int]] = []
     locked: bool = False
 
     def general_registers(self) -> Registers:

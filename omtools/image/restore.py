@@ -12,7 +12,8 @@ import os
 import resource
 import signal
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 from omtools.errors import ProcessorLacks, RestoreFailed
 from omtools.image.capture import (
@@ -35,6 +36,7 @@ from omtools.image.injection import (
     PROT_EXEC,
     PROT_READ,
     PROT_WRITE,
+    SYS_CLOSE,
     SYS_MMAP,
     SYS_MPROTECT,
     SYS_MUNMAP,
@@ -75,6 +77,7 @@ _SS_ONSTACK = 1  # <asm-generic/signal-defs.h>
 _RSEQ_UNREGISTER = 1  # RSEQ_FLAG_UNREGISTER, <linux/rseq.h>
 _UNCATCHABLE = (signal.SIGKILL, signal.SIGSTOP)
 _ASIDE = 64 << 20  # how far behind the scratch area
+_NO_FILES: Mapping[str, int] = MappingProxyType({})
 
 
 def _run(tracee: Tracee, scratch: Scratch, registers: Registers, calls: list[tuple[str, Call]]) -> list[int]:
@@ -87,7 +90,15 @@ def _run(tracee: Tracee, scratch: Scratch, registers: Registers, calls: list[tup
     return results
 
 
-def _map_call(region: Region, start: int, end: int) -> tuple[str, Call]:
+def _map_call(
+    region: Region, start: int, end: int, files: Mapping[str, int] = _NO_FILES
+) -> tuple[str, Call]:
+    if region.twin:
+        flags, file = MAP_FIXED_NOREPLACE | MAP_PRIVATE, files.get(region.name)
+        if file is None:
+            raise RestoreFailed(node="", why=f"{region.name} is another file here")
+        at = region.offset + start - region.start
+        return "mmap", (SYS_MMAP, start, end - start, region.protection, flags, file, at)
     flags = MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | (MAP_SHARED if region.kind == "shared" else MAP_PRIVATE)
     protection = PROT_READ | PROT_WRITE
     if region.kind == "stack":
@@ -98,8 +109,13 @@ def _map_call(region: Region, start: int, end: int) -> tuple[str, Call]:
     return "mmap", (SYS_MMAP, start, end - start, protection, flags, -1, 0)
 
 
-def map_guest(stub: Tracee, scratch: Scratch, registers: Registers, image: Image) -> ClockCode:
-    """Turn a fresh stub's address space into the image's, empty; says where it will read clocks."""
+def map_guest(
+    stub: Tracee, scratch: Scratch, registers: Registers, image: Image, files: Mapping[str, int] = _NO_FILES
+) -> ClockCode:
+    """Turn a fresh stub's address space into the image's, empty; says where it will read clocks.
+
+    `files` are descriptors in the stub, by path, of the twins that it may map; they are closed.
+    """
     mine = [m for m in proc.mappings(stub.pid) if not scratch.holds(m.start) and m.name != "[vsyscall]"]
     kernel = [m for m in mine if m.name in KERNEL_MAPPINGS]
     code = next((stub.memory.read(m.start, m.size) for m in kernel if m.name == "[vdso]"), b"")
@@ -120,7 +136,8 @@ def map_guest(stub: Tracee, scratch: Scratch, registers: Registers, image: Image
             inward.append(("mremap", (SYS_MREMAP, aside, size, size, _MREMAP_MOVE, places[mapping.name])))
         aside += size
     _run(stub, scratch, registers, calls + inward)
-    _run(stub, scratch, registers, [_map_call(region, region.start, region.end) for region in image.regions])
+    maps = [_map_call(region, region.start, region.end, files) for region in image.regions]
+    _run(stub, scratch, registers, maps + [("close", (SYS_CLOSE, file)) for file in files.values()])
     if not foreign:
         return ClockCode(image.vdso.span)
     here = range(at.get("[vdso]", 0), at.get("[vdso]", 0) + len(code))
@@ -182,8 +199,8 @@ def map_home(deputy: Tracee, scratch: Scratch, registers: Registers, image: Imag
     kept = (*KERNEL_MAPPINGS, "[vsyscall]")
     mine = [m for m in proc.mappings(deputy.pid) if not scratch.holds(m.start) and m.name not in kept]
     wanted = [(region.start, region.end) for region in image.regions]
-    have = [(m.start, m.end) for m in mine]
-    calls: list[tuple[str, Call]] = []
+    calls: list[tuple[str, Call]] = [("munmap", (SYS_MUNMAP, a, b - a)) for a, b in image.gone]
+    have = [part for m in mine for part in _without(m.start, m.end, image.gone)]
     for start, end in have:
         calls += [("munmap", (SYS_MUNMAP, a, b - a)) for a, b in _without(start, end, wanted)]
     for region in image.regions:

@@ -53,18 +53,23 @@ class ProcessMemory:
 
     def read_into(self, address: int, buffer: bytearray | memoryview) -> None:
         """Fill `buffer` from `address` on."""
-        view = (ctypes.c_char * len(buffer)).from_buffer(buffer)
-        self._local.base = ctypes.addressof(view)
+        if not len(buffer):
+            return
+        pinned = ctypes.c_char.from_buffer(buffer)  # an array of that length would be a type of its own
+        self._local.base = ctypes.addressof(pinned)
         self._transfer(_readv, address, len(buffer))
+        del pinned
 
     def write(self, address: int, data: bytes | bytearray | memoryview) -> None:
         """Put all of `data` at `address`."""
+        if not len(data):
+            return
         if isinstance(data, bytes):
             pointer = ctypes.c_char_p(data)
             pinned: object = pointer
             self._local.base = ctypes.cast(pointer, ctypes.c_void_p).value
         else:
-            pinned = (ctypes.c_char * len(data)).from_buffer(data)
+            pinned = ctypes.c_char.from_buffer(data)
             self._local.base = ctypes.addressof(pinned)
         self._transfer(_writev, address, len(data))
         del pinned

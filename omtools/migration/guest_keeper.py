@@ -29,7 +29,7 @@ from omtools.migration.direct import DirectFiles
 from omtools.migration.exchange import Exchange
 from omtools.migration.forwarding import Forwarding
 from omtools.migration.frames import LEAVING, Kind
-from omtools.migration.hello import clocks_ahead, expect
+from omtools.migration.hello import clocks_ahead, expect, welcome
 from omtools.migration.housing import house
 from omtools.migration.keeper import Keeper
 from omtools.migration.link import Link, LinkBroken, accept
@@ -59,13 +59,14 @@ class GuestKeeper(Keeper):
         self._late: list[bytes] = []   # signals that came when it was frozen: home has them too
         self._taken = 0                # signals from home that it has got
         self._reason = ""
+        self._there: list[str] | None = None  # what is mapped there, of a third node to which it is called
         self._exit: tuple[str, int] = ("killed", 9)
         self._listening = False
         self._told_io: list[FileIo] = []
         self._do: dict[Action, Callable[[], None]] = {
             Action.BUILD: self._build,
             Action.SEND_READY: lambda: self._send(Kind.READY),
-            Action.SEND_REFUSED: self._send_refused,
+            Action.SEND_REFUSED: lambda: self._refuse(self._error),
             Action.SEND_STARTED: lambda: self._send(Kind.STARTED),
             Action.RUN: self._run,
             Action.LEAVE: self._leave,
@@ -103,13 +104,12 @@ class GuestKeeper(Keeper):
         hello = expect(link, self.order.pid)
         ahead = clocks_ahead(link)
         try:
-            self._remote = Remote(house(self.order, ahead, hello.places, self._log))
+            self._remote = house(self.order, ahead, hello.places, self._log)
         except (OmError, OSError) as error:
             self._refuse(error)
             raise LinkBroken(str(error)) from error
         self.state.local_pid = self._remote.pid
-        link.send(Kind.HELLO)
-        link.set_timeout(None)
+        welcome(link, self._remote.twins)
 
     def _step(self, event: Event | None) -> None:
         if event is None:
@@ -233,6 +233,9 @@ class GuestKeeper(Keeper):
         elif kind is Kind.CONTINUE:
             self._held = False
             self._continue()
+        elif kind is Kind.RECALL:
+            self._there = msgspec.msgpack.decode(body, type=list[str] | None)
+            return Event.RECALL
         elif kind is Kind.IMAGE:
             self._image = msgspec.msgpack.decode(body, type=Image)
             return Event.IMAGE
@@ -420,9 +423,6 @@ class GuestKeeper(Keeper):
             self._image = None  # some hundred kilobytes
             self._events.append(Event.BUILT)
 
-    def _send_refused(self) -> None:
-        self._refuse(self._error)
-
     def _refuse(self, error: Exception) -> None:
         if not isinstance(error, OmError):
             error = RestoreFailed(node=self.order.node, why=str(error))
@@ -465,7 +465,7 @@ class GuestKeeper(Keeper):
         try:
             arena = (calls.arena.base, calls.arena.size)
             numbers = calls.native.leave() if calls.native is not None else None
-            image = remote.take_image(before, resume, self._fatal, arena)
+            image = remote.take_image(before, resume, self._fatal, arena, self._there)
             image = msgspec.structs.replace(image, files=calls.direct.leaving(), locked=calls.locked)
             if calls.native is not None:
                 image = msgspec.structs.replace(
@@ -496,4 +496,4 @@ class GuestKeeper(Keeper):
             self._exchange.link.close()
 
 
-_WORDS = {Kind.GO: Event.GO, Kind.RECALL: Event.RECALL, Kind.DONE: Event.DONE, Kind.STAY: Event.STAY}
+_WORDS = {Kind.GO: Event.GO, Kind.DONE: Event.DONE, Kind.STAY: Event.STAY}

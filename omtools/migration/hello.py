@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 
 import msgspec
 
@@ -11,7 +12,7 @@ from omtools.image.cage import Clocks
 from omtools.migration.frames import Kind
 from omtools.migration.link import Link, LinkBroken
 
-VERSION = 2
+VERSION = 3
 _READINGS = 3  # of the other node's clocks: the quickest answer is the most exact
 
 
@@ -29,8 +30,12 @@ class Hello(msgspec.Struct):
     places: list[str] = []
 
 
-def greet(link: Link, hello: Hello) -> None:
-    """The deputy's side: raises LinkBroken, or the OmError by which the guest's side refuses."""
+def greet(link: Link, hello: Hello, patience: float = 60.0) -> frozenset[str]:
+    """The deputy's side: returns the paths of twins that the guest's side has opened.
+
+    Raises LinkBroken, or the OmError by which the guest's side refuses.
+    """
+    link.set_timeout(patience)
     link.send(Kind.HELLO, msgspec.msgpack.encode(hello))
     kind, _serial, body = link.receive()
     while kind is Kind.CLOCK:
@@ -45,6 +50,17 @@ def greet(link: Link, hello: Hello) -> None:
         raise refusal
     if kind is not Kind.HELLO:
         raise LinkBroken(f"{kind.name} in place of a greeting")
+    link.set_timeout(None)
+    try:
+        return frozenset(msgspec.msgpack.decode(body, type=list[str]))
+    except msgspec.DecodeError as error:
+        raise LinkBroken(str(error)) from error
+
+
+def welcome(link: Link, twins: Collection[str]) -> None:
+    """The guest's side: its cage stands, and these twins are open."""
+    link.send(Kind.HELLO, msgspec.msgpack.encode(sorted(twins)))
+    link.set_timeout(None)
 
 
 def expect(link: Link, pid: int) -> Hello:

@@ -18,6 +18,7 @@ from omtools.errors import LinkLost, NodeRefuses, OmError, ProcessEnded, Restore
 from omtools.i18n import _
 from omtools.image.model import Image
 from omtools.image.pages import CopySource
+from omtools.image.twins import Known, known
 from omtools.linux import ptrace
 from omtools.linux.events import ChildEvents
 from omtools.linux.ptrace import Stop, StopKind
@@ -58,13 +59,14 @@ class HomeKeeper(Keeper):
         self._exit: tuple[str, int] = ("", 0)
         self._counts = DeputyCounts(order.pid, order.home, order.files)
         self._arguments: list[str] = []  # of the process: the deputy has none
+        self._twins: Known = {}  # of home's files and the target's, in a hop the next one's
         self._do: dict[Action, Callable[[], None]] = {
             Action.FREEZE: self._freeze,
             Action.SEND_IMAGE: self._send_image,
             Action.SEND_GO: lambda: self._send(Kind.GO),
             Action.RELEASE: self._release,
             Action.BECOME_DEPUTY: self._become_deputy,
-            Action.SEND_RECALL: lambda: self._send(Kind.RECALL),
+            Action.SEND_RECALL: self._recall,
             Action.REBUILD: self._rebuild,
             Action.RESUME: self._resume,
             Action.EMPTY_AGAIN: self._empty_again,
@@ -295,30 +297,25 @@ class HomeKeeper(Keeper):
             self._link = connect(self.order.endpoint, self.order.credentials, self.order.silence)
             self._resident = residence.Resident(self.order.pid, self.order.dfsa)
             self._arguments = own_tree.arguments(self.order.pid)
-            self._greet(self._link)
-        except OmError as error:
-            self._fail(error)
+            self._twins = known(self.order.twins, self._greet(self._link))
+        except (OmError, LinkBroken) as error:
+            said = error if isinstance(error, OmError) else None
+            self._fail(said or LinkLost(node=self.order.target, why=str(error)))
             self._release()
-            self._events.append(Event.CANNOT)
-        except LinkBroken as error:
-            self._fail(LinkLost(node=self.order.target, why=str(error)))
-            self._release()
-            self._events.append(Event.LOST)
+            self._events.append(Event.CANNOT if said else Event.LOST)
         else:
             self._events.append(Event.LINKED)
 
-    def _greet(self, link: Link) -> None:
-        link.set_timeout(_PATIENCE)
+    def _greet(self, link: Link) -> frozenset[str]:
         places = own_tree.places(self.order.pid, self._arguments) if self.order.dfsa else []
-        greet(link, Hello(pid=self.order.pid, places=places))
-        link.set_timeout(None)
+        return greet(link, Hello(pid=self.order.pid, places=places), _PATIENCE)
 
     def _freeze(self) -> None:
         resident = self._resident
         assert resident is not None
         self._frozen_at = time.monotonic()
         try:
-            self._image = resident.freeze()
+            self._image = resident.freeze(self._twins)
         except ProcessEnded as error:
             self._fail(error)
             self._events.append(Event.DIED)
@@ -427,13 +424,17 @@ class HomeKeeper(Keeper):
         self._next_node = command.target
         try:
             self._next = connect(command.endpoint, command.credentials, self.order.silence)
-            self._greet(self._next)
+            self._twins = known(command.twins, self._greet(self._next))
         except (LinkBroken, OmError) as error:  # it runs on where it is
             self._drop_next()
             self._fail(error if isinstance(error, OmError) else LinkLost(node=command.target, why=str(error)))
             self._report()
             return
         self._events.append(Event.HOP)
+
+    def _recall(self) -> None:
+        """Ask it to freeze and send; on the way to a third node it must know what that has."""
+        self._send(Kind.RECALL, msgspec.msgpack.encode([*self._twins.values()] if self._next else None))
 
     def _relay(self) -> None:
         """Image and pages from the second node to the third; the second is heard out in any case."""

@@ -12,6 +12,7 @@ import socket
 import ssl
 from collections.abc import Iterator
 
+from omtools.linux.interfaces import socket_address
 from omtools.migration.frames import HEADER, Kind
 from omtools.migration.orders import SILENCE, Credentials, Endpoint
 
@@ -91,7 +92,18 @@ def dial(endpoint: Endpoint, seconds: float = _CONNECT_SECONDS) -> socket.socket
     """A connection to there, not secured yet; raises OSError."""
     if endpoint.tunnel:
         return _connect_unix(endpoint.tunnel)
-    return socket.create_connection((endpoint.address, endpoint.port), timeout=seconds)
+    try:
+        family, where = socket_address(endpoint.address, endpoint.port)
+    except OSError:  # a name, for which the resolver has to be loaded
+        return socket.create_connection((endpoint.address, endpoint.port), timeout=seconds)
+    raw = socket.socket(family)
+    raw.settimeout(seconds)
+    try:
+        raw.connect(where)
+    except OSError:
+        raw.close()
+        raise
+    return raw
 
 
 def _connect_unix(path: str) -> socket.socket:
@@ -156,6 +168,13 @@ class Link:
         try:
             self._socket.sendall(HEADER.pack(len(head) + len(body), kind, 0) + head)
             self._socket.sendall(body)
+        except OSError as error:
+            raise LinkBroken(str(error)) from error
+
+    def send_framed(self, frames: memoryview) -> None:
+        """Send what is laid out in frames already; raises LinkBroken."""
+        try:
+            self._socket.sendall(frames)
         except OSError as error:
             raise LinkBroken(str(error)) from error
 

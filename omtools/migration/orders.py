@@ -12,6 +12,7 @@ from typing import Literal
 
 import msgspec
 
+from omtools.image.twins import Twin
 from omtools.migration.counts import FileIo
 from omtools.migration.reach import Reach
 
@@ -60,6 +61,7 @@ class DeputyOrder(msgspec.Struct, tag="deputy", frozen=True):
         dfsa: tell the guest's keeper of open files that it may open itself.
         files: where the cluster's files are at home, to know whose files are read there.
         silence: seconds without a sign of the other node after which the link counts as broken.
+        twins: files that the process has mapped and that the target has too.
     """
 
     migration: str
@@ -75,6 +77,7 @@ class DeputyOrder(msgspec.Struct, tag="deputy", frozen=True):
     dfsa: bool = False
     files: Reach = Reach()
     silence: float = SILENCE
+    twins: list[Twin] = []
 
 
 class GuestOrder(msgspec.Struct, tag="guest", frozen=True):
@@ -92,6 +95,7 @@ class GuestOrder(msgspec.Struct, tag="guest", frozen=True):
         patience: seconds to wait for the deputy's keeper.
         reach: how the guest's files can be reached from here without the deputy.
         silence: as in the deputy's order.
+        twins: this node's own, of files that the process has mapped at home.
     """
 
     migration: str
@@ -108,6 +112,7 @@ class GuestOrder(msgspec.Struct, tag="guest", frozen=True):
     debug: bool = False
     reach: Reach = Reach()
     silence: float = SILENCE
+    twins: list[Twin] = []
 
 
 class EndOrder(msgspec.Struct, tag="end", frozen=True):
@@ -231,6 +236,7 @@ class Hop(msgspec.Struct, tag="hop", frozen=True):
     target: int
     endpoint: Endpoint
     credentials: Credentials
+    twins: list[Twin] = []
 
 
 class Ask(msgspec.Struct, tag="ask", frozen=True):

@@ -12,7 +12,7 @@ import select
 import signal
 import struct
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 import msgspec
 
@@ -23,7 +23,7 @@ from omtools.image.cage_root import Wanted
 from omtools.image.capture import INJECTED_AWAY, Before, take_image
 from omtools.image.clock_code import ClockCode
 from omtools.image.injection import SCRATCH_SIZE, Scratch, normalise, private_scratch
-from omtools.image.model import Image, Resume, Vdso
+from omtools.image.model import Image, Region, Resume, Vdso
 from omtools.image.restore import (
     SYS_RT_TGSIGQUEUEINFO,
     final_registers,
@@ -34,6 +34,7 @@ from omtools.image.restore import (
     start_state,
     vector_area,
 )
+from omtools.image.twins import Identity, settle
 from omtools.linux import proc, ptrace, seccomp
 from omtools.linux.memory import ProcessMemory
 from omtools.linux.ptrace import Stop, StopKind
@@ -77,12 +78,17 @@ class Remote:
         listener: the seccomp listener its trapped calls come by.
         memory: its memory.
         files: what its cage has for a guest that opens files by itself.
+        twins: paths of files that it may map.
         closed: handles of stand-ins that it has closed.
         wanted: a call of its own that waits at its cage's root to be refused, or 0.
     """
 
-    def __init__(self, cage: Cage) -> None:
-        self._cage = cage
+    def __init__(self, cage: Cage, twins: Mapping[str, int]) -> None:
+        self._cage = cage  # whose stub has the twins open
+        self._files = dict(twins)
+        self.twins = list(twins)
+        self._known = {Identity.of(os.fstat(file)).mapped_as: path for path, file in twins.items()}
+        self._came: tuple[list[Region], list[tuple[int, int]]] = [], []  # what maps twins, and what no more
         self.files = cage.files
         self.closed: list[int] = []
         self.wanted = 0
@@ -118,7 +124,8 @@ class Remote:
                 limit_guest(self.pid, image)
                 self._scratch = private_scratch(self.tracee, STUB_GADGET, registers, image.scratch[0])
                 vector_area(self.tracee, image)  # before the long part
-                self._clock_code = map_guest(self.tracee, self._scratch, registers, image)
+                self._clock_code = map_guest(self.tracee, self._scratch, registers, image, self._files)
+                self._came = [one for one in image.regions if one.twin], image.gone
             except BaseException:
                 receive_pages(link, lambda _address, _data: None)
                 raise
@@ -460,9 +467,10 @@ class Remote:
     # -- leaving -----------------------------------------------------------------------------------
 
     def take_image(
-        self, before: Before, resume: Resume | None, pending: list[bytes], arena: tuple[int, int]
-    ) -> Image:
-        """The image of the stopped guest; `resume` and `pending` as the keeper knows better."""
+        self, before: Before, resume: Resume | None, pending: list[bytes], arena: tuple[int, int],
+        there: list[str] | None = None,
+    ) -> Image:  # fmt: skip
+        """The image of the stopped guest; `resume`, `pending` and `there` (see `settle`) are the keeper's."""
         registers = ptrace.get_registers(self.pid)
         normalise(registers)
         self._clock_code.take_back(registers)
@@ -470,9 +478,13 @@ class Remote:
         scratch = Scratch(self._scratch.base, SCRATCH_SIZE)
         with self.tracee.borrowed() as (registers, mask):
             image = take_image(self.tracee, registers, mask, scratch, before,
-                               pid=self._home_pid, resume=resume, vdso=self._vdso)  # fmt: skip
+                               pid=self._home_pid, resume=resume, vdso=self._vdso,
+                               twins=self._known)  # fmt: skip
+        regions, gone = settle(image.regions, self._came[0], there)
         return msgspec.structs.replace(
             image,
+            regions=regions,
+            gone=[*self._came[1], *gone],
             pending=[*image.pending, *pending],
             cpu_away=self._cpu_so_far(),
             scratch=self._home_scratch,

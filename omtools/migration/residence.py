@@ -10,7 +10,7 @@ import msgspec
 
 from omtools.errors import AlreadyTraced, CannotMigrate, NoSuchProcess, NotYourProcess
 from omtools.i18n import _
-from omtools.image.capture import SIGACTION_SIZE, Before, look_before, take_image
+from omtools.image.capture import NO_TWINS, SIGACTION_SIZE, Before, look_before, take_image
 from omtools.image.clock_code import PATIENCE, PATIENCE_WITH_HANDLER, a_moment, clock_code, interrupted
 from omtools.image.injection import (
     SYS_MUNMAP,
@@ -25,6 +25,7 @@ from omtools.image.injection import (
 from omtools.image.model import Image, OpenFile
 from omtools.image.restore import empty_deputy, final_registers, finish, map_home, send_traps, start_state
 from omtools.image.survey import survey
+from omtools.image.twins import Known
 from omtools.linux import proc, ptrace
 from omtools.linux.ptrace import StopKind
 from omtools.linux.x86_64 import Registers
@@ -59,8 +60,11 @@ class Resident:
             raise _refusal(pid) from None
         self.arena: Arena | None = None
 
-    def freeze(self) -> Image:
-        """Stop it and take its image; raises CannotMigrate and others, after which `release` is due."""
+    def freeze(self, twins: Known = NO_TWINS) -> Image:
+        """Stop it and take its image; raises CannotMigrate and others, after which `release` is due.
+
+        Of the files `twins` only what was changed will travel.
+        """
         registers = self._stop()
         normalise(registers)
         ptrace.set_registers(self.pid, registers)
@@ -72,7 +76,7 @@ class Resident:
             scratch, memory_file = shared_scratch(self.tracee, gadget, base)
             self.arena = Arena(scratch, memory_file)
             with orphan_safe(self.tracee, gadget, scratch, registers, mask) as trap_action:
-                image = take_image(self.tracee, registers, mask, scratch, self._before)
+                image = take_image(self.tracee, registers, mask, scratch, self._before, twins=twins)
         at = (signal.SIGTRAP - 1) * SIGACTION_SIZE
         actions = image.actions[:at] + trap_action + image.actions[at + SIGACTION_SIZE :]
         arena = (self.arena.base, self.arena.room)

@@ -32,6 +32,7 @@ from omtools.migration.guest_keeper import GuestKeeper
 from omtools.migration.home_keeper import HomeKeeper
 from omtools.migration.log import Log
 from omtools.migration.orders import DeputyOrder, EndOrder, GuestOrder, Launched, Order, Refused
+from omtools.migration.rehearsal import rehearse, rehearse_link
 
 SOCKET = "template.sock"
 LOG = "keepers.log"
@@ -51,18 +52,33 @@ def main(arguments: list[str]) -> None:
     os.setsid()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # keepers are reaped by the kernel
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    gc.collect()
-    malloc_gives_back()
-    gc.freeze()  # what is here now is shared with every keeper; a collection must not touch it
+    rehearse()
+    _share()
     if ready := os.environ.pop("OMTOOLS_READY_FD", ""):
         os.write(int(ready), b"ready\n")
         os.close(int(ready))
-    goes_on = True
-    while goes_on:
+    rehearsed = False
+    while True:
         connection, _address = listener.accept()
         with connection:
-            goes_on = _serve(connection, listener)
+            order = _hear(connection)
+            if order is None:
+                continue
+            if isinstance(order, EndOrder):
+                break
+            if not rehearsed:
+                rehearse_link(order.credentials)
+                _share()
+                rehearsed = True
+            _serve(order, connection, listener)
     (run / SOCKET).unlink(missing_ok=True)
+
+
+def _share() -> None:
+    """What is here now is shared with every keeper: a collection must not touch it."""
+    gc.collect()
+    malloc_gives_back()
+    gc.freeze()
 
 
 def _listen(path: Path) -> socket.socket:
@@ -103,28 +119,31 @@ def _open_log(path: Path) -> None:
     os.close(descriptor)
 
 
-def _serve(connection: socket.socket, listener: socket.socket) -> bool:
-    """Read one order; fork its keeper, which answers by itself. False: it was the last order."""
+def _hear(connection: socket.socket) -> DeputyOrder | GuestOrder | EndOrder | None:
+    """Read one order; None: there is none, or it cannot be read, which is answered."""
     connection.settimeout(5.0)
     line = b""
     with contextlib.suppress(OSError):
         while not line.endswith(b"\n") and len(line) < _ORDER_LIMIT:
             piece = connection.recv(_ORDER_LIMIT)
             if not piece:
-                return True
+                return None
             line += piece
     try:
-        order = _decoder.decode(line)
+        order: DeputyOrder | GuestOrder | EndOrder = _decoder.decode(line)
     except msgspec.MsgspecError as error:
         _answer(connection, Refused(OmError(detail=f"order: {error}").to_wire()))
-        return True
-    if isinstance(order, EndOrder):
-        return False
+        return None
+    return order
+
+
+def _serve(order: DeputyOrder | GuestOrder, connection: socket.socket, listener: socket.socket) -> None:
+    """Fork the order's keeper, which answers by itself."""
     try:
         child = os.fork()
     except OSError as error:
         _answer(connection, Refused(RestoreFailed(node="", why=f"fork: {error}").to_wire()))
-        return True
+        return
     if child == 0:
         status = 1
         try:
@@ -135,7 +154,6 @@ def _serve(connection: socket.socket, listener: socket.socket) -> bool:
             traceback.print_exc()
         finally:
             os._exit(status)
-    return True
 
 
 def _answer(connection: socket.socket, word: Launched | Refused) -> None:

@@ -14,10 +14,12 @@ from omtools.image.model import Image
 from omtools.image.pages import CHUNK, PAGE_HEADER, PageReader, Range, chunks, total
 from omtools.linux.memory import ProcessMemory
 from omtools.linux.x86_64 import PAGE
-from omtools.migration.frames import Kind
+from omtools.migration.frames import HEADER, Kind
 from omtools.migration.link import Link, LinkBroken
 
 _BUFFERS = 4
+_ALONE = 4 << 20  # bytes up to which one thread does both: it is over before a second one would help
+_ROOM = CHUNK + HEADER.size + PAGE_HEADER.size
 
 
 Progress = Callable[[int, int], None]
@@ -26,28 +28,70 @@ Progress = Callable[[int, int], None]
 
 def send_pages(link: Link, pid: int, ranges: Sequence[Range], tell: Progress | None = None) -> int:
     """Send the contents of `ranges` and `tell` how far that is; returns bytes. Raises LinkBroken, OSError."""
+    frames = _Frames(pid, ranges)
     amount = total(ranges)
-    sent = 0
-    free: queue.SimpleQueue[bytearray | None] = queue.SimpleQueue()
-    full: queue.SimpleQueue[tuple[int, memoryview, bytearray] | OSError | None] = queue.SimpleQueue()
+    try:
+        if amount <= _ALONE:
+            buffer = memoryview(bytearray(_ROOM))
+            while length := frames.fill(buffer):
+                link.send_framed(buffer[:length])
+                if tell is not None:
+                    tell(frames.laid, amount)
+        else:
+            _send_while_reading(link, frames, lambda sent: tell(sent, amount) if tell is not None else None)
+    finally:
+        frames.close()
+    link.send(Kind.END, PAGE_HEADER.pack(amount))
+    return amount
+
+
+class _Frames:
+    """Lays pages out as they go over the link: many small pieces are sent at once.
+
+    Attributes:
+        laid: bytes of pages so far.
+    """
+
+    def __init__(self, pid: int, ranges: Sequence[Range]) -> None:
+        self.laid = 0
+        self._reader = PageReader(pid)
+        self._pieces = chunks(ranges)
+        self._next = next(self._pieces, None)
+
+    def close(self) -> None:
+        """Read no more."""
+        self._reader.close()
+
+    def fill(self, buffer: memoryview) -> int:
+        """Frames of as many pieces as fit; returns bytes, 0: there are no more. Raises OSError."""
+        at = 0
+        while self._next is not None:
+            address, length, readable = self._next
+            begin = at + HEADER.size + PAGE_HEADER.size
+            if begin + length > len(buffer):
+                break
+            HEADER.pack_into(buffer, at, PAGE_HEADER.size + length, Kind.PAGES, 0)
+            PAGE_HEADER.pack_into(buffer, at + HEADER.size, address)
+            at = begin + length
+            self.laid += length
+            self._reader.read_into(address, readable, buffer[begin:at])
+            self._next = next(self._pieces, None)
+        return at
+
+
+def _send_while_reading(link: Link, frames: _Frames, tell: Callable[[int], None]) -> None:
+    free: queue.SimpleQueue[memoryview | None] = queue.SimpleQueue()
+    full: queue.SimpleQueue[tuple[memoryview, int, int] | OSError | None] = queue.SimpleQueue()
     for _index in range(_BUFFERS):
-        free.put(bytearray(CHUNK))
-    reader = PageReader(pid)
+        free.put(memoryview(bytearray(_ROOM)))
 
     def read() -> None:
         try:
-            for address, length, readable in chunks(ranges):
-                buffer = free.get()
-                if buffer is None:
-                    return
-                view = memoryview(buffer)[:length]
-                reader.read_into(address, readable, view)
-                full.put((address, view, buffer))
+            while (buffer := free.get()) is not None and (length := frames.fill(buffer)):
+                full.put((buffer, length, frames.laid))
             full.put(None)
         except OSError as error:
             full.put(error)
-        finally:
-            reader.close()
 
     thread = threading.Thread(target=read, name="read pages")
     thread.start()
@@ -55,17 +99,13 @@ def send_pages(link: Link, pid: int, ranges: Sequence[Range], tell: Progress | N
         while (item := full.get()) is not None:
             if isinstance(item, OSError):
                 raise item
-            address, view, buffer = item
-            link.send_large(Kind.PAGES, PAGE_HEADER.pack(address), view)
-            sent += len(view)
+            buffer, length, laid = item
+            link.send_framed(buffer[:length])
             free.put(buffer)
-            if tell is not None:
-                tell(sent, amount)
+            tell(laid)
     finally:
         free.put(None)
         thread.join()
-    link.send(Kind.END, PAGE_HEADER.pack(amount))
-    return amount
 
 
 def receive_image(link: Link) -> Image:
@@ -96,7 +136,7 @@ def relay(source: Link, target: Link) -> tuple[int, LinkBroken | None]:
 
 
 Sink = Callable[[int, memoryview], None]
-"""Puts bytes at an address; called in a thread of its own."""
+"""Puts bytes at an address; called in one thread at a time, not always the same."""
 
 
 def receive_pages(link: Link, sink: Sink, tell: Progress | None = None) -> int:
@@ -104,11 +144,59 @@ def receive_pages(link: Link, sink: Sink, tell: Progress | None = None) -> int:
 
     An OSError of the sink is raised after END: the stream stays in step, and the link can say why.
     """
-    free: queue.SimpleQueue[bytearray] = queue.SimpleQueue()
-    full: queue.SimpleQueue[tuple[int, memoryview, bytearray] | None] = queue.SimpleQueue()
+    arriving = _Arriving(link, tell)
+    buffer = memoryview(bytearray(CHUNK + PAGE_HEADER.size))
+    failure: OSError | None = None
+    while arriving.amount is None and arriving.seen <= _ALONE:
+        if (piece := arriving.next_into(buffer)) is not None and failure is None:
+            try:
+                sink(*piece)
+            except OSError as error:
+                failure = error
+    if arriving.amount is None:
+        failure = _receive_while_writing(arriving, sink, failure)
+    if failure is not None:
+        raise failure
+    assert arriving.amount is not None
+    return arriving.amount
+
+
+class _Arriving:
+    """The frames of a transfer.
+
+    Attributes:
+        seen: bytes that have come.
+        amount: how many there were in all, once the end has come.
+    """
+
+    def __init__(self, link: Link, tell: Progress | None) -> None:
+        self._link = link
+        self._tell = tell
+        self.seen = 0
+        self.amount: int | None = None
+
+    def next_into(self, buffer: memoryview) -> tuple[int, memoryview] | None:
+        """The next piece and its address, or None: that was the end. Raises LinkBroken."""
+        kind, _serial, length = self._link.receive_header()
+        if kind is Kind.END and length == PAGE_HEADER.size:
+            self._link.receive_into(buffer[:length])
+            self.amount = int(PAGE_HEADER.unpack_from(buffer)[0])
+            return None
+        if kind is not Kind.PAGES or not PAGE_HEADER.size < length <= CHUNK + PAGE_HEADER.size:
+            raise LinkBroken(f"{kind.name} of {length} bytes among the pages")
+        self._link.receive_into(buffer[:length])
+        self.seen += length - PAGE_HEADER.size
+        if self._tell is not None:
+            self._tell(self.seen, 0)
+        return PAGE_HEADER.unpack_from(buffer)[0], buffer[PAGE_HEADER.size : length]
+
+
+def _receive_while_writing(arriving: _Arriving, sink: Sink, failure: OSError | None) -> OSError | None:
+    free: queue.SimpleQueue[memoryview] = queue.SimpleQueue()
+    full: queue.SimpleQueue[tuple[int, memoryview, memoryview] | None] = queue.SimpleQueue()
     for _index in range(_BUFFERS):
-        free.put(bytearray(CHUNK + PAGE_HEADER.size))
-    failures: list[OSError] = []
+        free.put(memoryview(bytearray(CHUNK + PAGE_HEADER.size)))
+    failures = [failure] if failure is not None else []
 
     def write() -> None:
         while (item := full.get()) is not None:
@@ -123,37 +211,12 @@ def receive_pages(link: Link, sink: Sink, tell: Progress | None = None) -> int:
     thread = threading.Thread(target=write, name="write pages")
     thread.start()
     try:
-        amount = _receive(link, free, full, tell)
+        while (piece := arriving.next_into(buffer := free.get())) is not None:
+            full.put((*piece, buffer))
     finally:
         full.put(None)
         thread.join()
-    if failures:
-        raise failures[0]
-    return amount
-
-
-def _receive(
-    link: Link,
-    free: queue.SimpleQueue[bytearray],
-    full: queue.SimpleQueue[tuple[int, memoryview, bytearray] | None],
-    tell: Progress | None,
-) -> int:
-    received = 0
-    while True:
-        kind, _serial, length = link.receive_header()
-        if kind is Kind.END and length == PAGE_HEADER.size:
-            body = bytearray(length)
-            link.receive_into(memoryview(body))
-            return int(PAGE_HEADER.unpack(body)[0])
-        if kind is not Kind.PAGES or not PAGE_HEADER.size < length <= CHUNK + PAGE_HEADER.size:
-            raise LinkBroken(f"{kind.name} of {length} bytes among the pages")
-        buffer = free.get()
-        view = memoryview(buffer)[:length]
-        link.receive_into(view)
-        full.put((PAGE_HEADER.unpack_from(view)[0], view[PAGE_HEADER.size :], buffer))
-        received += length - PAGE_HEADER.size
-        if tell is not None:
-            tell(received, 0)
+    return failures[0] if failures else None
 
 
 def guest_sink(pid: int) -> Sink:
@@ -202,10 +265,10 @@ class HomeSink:
         if not any(start <= address < end for start, end in self._file_ranges):
             self._put(address, data)
             return
-        present = os.pread(self._file, len(data), address)
-        if present == data:
+        present, wanted = os.pread(self._file, len(data), address), bytes(data)
+        if present == wanted:  # of two `bytes` it is memcmp(3), of a memoryview a hundred times slower
             return
-        for offset in range(0, len(data), PAGE):
-            page = data[offset : offset + PAGE]
+        for offset in range(0, len(wanted), PAGE):
+            page = wanted[offset : offset + PAGE]
             if present[offset : offset + PAGE] != page:
                 os.pwrite(self._file, page, address + offset)

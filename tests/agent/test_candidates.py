@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -78,6 +79,34 @@ def test_what_they_do(short: Path, family: tuple[int, int]) -> None:
 def cpu_of(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_who_ran_for_some_time_and_is_gone(short: Path, family: tuple[int, int]) -> None:
+    parent, child = family
+    memo = Memo(short)
+    memo.lock(parent, locked=False)
+    candidates = Candidates(memo, everything=False, node=1)
+    for now in (0.0, 1.0, 4.0):
+        seen(candidates, now)
+        assert candidates.gone == 0
+    os.kill(child, signal.SIGKILL)
+    while child in seen(candidates, 5.0):  # its parent waits for nobody: it stays a zombie
+        assert candidates.gone == 0
+    assert candidates.gone == 1
+    seen(candidates, 6.0)
+    assert candidates.gone == 0
+
+
+def test_who_was_there_for_a_moment_only_does_not_count(short: Path, family: tuple[int, int]) -> None:
+    parent, child = family
+    memo = Memo(short)
+    memo.lock(parent, locked=False)
+    candidates = Candidates(memo, everything=False, node=1)
+    seen(candidates, 0.0)
+    os.kill(child, signal.SIGKILL)
+    while child in seen(candidates, 1.0):
+        pass
+    assert candidates.gone == 0
 
 
 def test_what_could_not_move_is_left_alone_for_a_while(short: Path, family: tuple[int, int]) -> None:

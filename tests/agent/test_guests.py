@@ -45,6 +45,21 @@ async def test_memory_is_promised_once(pair: Cluster, monkeypatch: pytest.Monkey
     await host.guests.prepare(wanted(pair, "1-4711-b", 60 * MB), NODE, blocked=False)
 
 
+async def test_who_has_just_come_counts_until_the_load_shows_it(pair: Cluster) -> None:
+    host = pair.agents[2]
+    host.gauge.stop()
+    assert host.guests._arriving() == 0
+    await host.guests.prepare(wanted(pair), NODE, blocked=False)
+    assert host.guests._arriving() == 1
+    pair.engine.only("guest").say("away")
+    while host.guests.expected:
+        await asyncio.sleep(0.001)
+    host.gauge.sampled = host.keepers.all()[0].away_since - 0.001
+    assert host.guests._arriving() == 1
+    host.gauge.sampled = host.keepers.all()[0].away_since
+    assert host.guests._arriving() == 0
+
+
 async def test_the_same_migration_twice(pair: Cluster) -> None:
     await pair.agents[2].guests.prepare(wanted(pair), NODE, blocked=False)
     with pytest.raises(BadRequest, match="under way"):

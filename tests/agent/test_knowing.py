@@ -41,6 +41,27 @@ async def test_each_learns_of_all(three: Cluster) -> None:
         await until_known(one, {2: "up"})
 
 
+async def test_a_round_of_decisions_that_wants_another_soon(pair: Cluster) -> None:
+    """It comes before the next second, and not at once."""
+    knowing = pair.agents[1].knowing
+    rounds: list[float] = []
+    soon = asyncio.Event()
+
+    async def decide() -> float | None:
+        rounds.append(asyncio.get_running_loop().time())
+        if len(rounds) == 1:
+            assert knowing._timer is not None
+            knowing._timer.cancel()  # so that it cannot be the next second's
+            return 0.0
+        soon.set()
+        return None
+
+    knowing._then = decide
+    async with asyncio.timeout(60):
+        await soon.wait()
+    assert rounds[1] - rounds[0] > 0.19
+
+
 async def test_who_was_never_heard_of(pair: Cluster) -> None:
     await pair.stop(2)
     async with pair.asking(1) as asker:

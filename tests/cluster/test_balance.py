@@ -58,6 +58,19 @@ def test_from_a_loaded_node_to_an_idle_one() -> None:
     assert refusal.reason is Reason.NO_GAIN
 
 
+def test_what_has_computed_for_a_second_counts_before_the_mean_has_risen() -> None:
+    own = node(1, 4)
+    rising = msgspec.structs.replace(own, load_mean=own.load_now // 4)
+    fresh: dict[str, Any] = {"used_s": 0.25, "age_s": 1.02, "here_s": 1.02}
+    four = [worker(pid, **fresh) for pid in range(4)]
+    assert decide(rising, four, node(2), node(3)).proposals
+    assert not decide(rising, four[:1], node(2), node(3)).proposals  # the others may be a passing rise
+    sleepers = [worker(pid, **fresh, cpu=0.01) for pid in range(4)]
+    assert not decide(rising, sleepers, node(2), node(3)).proposals
+    young = [worker(pid, 4, used_s=0.2, age_s=0.8, here_s=0.8) for pid in range(4)]
+    assert not decide(rising, young, node(2), node(3)).proposals
+
+
 def test_nothing_moves_where_all_are_alike() -> None:
     done = decide(node(1, 2), [worker(1, 2), worker(2, 2)], node(2, 1), node(3, 2))
     assert done.proposals == []

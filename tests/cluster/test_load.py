@@ -113,3 +113,12 @@ def test_speed() -> None:
 def test_status_words() -> None:
     assert status_words(0) == []
     assert status_words(1 | 2 | 16) == ["CONF", "UP", "BLOCK"]
+
+
+def test_what_has_ended_is_not_doubted() -> None:
+    loads = Loads(300, 300, 300)
+    assert loads.after(200).upper > 280
+    assert loads.after(200, gone=100).upper == 200
+    assert loads.after(100, gone=100).upper == pytest.approx((7 * 200 + 100) / 8)  # the other fall is not sure
+    assert loads.after(300, gone=200).upper == 300  # others came in its place
+    assert loads.after(50, gone=1000).upper == 50

@@ -331,7 +331,7 @@ def test_a_guest_with_by_chance_its_number_of_home(monkeypatch: pytest.MonkeyPat
         with pytest.raises(CannotMigrate, match="CPU time"), frozen(child):
             pass
         take = capture.take_image
-        monkeypatch.setattr(residence, "take_image", lambda tracee, *rest: take(tracee, *rest, pid=tracee.pid))
+        monkeypatch.setattr(residence, "take_image", lambda tracee, *rest, **more: take(tracee, *rest, pid=tracee.pid, **more))
         with frozen(child) as (image, _resident):
             assert image.pid == child.pid
         assert child.answer(b"on") == b"on"

@@ -19,7 +19,7 @@ from omtools.errors import KernelLacks
 from omtools.image.cage import Clocks
 from omtools.migration import link as link_module
 from omtools.migration.frames import HEADER, Kind
-from omtools.migration.hello import Hello, clocks_ahead, expect, greet
+from omtools.migration.hello import Hello, clocks_ahead, expect, greet, welcome
 from omtools.migration.link import MAX_FRAME, Link, LinkBroken, accept, connect, tune
 from omtools.migration.orders import Credentials, Endpoint
 
@@ -315,13 +315,15 @@ def test_how_long_a_silent_machine_is_waited_for() -> None:
 
 def test_the_greeting(pair: tuple[Link, Link]) -> None:
     deputy, guest = pair
-    greeted = threading.Thread(target=greet, args=(deputy, Hello(4711, places=["/data"])))
+    found: list[frozenset[str]] = []
+    greeted = threading.Thread(target=lambda: found.append(greet(deputy, Hello(4711, places=["/data"]))))
     greeted.start()
     heard = expect(guest, 4711)
     assert (heard.pid, heard.places) == (4711, ["/data"])
     ahead = clocks_ahead(guest)
-    guest.send(Kind.HELLO)
+    welcome(guest, {"/usr/bin/a", "/usr/lib/b"})
     greeted.join()
+    assert found == [{"/usr/bin/a", "/usr/lib/b"}]
     a_second = 1_000_000_000  # both read the same clocks, however noisy this machine is
     assert abs(ahead.monotonic) < a_second > abs(ahead.boottime)
 
@@ -368,9 +370,13 @@ def test_other_first_words(pair: tuple[Link, Link]) -> None:
     guest.send(Kind.REFUSED, b"\xc1nonsense")
     with pytest.raises(LinkBroken):
         greet(deputy, Hello(1))
+    guest.send(Kind.HELLO, b"\xc1")
+    with pytest.raises(LinkBroken):
+        greet(deputy, Hello(1))
     with pytest.raises(LinkBroken, match="process 1"):  # of the first greeting
         expect(guest, 4711)
-    expect(guest, 1)
+    for _sent in range(2):
+        expect(guest, 1)
     for kind, body in ((Kind.GO, b""), (Kind.HELLO, b"\xc1"), (Kind.HELLO, b"")):
         deputy.send(kind, body)
         with pytest.raises(LinkBroken):

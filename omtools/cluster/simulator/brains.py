@@ -9,7 +9,7 @@ from omtools.cluster.balance import Proposal, Snapshot, admit, balance
 from omtools.cluster.constraints import MAX_AGE_S, NO_IO, Process
 from omtools.cluster.costs import Avoided, Costs, Promises
 from omtools.cluster.gossip import Gossip, Outgoing, Settings, View
-from omtools.cluster.load import BLOCK, CONFIGURED, STAY, UP, Loads, normalised
+from omtools.cluster.load import BLOCK, CONFIGURED, SETTLED_S, STAY, UP, Loads, normalised
 from omtools.cluster.marks import Marks
 from omtools.cluster.simulator.hearsay import Hearsay
 from omtools.cluster.simulator.machine import MB, Job, Machine
@@ -30,6 +30,7 @@ class Brain:
         machine: its node.
         gossip: what it knows.
         loads: of its node.
+        seen: jobs that run there, and since when.
         clock: how far its clock is from the world's.
         lying: it says that it is idle.
         switches: status bits that somebody set.
@@ -44,6 +45,7 @@ class Brain:
         self.random = Random(world.random.getrandbits(32))
         self.gossip = Gossip(machine.number, 1, self.random, settings)
         self.loads = Loads()
+        self.seen: dict[int, float] = {}
         self.promises = Promises()
         self.avoided = Avoided()
         self.clock = self.random.uniform(0, 1e5)
@@ -70,7 +72,11 @@ class Brain:
                 machine.foreign = foreign
                 machine.changed(self.world.now)
                 self.world.expect(machine)
-        self.loads = self.loads.after(normalised(machine.runnable, machine.speed, machine.cpus))
+        now = self.world.now
+        gone = sum(now - since >= SETTLED_S for pid, since in self.seen.items() if pid not in machine.jobs)
+        self.seen = {pid: self.seen.get(pid, now) for pid in machine.jobs}
+        one = normalised(1, machine.speed, machine.cpus)
+        self.loads = self.loads.after(machine.runnable * one, gone * one)
         if self.hearsay is not None:
             self.hearsay.note(self.world.now, self._vector())
         else:

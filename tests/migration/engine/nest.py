@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from omtools.agent.certificates import make_identity
+from omtools.image.twins import Twin, mapped_files, read_digest
 from omtools.migration.launch import ensure_template, launch
 from omtools.migration.orders import (
     Bring,
@@ -94,6 +95,7 @@ class Nest:
         self.wires: list[Wire] = []
         self.wired = False  # the next links go by way of a Wire
         self.reach = Reach()  # of the guests' files, without the deputy
+        self.twins = False  # both nodes know that they have the same files
         self.patience = 3.0  # of a guest's keeper for a caller, who sometimes finds no process to move
 
     async def _guest(self, pid: int, node: int) -> tuple[Endpoint, Credentials, Keeper]:
@@ -105,7 +107,7 @@ class Nest:
             hostname=os.uname().nodename, address="127.0.0.1",
             credentials=Credentials(there.certificate, there.key, here.certificate),
             control=str(self.run / "keepers" / f"guest-{name}.sock"), debug=True,
-            patience=self.patience, reach=self.reach,
+            patience=self.patience, reach=self.reach, twins=self._twins(pid),
         )  # fmt: skip
         launched = await launch(self.run, order)
         credentials = Credentials(here.certificate, here.key, there.certificate)
@@ -115,6 +117,12 @@ class Nest:
             await self.wires[-1].start(port)
             port = self.wires[-1].port
         return Endpoint("127.0.0.1", port), credentials, await self.connect(order.control, launched.pid)
+
+    def _twins(self, pid: int) -> list[Twin]:
+        if not self.twins:
+            return []
+        paths = mapped_files(pid)
+        return [Twin(path, known[0]) for path in paths if (known := read_digest(path, os.getuid()))]
 
     async def connect(self, control: str, pid: int) -> Keeper:
         """Follow a keeper."""
@@ -139,7 +147,7 @@ class Nest:
             migration=f"{pid}-{self._count}", pid=pid, uid=os.getuid(), gid=os.getgid(), home=1, target=node,
             endpoint=endpoint, credentials=credentials,
             control=str(self.run / "keepers" / f"deputy-{pid}-{self._count}.sock"), debug=True,
-            dfsa=self.reach != Reach(), files=self.reach,
+            dfsa=self.reach != Reach(), files=self.reach, twins=self._twins(pid),
         )  # fmt: skip
         launched = await launch(self.run, order)
         return await self.connect(order.control, launched.pid), guest
@@ -154,7 +162,7 @@ class Nest:
     async def hop(self, moved: Moved, node: int) -> Moved:
         """Move it on to another node."""
         endpoint, credentials, guest = await self._guest(moved.pid, node)
-        moved.deputy.tell(Hop(node, endpoint, credentials))
+        moved.deputy.tell(Hop(node, endpoint, credentials, self._twins(moved.pid)))
         await moved.deputy.until("coming")
         while (state := await moved.deputy.until("away", *FINAL)).node != node:
             assert state.phase == "away", state
