@@ -5,6 +5,7 @@ A switch that the API learns is one more line of `SWITCHES`; those that it does 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -84,12 +85,14 @@ class Action:
         request: for the agent, or for this machine's kernel.
         done: what to say when it is done, for answers that tell nothing.
         question: to ask before, "" if it can simply be undone.
+        asks: it changes nothing.
     """
 
     command: str
     request: api.Request | Signal | Renice
     done: str = ""
     question: str = ""
+    asks: bool = False
 
 
 def migrate(pid: int, to: str) -> Action:
@@ -140,14 +143,33 @@ def set_yardstick(speed: int, node: str = "") -> Action:
     return Action(f"mosctl setyard {speed}{_on(node)}", api.Tune(node, yardstick=speed), said)
 
 
-def set_decay(interval_s: float, slow: int, fast: int) -> Action:
-    """Set how fast this node forgets what processes did."""
-    said = _("Every {interval:g} s, {slow} of 1000 are kept (slow decay) or {fast} (fast decay).")
-    return Action(
-        f"mosctl setdecay {interval_s:g} {slow} {fast}",
-        api.SetDecay(api.NodeDecay(interval_s, slow, fast)),
-        said.format(interval=interval_s, slow=slow, fast=fast),
+def set_decay(interval_s: float, slow: int, fast: int, node: str = "") -> Action:
+    """Set how fast a node forgets what processes did."""
+    decay = api.NodeDecay(interval_s, slow, fast)
+    command = f"mosctl setdecay {interval_s:g} {slow} {fast}{_on(node)}"
+    return Action(command, api.SetDecay(decay, node), decay_sentence(decay))
+
+
+def ask_decay(node: str = "") -> Action:
+    """How fast a node forgets what processes did."""
+    return Action(f"mosctl getdecay{_on(node)}", api.GetDecay(node), asks=True)
+
+
+def ask_tuning(node: str = "") -> Action:
+    """What moving and forwarding cost a node, and what guests may take of it."""
+    return Action(f"mosctl gettune{_on(node)}", api.Tune(node), asks=True)
+
+
+LIMITS = {"load": 1_000_000, "cpu": 100, "guests": 65535}  # and the highest that makes sense
+
+
+def limit(given: Mapping[str, int], node: str = "") -> Action:
+    """Set what guests may take of a node: some of `LIMITS`, -1 for none."""
+    words = "".join(f" --{name} {value if value >= 0 else 'off'}" for name, value in given.items())
+    request = api.Tune(
+        node, load_limit=given.get("load"), cpu_limit=given.get("cpu"), guest_limit=given.get("guests")
     )
+    return Action(f"moslimit{words}{_on(node)}", request, asks=not given)
 
 
 def signal(pid: int, name: SignalName) -> Action:
@@ -186,3 +208,21 @@ def cleared_sentence(cleared: api.Cleared) -> str:
         why = OmError.from_wire(cleared.failures[0])
         said += " " + _("{n} did not: {why}").format(n=len(cleared.failures), why=why)
     return said
+
+
+def tuned_sentence(tuned: api.Tuned) -> str:
+    """What a node takes moving and forwarding to cost, and what guests may take of it."""
+    said = _("A move costs {ms:.1f} ms and the time of its bytes, a forwarded call {us:.0f} µs.").format(
+        ms=tuned.fixed_s * 1e3, us=tuned.call_s * 1e6
+    )
+    found = {"load": tuned.load_limit, "cpu": tuned.cpu_limit, "guests": tuned.guest_limit}
+    limits = ", ".join(f"{name} {value}" for name, value in found.items() if value >= 0)
+    if not limits:
+        return said + " " + _("Guests have no limits.")
+    return said + " " + _("Guests' limits: {limits}.").format(limits=limits)
+
+
+def decay_sentence(decay: api.NodeDecay) -> str:
+    """How fast a node forgets what processes did."""
+    said = _("Every {interval:g} s, {slow} of 1000 are kept (slow decay) or {fast} (fast decay).")
+    return said.format(interval=decay.interval_s, slow=decay.slow, fast=decay.fast)

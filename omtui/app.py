@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import ClassVar, NamedTuple, cast
 
+from textual.app import App
 from textual.binding import Binding, BindingType
+from textual.command import CommandPalette
 from textual.screen import Screen
 
 from omtools.errors import InThePast, OmError, ReadOnly
@@ -16,7 +18,7 @@ from omtui.actions import Action
 from omtui.analyzer.page import AnalyzerPage
 from omtui.cluster.page import ClusterPage
 from omtui.cluster.rows import details
-from omtui.commandline import Dress, Export, Go, Look, Order, Plain, Terminal, Travel, parse
+from omtui.commandline import Dress, Export, Go, Look, Order, Plain, Terminal, Times, Travel, parse
 from omtui.dialogs import Ask, Show
 from omtui.feed import Feed
 from omtui.history import History
@@ -118,6 +120,11 @@ class Omtui(Travelling):
         if self.page is not None and (not self.paused or self.feed.past is not None):
             self.page.draw_all()
 
+    def action_command_palette(self) -> None:
+        """All there is to do, in the user's language."""
+        if not CommandPalette.is_open(cast("App[object]", self)):
+            self.push_screen(CommandPalette(placeholder=_("Search for a command …")))
+
     def page_changed(self) -> None:
         """Another screen needs other news."""
         want = self.current_mode != "cluster"
@@ -149,7 +156,7 @@ class Omtui(Travelling):
 
     async def _perform(self, wanted: Sequence[Action]) -> None:
         command = wanted[0].command if len(wanted) == 1 else "; ".join(one.command for one in wanted)
-        if self.read_only:
+        if self.read_only and not all(one.asks for one in wanted):
             self.say(command, str(ReadOnly(command=command or type(wanted[0].request).__name__)), True)
             return
         if self.feed.past is not None:
@@ -190,7 +197,7 @@ class Omtui(Travelling):
         except OmError as error:
             self.say("", str(error), True)
 
-    def follow(self, order: Order) -> None:
+    def follow(self, order: Order) -> None:  # noqa: PLR0912 - one branch for each order there is
         """Do what was asked for."""
         match order:
             case Action():
@@ -199,6 +206,10 @@ class Omtui(Travelling):
                 self.action_go(page)
             case Dress(theme):
                 self.theme = theme
+            case Times(pid):
+                self.action_go("live")
+                if isinstance(self.page, LivePage):
+                    self.page.choose(pid)
             case Look(node):
                 self.look_at(node)
             case Export(path):

@@ -46,6 +46,13 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
+class Times:
+    """Show how long the calls of a process take."""
+
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
 class Plain:
     """Something without arguments: "quit", "help", "pause", "copy", "now"."""
 
@@ -79,7 +86,7 @@ class Terminal:
     node: str = ""
 
 
-Order = Action | Go | Dress | Look | Travel | Export | Terminal | Plain
+Order = Action | Go | Dress | Look | Times | Travel | Export | Terminal | Plain
 
 # What can be typed, with its arguments and its meaning, in the order of the list
 SYNTAX: tuple[tuple[str, str], ...] = (
@@ -94,6 +101,10 @@ SYNTAX: tuple[tuple[str, str], ...] = (
     ("mosctl setspeed SPEED", N_("tell other nodes this speed; 0: the measured one")),
     ("mosctl setyard SPEED", N_("the processor by which load and speed are shown")),
     ("mosctl setdecay SECONDS SLOW FAST", N_("how fast what processes did is forgotten")),
+    ("mosctl getdecay [--on NODE]", N_("how fast what processes did is forgotten")),
+    ("mosctl gettune [--on NODE]", N_("what moving and forwarding cost")),
+    ("moslimit [--load N] [--cpu N] [--guests N] [--on NODE]", N_("what guests may take of a node")),
+    ("mosctl calls PID", N_("how long the calls of a process take")),
     ("mosctl status NODE", N_("all that is known of a node")),
     ("cluster", N_("a row per node")),
     ("processes", N_("a row per process")),
@@ -222,11 +233,24 @@ def _mosctl(words: list[str]) -> Order:
         return actions.lock(_number(words[1], verb), verb == "lock")
     if verb in ("setspeed", "setyard", "setdecay"):
         return _mosctl_set(verb, words[1:], node)
+    if (shown := _mosctl_show(verb, words[1:], node)) is not None:
+        return shown
     if verb in ("status", "whois") and len(words) <= 2 and not node:
         return Look(words[1] if len(words) == 2 else "")
     if verb in ("expel", "bring") and len(words) == 1:
         return actions.expel(node) if verb == "expel" else actions.bring(node)
     raise UsageError(detail=_("mosctl has no such verb here: “{verb}”.").format(verb=" ".join(words)))
+
+
+def _mosctl_show(verb: str, rest: list[str], node: str) -> Order | None:
+    """Verbs that change nothing; None: it is none of them."""
+    if verb in ("getdecay", "gettune", "getyard") and not rest:
+        return actions.ask_decay(node) if verb == "getdecay" else actions.ask_tuning(node)
+    if verb == "calls" and len(rest) == 1:
+        return Times(_number(rest[0], "mosctl"))
+    if verb in ("nodes", "events") and not rest:
+        return Go("cluster" if verb == "nodes" else "live")
+    return None
 
 
 def _mosctl_set(verb: str, words: list[str], node: str) -> Order:
@@ -239,8 +263,26 @@ def _mosctl_set(verb: str, words: list[str], node: str) -> Order:
         syntax = next(line for line, _what in SYNTAX if line.startswith(f"mosctl {verb}"))
         raise UsageError(detail=_("It is written `{syntax}`.").format(syntax=syntax))
     if verb == "setdecay":
-        return actions.set_decay(*numbers)
+        interval, slow, fast = numbers
+        return actions.set_decay(interval, slow, fast, node)
     return (actions.set_speed if verb == "setspeed" else actions.set_yardstick)(numbers[0], node)
+
+
+def _moslimit(words: list[str]) -> Order:
+    node, given = "", {}
+    if len(words) % 2:
+        _wrong("moslimit")
+    for option, word in zip(words[::2], words[1::2], strict=True):
+        name = option.removeprefix("--")
+        if option == "--on":
+            node = word
+        elif name in actions.LIMITS:
+            given[name] = -1 if word == "off" else _number(word, "moslimit")
+            if not -1 <= given[name] <= actions.LIMITS[name]:
+                _wrong("moslimit")
+        else:
+            _wrong("moslimit")
+    return actions.limit(given, node)
 
 
 def _console(words: list[str]) -> Order:
@@ -267,6 +309,7 @@ _PARSERS: dict[str, Callable[[list[str]], Order]] = {
     "console": _console,
     "workshop": _workshop,
     "mosctl": _mosctl,
+    "moslimit": _moslimit,
 }
 
 
@@ -279,7 +322,11 @@ def suggestions() -> list[str]:
         "mosctl setspeed ",
         "mosctl setyard ",
         "mosctl setdecay ",
+        "mosctl getdecay",
+        "mosctl gettune",
+        "mosctl calls ",
         "mosctl status ",
+        "moslimit --",
         *(f"theme {name}" for name in THEMES),
         "at ",
         "export ",

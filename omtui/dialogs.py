@@ -9,7 +9,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.content import Content
-from textual.events import Click
+from textual.events import Click, Key
 from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
@@ -64,7 +64,7 @@ class Ask(ModalScreen[bool]):
 
     DEFAULT_CSS = _CSS.format(name="Ask")
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("y,s,enter", "answer(True)", show=False),  # s: sí
+        Binding("y,enter", "answer(True)", show=False),
         Binding("n,escape,q", "answer(False)", show=False),
     ]
 
@@ -75,13 +75,20 @@ class Ask(ModalScreen[bool]):
 
     def compose(self) -> ComposeResult:
         """The question, the command line that does the same, and two answers to click on."""
-        with VerticalScroll():
+        with VerticalScroll() as frame:
+            frame.border_subtitle = Content(_("Enter: yes   Esc: no"))
             yield Static(Content(self._question))
             if self._command:
                 yield Static(Content(f"$ {self._command}"))
             yes = clickable("screen.answer(True)", (_("[y] yes"), "bold"))
             no = clickable("screen.answer(False)", (_("[n] no"), "bold"))
             yield Static(Content.assemble(yes, "   ", no))
+
+    def on_key(self, event: Key) -> None:
+        """The letter for yes in the user's language; in another one it may be a slip."""
+        if event.key == _("y"):
+            event.stop()
+            self.dismiss(True)
 
     def action_answer(self, yes: bool) -> None:
         """It is decided."""
@@ -101,7 +108,8 @@ class AskText(ModalScreen[str]):
 
     def compose(self) -> ComposeResult:
         """The question and a line for the answer."""
-        with VerticalScroll():
+        with VerticalScroll() as frame:
+            frame.border_subtitle = Content(_("Enter does it   Esc gives up"))
             yield Static(Content(self._question))
             yield Input(self._given, compact=True)
 
@@ -142,7 +150,8 @@ class Choose(ModalScreen[str]):
 
     def compose(self) -> ComposeResult:
         """The nodes that are up."""
-        with VerticalScroll():
+        with VerticalScroll() as frame:
+            frame.border_subtitle = Content(_("Enter does it   Esc gives up"))
             yield Static(Content(self._question))
             yield Sheet[Node](CHOICE_COLUMNS, cell_of(lambda: self._own), lambda node: node.view.number)
             home = clickable("screen.choose('home')", (_("[h] home"), "bold"))

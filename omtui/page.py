@@ -51,6 +51,13 @@ class Prompt(Input):
         cast(Page, self.screen).leave_prompt("")
 
 
+def _explained(binding: Binding) -> str:
+    """What a key does: the word of the line below, and what it means."""
+    said = _(binding.description)
+    more = binding.tooltip not in ("", binding.description)
+    return f"{said}: {_(binding.tooltip)}" if more else said
+
+
 class Page(Screen[None]):
     """A screen of omtui."""
 
@@ -61,6 +68,7 @@ class Page(Screen[None]):
         ("space", N_("mark a row: what follows is done to all marked ones")),
         ("enter", N_("open")),
     )
+    WORDS: ClassVar[tuple[tuple[str, str], ...]] = ()  # on this screen, with what they mean
     DEFAULT_CSS = """
     Page { layout: vertical; background: $background; }
     Page > Static {
@@ -203,9 +211,8 @@ class Page(Screen[None]):
     def help_text(self) -> str:
         """All keys of this screen, and all that can be typed."""
         rows = [(_(key), _(what)) for key, what in self.LIST_KEYS]
-        rows += [
-            (key, _(binding.tooltip or binding.description)) for key, binding, _w in self.shown_bindings()
-        ]
+        rows += [(key, _explained(binding)) for key, binding, _w in self.shown_bindings()]
+        rows += [(_(word), _(meaning)) for word, meaning in self.WORDS]
         typed = [(f":{line}", _(what)) for line, what in SYNTAX]
         return as_columns(rows) + "\n\n" + as_columns(typed)
 

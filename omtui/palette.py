@@ -11,11 +11,14 @@ from textual.command import DiscoveryHit, Hit, Hits, Provider
 from omtools.i18n import _
 from omtui import actions
 from omtui.actions import Action
-from omtui.commandline import PAGES, THEMES, Dress, Go, Look, Order, Plain, Terminal
+from omtui.commandline import PAGES, THEMES, Dress, Go, Look, Order, Plain, Terminal, Times
 from omtui.page import TITLES
 
 if TYPE_CHECKING:
     from omtui.app import Omtui
+
+
+_MANY = 16  # nodes
 
 
 class Entry(NamedTuple):
@@ -45,9 +48,8 @@ def _node_entries(app: Omtui) -> list[Entry]:
     found = []
     for row in actions.known_switches():
         for on in (True, False):
-            state = _("on") if on else _("off")
-            title = _("Switch {name} {state}: {what}").format(name=row.name, state=state, what=_(row.what))
-            found.append(_entry(app, title, actions.switch(row, on)))
+            said = _("Switch {name} on: {what}") if on else _("Switch {name} off, which means: {what}")
+            found.append(_entry(app, said.format(name=row.name, what=_(row.what)), actions.switch(row, on)))
     found.append(_entry(app, _("Expel: send all guests home"), actions.expel()))
     found.append(_entry(app, _("Bring: call all own processes home"), actions.bring()))
     found.append(_entry(app, _("Tell others the measured speed"), actions.set_speed(0)))
@@ -65,10 +67,36 @@ def _node_entries(app: Omtui) -> list[Entry]:
         ),
     ):
         found.append(Entry(title, syntax, partial(_type, app, given)))
+    found.append(_entry(app, _("How fast what processes did is forgotten"), actions.ask_decay()))
+    found.append(_entry(app, _("What moving and forwarding cost"), actions.ask_tuning()))
+    typed = "moslimit --guests 4"
+    found.append(Entry(_("Set what guests may take of a node"), typed, partial(_type, app, "moslimit --")))
+    found += _there(app)
     for node in app.feed.state.nodes.values():
         title = _("All about node {name}").format(name=node.view.name)
         order = Look(str(node.view.number))
         found.append(Entry(title, f"mosctl status {node.view.number}", partial(app.follow, order)))
+    return found
+
+
+def _there(app: Omtui) -> list[Entry]:
+    """What can be done to the other nodes; where these are many, `--on` is typed."""
+    found: list[Entry] = []
+    nodes = app.feed.state.nodes
+    for node in nodes.values() if len(nodes) <= _MANY else ():
+        number, name = str(node.view.number), node.view.name
+        if not node.up or node.view.number == app.feed.state.own:
+            continue
+        expel = _("Expel: send all guests of {name} home").format(name=name)
+        bring = _("Bring: call all processes of {name} home").format(name=name)
+        found += [_entry(app, expel, actions.expel(number)), _entry(app, bring, actions.bring(number))]
+        for row in actions.known_switches():
+            on = not row.is_on(node.view.status, None)
+            title = _("Switch {name} {state} on {node}").format(
+                name=row.name, state=_("on") if on else _("off"), node=name
+            )
+            if row.bit:
+                found.append(_entry(app, title, actions.switch(row, on, number)))
     return found
 
 
@@ -93,6 +121,11 @@ def _process_entries(app: Omtui) -> list[Entry]:
             app,
             _("Let process {pid} run where it runs best").format(pid=pid),
             actions.migrate(pid, "balance"),
+        ),
+        Entry(
+            _("How long the calls of process {pid} take").format(pid=pid),
+            f"mosctl calls {pid}",
+            partial(app.follow, Times(pid)),
         ),
         _entry(app, _("Lock process {pid}").format(pid=pid), actions.lock(pid, True)),
         _entry(app, _("Unlock process {pid}").format(pid=pid), actions.lock(pid, False)),

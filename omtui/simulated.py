@@ -170,7 +170,9 @@ class SimulatedAgent:
                 world.set_speed(speed, node)
             case api.Tune(node):
                 world.node(node)
-                result = api.Tuned(0.05, 0.0001, 1e9, yardstick=request.yardstick or 10000)
+                result = _tuned(request)
+            case api.GetDecay():
+                result = api.NodeDecay(1.0, 976, 926)
             case api.Subscribe() | api.SetDecay():
                 pass
             case _:
@@ -200,6 +202,12 @@ class SimulatedAgent:
                 name = type(request).__name__
                 raise BadRequest(why=_("a simulated agent does not know {what}").format(what=name))
         return found
+
+
+def _tuned(request: api.Tune) -> api.Tuned:
+    limits = (request.load_limit, request.cpu_limit, request.guest_limit)
+    load, cpu, guests = (-1 if one is None else one for one in limits)
+    return api.Tuned(0.05, 0.0001, 1e9, {}, request.yardstick or 10000, load, cpu, guests)
 
 
 class SimulatedMachine:

@@ -18,7 +18,15 @@ from omtools.agent import api
 from omtools.agent.asking import UnixAsking, open_unix
 from omtools.agent.paths import agent_socket
 from omtools.errors import NoAgent, OmError
-from omtui.actions import Action, Renice, Signal, cleared_sentence, moved_sentence
+from omtui.actions import (
+    Action,
+    Renice,
+    Signal,
+    cleared_sentence,
+    decay_sentence,
+    moved_sentence,
+    tuned_sentence,
+)
 from omtui.feed import Progress
 from omtui.local import Machine, ThisMachine
 from omtui.model import State
@@ -245,7 +253,9 @@ class Source:
             return moved_sentence(result, *names)
         if isinstance(result, api.Cleared):
             return cleared_sentence(result)
-        return action.done
+        if isinstance(result, api.Tuned) and not action.done:
+            return tuned_sentence(result)
+        return decay_sentence(result) if isinstance(result, api.NodeDecay) else action.done
 
     def _act_here(self, request: Signal | Renice) -> None:
         if isinstance(request, Signal):

@@ -174,10 +174,10 @@ class Agent:
         """
         await self._unix.open()
         try:
-            await self.engine.ensure_template(self.configuration.run)
             await self.keepers.rescan()
             await self._ssh.open(self.configuration.listen, self.configuration.settings.port)
             await self.telling.start()
+            await self.engine.ensure_template(self.configuration.run)
             await self._unix.serve()  # not before: an answer means that this node takes part
         except BaseException:
             await self._unix.close()

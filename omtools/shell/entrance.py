@@ -25,7 +25,8 @@ from omtools.lab.state import NodeState
 from omtools.linux.namespaces import enter, set_parent_death_signal
 from omtools.shell.toolbox import tool_directory
 
-TOOLS = "OMSH_TOOLS"  # a variable of the environment: what goes before the PATH here
+TOOLS = "OMSH_TOOLS"  # a variable of the environment: what goes before the PATH here, behind it on MACHINE
+MACHINE = "OMSH_MACHINE"  # another: process 1 of this machine as a node of a lab of machines
 _CANNOT = 126  # what a shell exits with
 
 
@@ -33,6 +34,8 @@ def main() -> int:
     """Do it; returns the program's exit status."""
     if not sys.argv[1]:
         return _attend(lambda: _become(_here(), Path.home(), sys.argv[2]))
+    if pid := os.environ.pop(MACHINE, ""):
+        return _this_machine(int(pid))
     try:
         lab = Lab.find()
         node = lab.node_state(sys.argv[1])
@@ -43,6 +46,22 @@ def main() -> int:
         return error.exit_status
     own = environment(lab.directory, lab.state, node)
     own["PATH"] = f"{tool_directory(lab)}:{own['PATH']}"
+    return _attend(lambda: _become(own, NodeFiles(lab.directory, node.name).home, sys.argv[2]))
+
+
+def _this_machine(pid: int) -> int:
+    from omtools.lab.metal.here import BASELINE, as_lab  # noqa: PLC0415 - only in such a lab
+    from omtools.lab.metal.plan import home  # noqa: PLC0415
+
+    lab, node = as_lab(home(), pid)
+    try:
+        _enter(node)
+    except OmError as error:
+        print(error, file=sys.stderr)
+        return error.exit_status
+    os.environ.setdefault("GLIBC_TUNABLES", BASELINE)
+    own = environment(lab.directory, lab.state, node)
+    own["PATH"] = f"{own['PATH']}:/usr/sbin:/sbin:{own.pop(TOOLS)}"
     return _attend(lambda: _become(own, NodeFiles(lab.directory, node.name).home, sys.argv[2]))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+from omtools.errors import LabNotUp
 from omtools.lab.lab import Lab
 from omtools.shell.bench import Bench, LabBench
 from omtools.shell.cluster import Cluster, LabCluster
@@ -42,7 +43,12 @@ class Grounds:
         from omtools.lab.metal.lab import MetalLab  # noqa: PLC0415 - keys and SSH: only with machines
         from omtools.shell.machines import MetalCluster  # noqa: PLC0415
 
-        lab = MetalLab.up(bare=True, wait=False, report=self._say)
+        try:
+            have = MetalLab.find().state  # somebody started it, as they like it
+        except LabNotUp:
+            lab = MetalLab.up(bare=True, wait=False, report=self._say)
+        else:
+            lab = MetalLab.up(bare=have.bare, here=have.here, root=have.root, wait=False, report=self._say)
         lab.await_node(_SERVER, "booted", report=self._say)
         return MetalCluster(lab)
 

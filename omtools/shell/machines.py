@@ -18,9 +18,11 @@ from omtools.errors import LabNotUp, LoginFailed, MetalMachineOff, NodeShellErro
 from omtools.i18n import _
 from omtools.lab.metal import plan
 from omtools.lab.metal.lab import MetalLab
+from omtools.lab.metal.way import reach
 from omtools.lab.settings import PACKAGE_HOME
 from omtools.shell.cluster import listing
 from omtools.shell.entrance import TOOLS
+from omtools.shell.here import HereMachine
 from omtools.shell.node_shell import EnteredTerminal, NodeShell
 from omtools.shell.ssh import SshCluster, SshLoop
 
@@ -65,6 +67,7 @@ class MetalCluster(SshCluster):
         self._commands: dict[str, list[str]] = {}
         machines = {node["name"]: node["address"] for node in lab.nodes()}
         self._server = next(iter(machines))
+        self._here = HereMachine(lab, self._server) if lab.state.here else None
         self._nodes = {**machines, HERE: "127.0.0.1"}
 
     @property
@@ -79,6 +82,9 @@ class MetalCluster(SshCluster):
             "known_hosts": str(plan.known_hosts(self.lab.directory)), "agent_path": None,
             "x509_trusted_certs": None, "host_key_alias": node, "keepalive_interval": 3,
         }  # fmt: skip
+        if self._here is not None:
+            options["proxy_command"] = reach(self.lab.powered(self._server), found)
+            return await asyncssh.connect(found["address"], 22, **options)
         if node == self._server:
             return await asyncssh.connect("127.0.0.1", found["ssh_port"], **options)
         server = self._connections.get(self._server)
@@ -90,6 +96,8 @@ class MetalCluster(SshCluster):
         """Start a shell; raises NodeShellError or LoginFailed."""
         if node != HERE:
             try:
+                if self._here is not None and node == self._server:
+                    return self._here.shell(size)
                 return super().shell(node, size)
             except MetalMachineOff:
                 raise NodeShellError(node=node, why=_("it is switched off")) from None
@@ -101,16 +109,26 @@ class MetalCluster(SshCluster):
 
     def read(self, node: str, path: str) -> str | None:
         """A file of a machine; None if there is none, or the machine does not say."""
+        if self._here is not None and node == self._server:
+            return self._here.read(path)
         return self.run(node, f"cat -- {path}")
 
     def run(self, node: str, command: str, given: str = "") -> str | None:
         """What a command on a machine prints; None if it fails."""
+        if self._here is not None and node == self._server:
+            return self._here.run(command, given)
         try:
             connection = self._connection(node)
             done = self._loop.run(connection.run(command, input=given, errors="replace"), 10.0)
         except (OSError, asyncssh.Error, TimeoutError, OmError):
             return None
         return str(done.stdout or "") if done.exit_status == 0 else None
+
+    def _ask(self, node: str, command: str) -> str:
+        """What a command prints; "" if it does not come to it soon."""
+        if self._here is not None and node == self._server:
+            return self._here.run(command) or ""
+        return super()._ask(node, command)
 
     def entries(self, node: str, directory: str) -> list[str]:
         """The names in a directory."""

@@ -30,6 +30,13 @@ class ClusterPage(Page):
     """Nodes."""
 
     NAME = "cluster"
+    WORDS: ClassVar[tuple[tuple[str, str], ...]] = (
+        (N_("IN"), N_("guests here")),
+        (N_("OUT"), N_("own processes away")),
+        (N_("LOAD"), N_("1.00 is one process that computes on a standard processor")),
+        (N_("SPEED"), N_("10000 is a standard processor")),
+        (N_("balance"), N_("the mean load in percent of the highest: 100 % where all nodes have the same")),
+    )
     BINDINGS: ClassVar[list[BindingType]] = [
         *(
             Binding(

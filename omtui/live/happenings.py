@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from operator import attrgetter
 from typing import NamedTuple
 
 from omtools.agent import api
@@ -27,6 +28,7 @@ AWAY_COLUMNS = (
 )
 EVENT_COLUMNS = (Column("when", N_("TIME"), 8), Column("what", N_("WHAT HAPPENED"), 0))
 
+_RATE = attrgetter("rate")
 # Upper ends of the classes of freezing times, milliseconds; the last class has none
 _CLASSES = (10, 20, 50, 100, 200, 500)
 
@@ -147,7 +149,7 @@ def busiest(state: State, wanted: str = "") -> list[Process]:
     found = [process for process in state.processes if process.guest or process.node]
     if text:
         found = [one for one in found if text in one.command.lower() or text == str(one.pid)]
-    return sorted(found, key=lambda process: (-process.rate, process.pid))
+    return sorted(found, key=_RATE, reverse=True)  # they come by pid, and stay so where rates are equal
 
 
 def away_cell(state: Callable[[], State]) -> Cell[Process]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 from omtools.agent import api
@@ -34,11 +35,12 @@ def merged(bins: Sequence[int], each: int) -> list[int]:
 
 def axis(each: int) -> str:
     """What stands above the cells: the times at which some of them begin."""
-    cells = [" "] * (_BINS // each + 6)
+    room = math.ceil(_BINS / each)
+    cells = [" "] * room
     free = 0
     for index, text in _MARKS:
         at = index // each
-        if at >= free:
+        if at >= free and at + len(text) <= room:
             cells[at : at + len(text)] = text
             free = at + len(text) + 1
     return "".join(cells).rstrip()
@@ -54,9 +56,9 @@ def latency_lines(pid: int, figures: api.CallFigures, width: int, height: int) -
         height: lines that there is room for.
     """
     count = sum(one.calls for one in figures.calls)
-    title = _("calls of process {pid}: {n}, by time").format(pid=pid, n=count)
+    title = _("process {pid}: {n} calls").format(pid=pid, n=count)
     room = width - _LEFT
-    each = next(size for size in (1, 2, 3, 5, _BINS) if _BINS // size <= max(1, room))
+    each = next(size for size in range(1, _BINS + 1) if math.ceil(_BINS / size) <= max(1, room))
     half = put(_("half in"), _NAME + _TIME + 1, right=True)
     heads = f"{half} {put('99 %', _TIME, right=True)} {axis(each)}"
     lines: list[Line] = [(Span(title[:width], "title"),), (Span(heads[:width], "axis"),)]

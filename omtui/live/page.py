@@ -10,7 +10,7 @@ from textual.containers import Horizontal
 from textual.strip import Strip
 from textual.widget import Widget
 
-from omtools.i18n import N_
+from omtools.i18n import N_, _
 from omtui import actions
 from omtui.live.happenings import (
     AWAY_COLUMNS,
@@ -157,6 +157,13 @@ class LivePage(Page):
         self._draw_times()
         if self.omtui.feed.want_calls != before:
             self.omtui.feed.nudge()
+
+    def choose(self, pid: int) -> None:
+        """Show how long the calls of that process take."""
+        self.shows_moves = False
+        if not self.away.go_to(pid):
+            self.omtui.say(f"mosctl calls {pid}", _("Process {pid} is not away.").format(pid=pid), True)
+        self._draw_times()
 
     def action_times(self) -> None:
         """Of calls, or of moves."""

@@ -38,6 +38,13 @@ class ProcessesPage(Page):
     """Processes."""
 
     NAME = "processes"
+    WORDS: ClassVar[tuple[tuple[str, str], ...]] = (
+        ("M G L", N_("the process is away (migrated), is a guest, is locked")),
+        ("S", N_("its state as in ps: R runs, S sleeps, D waits, T stands, t is a deputy, Z has ended")),
+        (N_("MOVED"), N_("bytes of memory that its last move carried")),
+        ("MS", N_("milliseconds that it stood still for that")),
+        (N_("STAYS BECAUSE"), N_("why it does not move now")),
+    )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("m", "migrate", N_("migrate"), tooltip=N_("move to another node"), id="processes.migrate"),
         Binding("h", "home", N_("home"), tooltip=N_("call home"), id="processes.home"),

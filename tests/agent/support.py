@@ -245,8 +245,9 @@ class FakeEngine:
         """Count."""
         self.templates += 1
 
-    async def end_template(self, run: Path) -> None:
-        """Nothing to end."""
+    async def end_template(self, run: Path) -> None:  # noqa: ARG002
+        """Count."""
+        self.templates -= 1
 
     async def launch(self, run: Path, order: DeputyOrder | GuestOrder) -> Launched:  # noqa: ARG002
         """Start a fake keeper in this process."""

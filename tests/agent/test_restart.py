@@ -115,6 +115,7 @@ async def test_a_taken_port(pair: Cluster) -> None:
         with pytest.raises(BadConfiguration, match=str(pair.port)):
             await pair.start(1)
         assert not (pair.run(1) / "agent.sock").exists()
+        assert pair.engine.templates == 1, "the other agent's only"
     finally:
         taken.close()
 
@@ -124,6 +125,7 @@ async def test_an_ended_agent_leaves_no_socket(pair: Cluster) -> None:
     for number in (1, 2):
         assert not (pair.run(number) / "agent.sock").exists()
         assert not list((pair.run(number) / "keepers").iterdir())
+    assert pair.engine.templates == 0
 
 
 async def test_switches_and_locks_outlive_the_agent(pair: Cluster) -> None:

@@ -32,7 +32,7 @@ sys.path.insert(0, str(ROOT))
 SIZE = struct.pack("HHHH", 40, 120, 0, 0)  # struct winsize: lines, columns
 QUESTION, ANSWER = b"\x1b[?2026$p", b"\x1b[?2026;2$y"  # may frames be marked? they may
 FRAME = b"\x1b[?2026h"
-PAGES = ("cluster", "processes", "migmon", "live")
+PAGES = ("cluster", "processes", "migmon", "live", "mosmon")
 SETTLED = 8.0  # seconds from the start to the first figure
 KEYS_PER_S = 25
 WORK = {
@@ -55,7 +55,7 @@ TOLD = "OMTUI_FIGURES_FD"  # where omtui writes when its modules are there
 
 
 def show(socket: str, page: str, nodes: int, processes: int) -> None:
-    """Be omtui, on a machine that has that many processes."""
+    """Be omtui, on a machine that has that many processes; or mosmon."""
     for name in MODULES:
         importlib.import_module(name)
     from omtui.app import Omtui
@@ -72,6 +72,12 @@ def show(socket: str, page: str, nodes: int, processes: int) -> None:
         def processes(self) -> list[LocalProcess]:
             return self._all
 
+    if page == "mosmon":
+        from omtui.mosmon.app import Monitor
+        from omtui.mosmon.settings import Settings
+
+        Monitor(Source(Path(socket), "mosmon"), Settings()).run()
+        return
     if TOLD in os.environ:
         os.write(int(os.environ[TOLD]), str(time.monotonic()).encode())
     be_thrifty()

@@ -20,6 +20,7 @@ from omtools.cluster.load import BLOCK
 from omtools.commands import openmosix
 from omtools.commands.openmosix import serving_pid
 from omtools.errors import (
+    AddressMissing,
     AgentRunning,
     AgentStays,
     BadCertificate,
@@ -28,6 +29,7 @@ from omtools.errors import (
     BadMap,
     KernelLacks,
     NotInCluster,
+    OmError,
     StillAway,
     UsageError,
 )
@@ -153,6 +155,15 @@ def test_systemd_understands_its_units(kind: str, tmp_path: Path) -> None:
         complaints = [line for line in verified.stderr.splitlines() if any(name in line for name in names)]
         assert (complaints == []) is sound, verified.stderr
         unit.write_text(unit.read_text().replace("Type=notify", "Tpye=notify"))
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "systemd").glob("*/*.service")), ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_what_trying_again_does_not_mend_is_not_tried_again(path: Path) -> None:
+    (line,) = re.findall(r"^RestartPreventExitStatus=(.*)$", path.read_text(), re.MULTILINE)
+    final = {int(word) for word in line.split()}
+    assert UsageError.exit_status in final
+    assert final <= {cls.exit_status for cls in OmError.registry.values()}
+    assert AddressMissing.exit_status not in final
 
 
 def test_the_unit_of_the_netboot_server() -> None:

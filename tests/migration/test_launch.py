@@ -19,7 +19,7 @@ from tracees import ECHO, PATIENCE, gone, python
 from omtools.agent.certificates import make_identity
 from omtools.errors import NoAgent, OmError
 from omtools.linux import proc
-from omtools.migration.launch import SOCKET, ensure_template, launch
+from omtools.migration.launch import SOCKET, end_template, ensure_template, launch
 from omtools.migration.orders import Credentials, DeputyOrder, Endpoint, GuestOrder, Launched, Refused, State
 from omtools.migration.template import LOG, LOG_LIMIT
 
@@ -119,6 +119,17 @@ async def test_launching_starts_a_template_where_none_is(run: Path) -> None:
     assert (await launch(run, guest(run))).pid > 0
 
 
+async def test_a_template_that_is_told_to_end_leaves_its_keepers(run: Path) -> None:
+    launched = await launch(run, guest(run, patience=20))
+    template = proc.stat(launched.pid).parent
+    await end_template(run)
+    while not gone(template):
+        await asyncio.sleep(0.01)
+    assert not (run / SOCKET).exists()
+    assert not gone(launched.pid)
+    await end_template(run)  # there is none
+
+
 async def test_keepers_outlive_their_template_and_the_next_one_starts(run: Path) -> None:
     launched = await launch(run, guest(run, "old", patience=20))
     template = proc.stat(launched.pid).parent
@@ -130,7 +141,8 @@ async def test_keepers_outlive_their_template_and_the_next_one_starts(run: Path)
     assert not gone(launched.pid)
     end(launched.pid, signal.SIGKILL)
     with contextlib.suppress(ConnectionResetError):
-        assert await reader.read() == b""
+        said = await reader.read()
+        assert said.count(b"\n") <= 1, "its state, if it got to tell it, and the end"
     writer.close()
 
 

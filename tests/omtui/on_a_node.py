@@ -47,7 +47,7 @@ async def processes(pilot: Pilot[int], app: Omtui, pid: int) -> None:
     assert app.said.command == f"migrate {pid} 2"
     await pilot.press("4")
     await until(pilot, lambda: f"Process {pid} runs on metrakilate" in screen_text(app))
-    await until(pilot, lambda: f"calls of process {pid}: " in screen_text(app))
+    await until(pilot, lambda: f"process {pid}: " in screen_text(app))
     assert "newfstatat" in screen_text(app)
     await pilot.press("2", "h")
     await at(pilot, app, pid, 0)

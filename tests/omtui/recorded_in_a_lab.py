@@ -51,6 +51,19 @@ def seen(pid: int, phase: str, home: int) -> None:
     raise AssertionError((pid, phase, found))
 
 
+def decided_elsewhere(home: int) -> None:
+    """Until a decision of the other node's balancer is recorded, which no list shows."""
+    end = time.monotonic() + _PATIENCE
+    while time.monotonic() < end:
+        recording = Recording(default_file())
+        found = [one for one in recording.events(0, 1 << 60) if isinstance(one.event, api.Decided)]
+        recording.close()
+        if any(one.node != home for one in found):
+            return
+        time.sleep(0.1)
+    raise AssertionError(found)
+
+
 def main() -> None:
     collector("-d")
     both_nodes_asked()
@@ -60,6 +73,7 @@ def main() -> None:
             home = agent.hello.node
             agent.call(api.Migrate(worker.pid, "metrakilate"), api.Moved)
             seen(worker.pid, "away", home)
+            decided_elsewhere(home)
             collector("-n", "it was away")
             agent.call(api.Migrate(worker.pid, "home"), api.Moved)
             seen(worker.pid, "home", home)

@@ -46,10 +46,10 @@ async def test_how_long_the_calls_of_the_chosen_process_take(agent: SimulatedAge
         away = [p for p in agent.world.processes.values() if p.home == 1 != p.where]
         for number, process in enumerate(away[:2]):
             process.calls += 5000 - number
-        await until(pilot, lambda: f"calls of process {away[0].pid}: " in screen_text(app))
+        await until(pilot, lambda: f"process {away[0].pid}: " in screen_text(app))
         assert "newfstatat" in screen_text(app)
         await pilot.press("down")
-        await until(pilot, lambda: f"calls of process {away[1].pid}: " in screen_text(app))
+        await until(pilot, lambda: f"process {away[1].pid}: " in screen_text(app))
         await pilot.press("t")
         await until(pilot, lambda: "moves, frozen for" in screen_text(app))
         assert app.feed.want_calls == 0

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from omtools.lab.build import keep_visible, mount_own
-from omtools.lab.metal import identity, image
+from omtools.lab.metal import cpio, identity, image
 from omtools.lab.metal.cpio import Entry
 from omtools.lab.metal.identity import SERVER, Keys
 from omtools.lab.metal.layers import rootfs_entries
@@ -63,7 +63,7 @@ def furnish(directory: Path, built: image.Image, keys: Keys, *, bare: bool) -> N
         place.mkdir(mode=0o700)
     own = identity.server_entries(keys, bare=bare)
     wanted = [entry for entry in own if entry.path.startswith(("etc/omlab/", "etc/hosts", "var/"))]
-    unpack([*wanted, *rootfs_entries("server")], tree(directory))
+    unpack([*wanted, *rootfs_entries("server"), cpio.file("etc/omlab/here", "")], tree(directory))
     config = [entry for entry in own if entry.path.startswith("etc/openmosix/")]
     unpack((replace(entry, path=entry.path.rpartition("/")[2]) for entry in config), files.config)
     shutil.copyfile(built.kernel, boot(directory) / "vmlinuz")

@@ -55,7 +55,7 @@ async def connected(lab: MetalLab, word: str) -> AsyncIterator[asyncssh.SSHClien
         if node["here"]:
             raise MetalIsHere(node=node["name"], what="SSH")
         if server["here"]:
-            options["proxy_command"] = _reach(server, node)
+            options["proxy_command"] = reach(server, node)
             async with asyncssh.connect(node["address"], 22, host_key_alias=node["name"], **options) as only:
                 yield only
             return
@@ -74,7 +74,7 @@ async def connected(lab: MetalLab, word: str) -> AsyncIterator[asyncssh.SSHClien
         raise LabError(why=why) from error
 
 
-def _reach(server: dict[str, Any], node: dict[str, Any]) -> list[str]:
+def reach(server: dict[str, Any], node: dict[str, Any]) -> list[str]:
     """The proxy command of SSH that leads out of this machine's namespaces as mCii; see `reach.py`."""
     code = f"import sys; sys.path.insert(0, {str(PACKAGE_HOME)!r})\n"
     code += "from omtools.lab.metal.reach import main\nmain()"

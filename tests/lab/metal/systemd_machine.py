@@ -33,7 +33,8 @@ _SYSTEM_UNITS = (
     "user.slice",
 )  # fmt: skip
 _USER_UNITS = ("basic.target", "default.target", "shutdown.target")
-_NOT_TO_BE_HAD = re.compile(r"linux-image-")
+_MOUNTS = {1: b"MFSDIR=none\nHPCDIR=/hpc\n", 2: b"MFSDIR=none\nHPCDIR=none\n"}  # one is enough to wait for
+_KERNEL = re.compile(r"linux-image-")
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def packages(cache: Path) -> tuple[list[Path], str]:
         apt.fetch(found)
     except (OSError, msgspec.MsgspecError, MetalImageFailed):
         found, _new = apt.obtain(layers.KERNEL, ["systemd"])
-        found = [one for one in found if not _NOT_TO_BE_HAD.match(one.name)]
+        found = [one for one in found if not _KERNEL.match(one.name)]
         pins.write_bytes(msgspec.json.encode(image.Pins(found)))
     return [apt.directory / one.file for one in found], " ".join(one.sha256 for one in found)
 
@@ -100,8 +101,7 @@ def own_entries() -> list[Entry]:
     for number, home in ((1, "etc/openmosix"), (2, "home/tux/.config/openmosix")):
         for entry in identity.node_entries(number, keys):
             if entry.path.startswith("etc/openmosix/"):
-                # two mounts fewer to wait for
-                more = b"MFS=no\nMFSDIR=none\nHPCDIR=none\n" if number == 2 and "config" in entry.path else b""
+                more = _MOUNTS[number] if entry.path.endswith(".config") else b""
                 found.append(cpio.file(entry.path.replace("etc/openmosix", home), entry.data + more, 0o600))
     return found
 

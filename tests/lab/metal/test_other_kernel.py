@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -158,6 +159,22 @@ def test_mcii_that_is_ended_from_outside_takes_metrakilate_along_and_comes_back(
     until(lambda: machines.node("mCii")["agent"], "it is back", PATIENCE)
     machines.ok("power", "on", "metrakilate")
     until(lambda: "http-sent" in [event["event"] for event in machines.events()[-6:]], "it boots from it", PATIENCE)
+
+
+def test_the_workshop_is_held_there(machines: Machines) -> None:
+    """Its shell, and what its checks read, are this machine's as mCii; what it has not is refused in a sentence."""
+    lines = ["cat /proc/sys/kernel/hostname", "ip addr show eth0", "power off metrakilate",
+             "/usr/share/omlab/netboot/tree /srv/nfs/root", ":quit"]  # fmt: skip
+    environment = {name: value for name, value in machines.omlab.environment.items() if name != "OMLAB_AGENT"}
+    done = subprocess.run(
+        [sys.executable, "-m", "omtools.commands.omsh", "--lesson", "3", "--lang", "en"],
+        input="".join(f"{line}\n" for line in lines), env={**environment, "XDG_STATE_HOME": str(machines.omlab.runtime)},
+        text=True, capture_output=True, check=False, timeout=PATIENCE,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert all(words in done.stdout for words in ("\nmCii\n", "10.77.0.1/24", "mCii is this machine here"))
+    assert machines.node("metrakilate")["power"] == "off"
+    machines.ok("power", "on", "metrakilate")
 
 
 def test_nothing_survives_the_supervisor(machines: Machines) -> None:
