@@ -14,6 +14,7 @@ import signal
 import struct
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
+from typing import NamedTuple
 
 from omtools.errors import ProcessorLacks, RestoreFailed
 from omtools.image.capture import (
@@ -185,28 +186,41 @@ def empty_deputy(deputy: Tracee, scratch: Scratch, registers: Registers, image: 
         if region.file:
             calls.append(("", (SYS_MADVISE, region.start, region.size, _MADV_DONTNEED)))
             continue
-        for start, end in _without(region.start, region.end, [keep]):
+        for start, end in without(region.start, region.end, [keep]):
             calls.append(("munmap", (SYS_MUNMAP, start, end - start)))
     _run(deputy, scratch, registers, calls)
 
 
-def map_home(deputy: Tracee, scratch: Scratch, registers: Registers, image: Image) -> list[tuple[int, int]]:
-    """Give the deputy the image's address space again; returns the ranges that still map their files.
+class FilesAtHome(NamedTuple):
+    """What of a deputy still maps files, once it has its address space again.
 
-    Pages of those ranges are to be written only where they differ.
+    Attributes:
+        ranges: all of it: pages are to be written only where they differ.
+        whole: of it what comes back whole: a page that does not come is of other memory, and empty.
     """
+
+    ranges: list[tuple[int, int]]
+    whole: list[tuple[int, int]]
+
+
+def map_home(deputy: Tracee, scratch: Scratch, registers: Registers, image: Image) -> FilesAtHome:
+    """Give the deputy the image's address space again."""
     _grow_stack(deputy, scratch, registers, image)
     kept = (*KERNEL_MAPPINGS, "[vsyscall]")
     mine = [m for m in proc.mappings(deputy.pid) if not scratch.holds(m.start) and m.name not in kept]
     wanted = [(region.start, region.end) for region in image.regions]
     calls: list[tuple[str, Call]] = [("munmap", (SYS_MUNMAP, a, b - a)) for a, b in image.gone]
-    have = [part for m in mine for part in _without(m.start, m.end, image.gone)]
+    have = [part for m in mine for part in without(m.start, m.end, image.gone)]
     for start, end in have:
-        calls += [("munmap", (SYS_MUNMAP, a, b - a)) for a, b in _without(start, end, wanted)]
+        calls += [("munmap", (SYS_MUNMAP, a, b - a)) for a, b in without(start, end, wanted)]
     for region in image.regions:
-        calls += [_map_call(region, a, b) for a, b in _without(region.start, region.end, have)]
+        calls += [_map_call(region, a, b) for a, b in without(region.start, region.end, have)]
     _run(deputy, scratch, registers, calls)
-    return [(m.start, m.end) for m in mine if m.inode]
+    files = [part for m in mine if m.inode for part in without(m.start, m.end, image.gone)]
+    # Of twins only what was changed has travelled, either way.
+    others = [*image.gone, *((region.start, region.end) for region in image.regions if region.twin)]
+    sent = [part for m in mine if m.inode and m.protection for part in without(m.start, m.end, others)]
+    return FilesAtHome(files, [(max(a, c), min(b, d)) for a, b in sent for c, d in wanted if a < d and c < b])
 
 
 def _grow_stack(deputy: Tracee, scratch: Scratch, registers: Registers, image: Image) -> None:
@@ -222,7 +236,7 @@ def _grow_stack(deputy: Tracee, scratch: Scratch, registers: Registers, image: I
     _run(deputy, scratch, registers, calls)
 
 
-def _without(start: int, end: int, holes: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+def without(start: int, end: int, holes: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     """The parts of [start, end) that no hole covers."""
     parts = []
     position = start

@@ -82,6 +82,7 @@ class Stat:
 
 
 PF_KTHREAD = 0x00200000  # include/linux/sched.h
+PF_EXITING = 0x00000004  # likewise
 
 
 def stat(pid: int) -> Stat:

@@ -8,7 +8,7 @@ import time
 
 import msgspec
 
-from omtools.errors import AlreadyTraced, CannotMigrate, NoSuchProcess, NotYourProcess
+from omtools.errors import AlreadyTraced, CannotMigrate, NoSuchProcess, NotYourProcess, ZombieProcess
 from omtools.i18n import _
 from omtools.image.capture import NO_TWINS, SIGACTION_SIZE, Before, look_before, take_image
 from omtools.image.clock_code import PATIENCE, PATIENCE_WITH_HANDLER, a_moment, clock_code, interrupted
@@ -146,8 +146,13 @@ def _children(pid: int) -> str:
         return ""
 
 
-def _refusal(pid: int) -> AlreadyTraced | NotYourProcess:
-    tracer = int(proc.status(pid).get("TracerPid", "0"))
+def _refusal(pid: int) -> AlreadyTraced | NotYourProcess | NoSuchProcess | ZombieProcess:
+    try:
+        if proc.stat(pid).flags & proc.PF_EXITING:
+            return ZombieProcess(pid=pid)
+        tracer = int(proc.status(pid).get("TracerPid", "0"))
+    except OSError:
+        return NoSuchProcess(pid=pid)
     if tracer:
         return AlreadyTraced(pid=pid, tracer=tracer)
     return NotYourProcess(pid=pid, user=_("you"), why=_("the kernel forbids tracing it (see `omcheck`)"))
@@ -176,13 +181,14 @@ def refill(deputy: Deputy, image: Image, link: Link, tell: Progress | None = Non
     deputy.halt_parked()
     with deputy.tracee.borrowed() as (registers, _mask):
         try:
-            file_ranges = map_home(deputy.tracee, scratch, registers, image)
+            files = map_home(deputy.tracee, scratch, registers, image)
         except BaseException:
             receive_pages(link, lambda _address, _data: None)
             raise
-        sink = HomeSink(deputy.pid, file_ranges)
+        sink = HomeSink(deputy.pid, files)
         try:
             amount = receive_pages(link, sink, tell)
+            sink.empty_the_rest()
         finally:
             sink.close()
         finish(deputy.tracee, scratch, registers, image)

@@ -12,6 +12,7 @@ import msgspec
 
 from omtools.image.model import Image
 from omtools.image.pages import CHUNK, PAGE_HEADER, PageReader, Range, chunks, total
+from omtools.image.restore import FilesAtHome, without
 from omtools.linux.memory import ProcessMemory
 from omtools.linux.x86_64 import PAGE
 from omtools.migration.frames import HEADER, Kind
@@ -251,9 +252,10 @@ class HomeSink:
     So program text and untouched data stay the file's own pages, as they were before the process left.
     """
 
-    def __init__(self, pid: int, file_ranges: Sequence[tuple[int, int]]) -> None:
+    def __init__(self, pid: int, files: FilesAtHome) -> None:
         self._put = guest_sink(pid)
-        self._file_ranges = list(file_ranges)
+        self._files = files
+        self._came: list[tuple[int, int]] = []
         self._file = os.open(f"/proc/{pid}/mem", os.O_RDWR | os.O_CLOEXEC)
 
     def close(self) -> None:
@@ -262,10 +264,21 @@ class HomeSink:
 
     def __call__(self, address: int, data: memoryview) -> None:
         """Put `data` at `address`; a piece never spans two regions."""
-        if not any(start <= address < end for start, end in self._file_ranges):
+        if not any(start <= address < end for start, end in self._files.ranges):
             self._put(address, data)
             return
-        present, wanted = os.pread(self._file, len(data), address), bytes(data)
+        self._came.append((address, address + len(data)))
+        self._put_where_it_differs(address, bytes(data))
+
+    def empty_the_rest(self) -> None:
+        """Empty what comes back whole and did not come: there the guest has mapped new memory."""
+        for start, end in self._files.whole:
+            for first, last in without(start, end, self._came):
+                for at in range(first, last, CHUNK):
+                    self._put_where_it_differs(at, bytes(min(CHUNK, last - at)))
+
+    def _put_where_it_differs(self, address: int, wanted: bytes) -> None:
+        present = os.pread(self._file, len(wanted), address)
         if present == wanted:  # of two `bytes` it is memcmp(3), of a memoryview a hundred times slower
             return
         for offset in range(0, len(wanted), PAGE):

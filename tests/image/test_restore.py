@@ -7,14 +7,14 @@ import struct
 from hypothesis import given, strategies as st
 
 from omtools.image.model import Region
-from omtools.image.restore import _altstack, _map_call, _without
+from omtools.image.restore import _altstack, _map_call, without
 
 spans = st.tuples(st.integers(0, 60), st.integers(0, 60)).map(lambda pair: (min(pair), max(pair)))
 
 
 @given(spans, st.lists(spans, max_size=8))
 def test_what_no_hole_covers(whole: tuple[int, int], holes: list[tuple[int, int]]) -> None:
-    parts = _without(*whole, holes)
+    parts = without(*whole, holes)
     covered = {at for start, end in holes for at in range(start, end)}
     assert [at for start, end in parts for at in range(start, end)] == [
         at for at in range(*whole) if at not in covered
@@ -23,11 +23,11 @@ def test_what_no_hole_covers(whole: tuple[int, int], holes: list[tuple[int, int]
 
 
 def test_parts_around_and_between_holes() -> None:
-    assert _without(10, 20, []) == [(10, 20)]
-    assert _without(10, 20, [(0, 100)]) == []
-    assert _without(10, 20, [(15, 16), (12, 13)]) == [(10, 12), (13, 15), (16, 20)]
-    assert _without(10, 20, [(5, 12), (11, 14), (19, 30)]) == [(14, 19)]
-    assert _without(10, 10, []) == []
+    assert without(10, 20, []) == [(10, 20)]
+    assert without(10, 20, [(0, 100)]) == []
+    assert without(10, 20, [(15, 16), (12, 13)]) == [(10, 12), (13, 15), (16, 20)]
+    assert without(10, 20, [(5, 12), (11, 14), (19, 30)]) == [(14, 19)]
+    assert without(10, 10, []) == []
 
 
 def test_an_alternate_stack_in_use_is_set_as_unused() -> None:

@@ -19,6 +19,7 @@ from tracees import fork, until
 
 from omtools.agent.certificates import make_identity
 from omtools.image.pages import CHUNK, PAGE_HEADER, Range, total
+from omtools.image.restore import FilesAtHome
 from omtools.linux.memory import PageMap, ProcessMemory
 from omtools.linux.x86_64 import PAGE
 from omtools.migration.frames import Kind
@@ -228,7 +229,7 @@ def test_coming_home_leaves_a_file_s_own_pages_alone(tmp_path: Path) -> None:
             file = path.read_bytes()
             data = bytearray(file)
             data[3 * PAGE + 17] ^= 0xFF
-            sink = HomeSink(home, [(a.start, a.start + 6 * PAGE)])
+            sink = HomeSink(home, FilesAtHome([(a.start, a.start + 6 * PAGE)], []))
             try:
                 sink(a.start, memoryview(bytearray(file[: 2 * PAGE])))
                 sink(a.start + 2 * PAGE, memoryview(data)[2 * PAGE :])
@@ -249,7 +250,7 @@ def test_coming_home_writes_all_other_memory(pair: tuple[Link, Link]) -> None:
     here, there = pair
     with area(4) as a, process(lambda: None) as home:
         a.map[:5] = b"hello"
-        sink = HomeSink(home, [])
+        sink = HomeSink(home, FilesAtHome([], []))
         thread, sent = in_thread(lambda: send_pages(here, os.getpid(), [a.pages(0, 4)]))
         try:
             assert receive_pages(there, sink) == 4 * PAGE

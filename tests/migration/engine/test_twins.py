@@ -38,6 +38,12 @@ int main(int argc, char **argv) {
         if (line[0] == 'c') memset(at + 3 * PAGE, 'a', 10);                          /* changed away */
         if (line[0] == 'u') munmap(at + 5 * PAGE, PAGE);
         if (line[0] == 'z') mmap(at + 5 * PAGE, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+        if (line[0] == 'q') {                                                        /* nor is it looked at */
+            mmap(at + 9 * PAGE, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+            at[10 * PAGE] = 'q';
+            tell("quiet", at, 9);
+            continue;
+        }
         if (line[0] == 'd') madvise(at + 3 * PAGE, PAGE, MADV_DONTNEED);             /* the file's again */
         if (line[0] == 'm') mremap(at + 7 * PAGE, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, at + 5 * PAGE),
                             mmap(at + 7 * PAGE, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
@@ -113,9 +119,12 @@ async def test_what_was_changed_where(nest: Nest, data: Path, tmp_path: Path) ->
         assert await ask(process, "s") == checksum(content)
 
 
+@pytest.mark.parametrize("twin", [True, False])
 @pytest.mark.parametrize("hops", [0, 1])
-async def test_other_memory_in_the_place_of_a_twin(nest: Nest, data: Path, tmp_path: Path, hops: int) -> None:
-    nest.twins = True
+async def test_other_memory_in_the_place_of_a_file(
+    nest: Nest, data: Path, tmp_path: Path, hops: int, twin: bool
+) -> None:
+    nest.twins = twin
     content = bytearray(data.read_bytes())
     content[4096:4106] = b"h" * 10
     async with program(compiled(MAPS, "maps", tmp_path), str(data)) as process:
@@ -125,9 +134,10 @@ async def test_other_memory_in_the_place_of_a_twin(nest: Nest, data: Path, tmp_p
         assert await ask(process, "u") == checksum(content[: 5 * 4096])
         content[5 * 4096 : 6 * 4096] = bytes(4096)
         assert await ask(process, "z") == checksum(content)
+        assert await ask(process, "q") == checksum(content[: 9 * 4096])
+        content[9 * 4096 : 11 * 4096] = bytes(4096) + b"q" + bytes(4095)
         for _hop in range(hops):
             moved = await nest.hop(moved, 3)
-            assert await ask(process, "s") == checksum(content)
         assert (await moved.home()).phase == "home"
         assert await ask(process, "s") == checksum(content)
 
