@@ -22,7 +22,7 @@ from omtools.agent.files import Files
 from omtools.agent.gauge import Gauge
 from omtools.agent.guests import Guests
 from omtools.agent.inspecting import inspect
-from omtools.agent.keepers import FINAL, Keeper, Keepers
+from omtools.agent.keepers import FINAL, Keeper, Keepers, allow
 from omtools.agent.keys import Keys, ensure_keys
 from omtools.agent.knowing import Knowing
 from omtools.agent.limiting import Limiting
@@ -49,7 +49,7 @@ from omtools.errors import NodeRefuses, OmError
 from omtools.i18n import _
 from omtools.migration.counts import by_node
 from omtools.migration.orders import State
-from omtools.migration.reach import Export, Reach
+from omtools.migration.reach import Access, Export, Reach
 from omtools.omfs.exports import parse_exports
 from omtools.omfs.orders import Way
 
@@ -75,7 +75,7 @@ class Agent:
         self.wishes = Wishes(configuration, self._memo, self.keepers, self.peers, candidates)
         twins = Twins()
         self.guests = Guests(
-            configuration, self.engine, self.keepers, self.gauge, self._reach, self._judge,
+            configuration, self.engine, self.keepers, self.gauge, self._reach, self._access, self._judge,
             self.wishes.arriving, twins,
         )  # fmt: skip
         self.migrations = Migrations(
@@ -149,19 +149,16 @@ class Agent:
 
     def _leaving(self) -> tuple[bool, Reach]:
         """For a process that leaves: whether its files may be opened there, and where they all are here."""
-        return self.switched("dfsa"), Reach(self.files.mounted, names=self._names())
-
-    def _names(self) -> dict[str, int]:
-        return {node.name: node.number for node in self.configuration.map.nodes.values()}
+        return self.switched("dfsa"), Reach(self.files.mounted, names=self.configuration.map.numbers)
 
     def _reach(self, home_mount: str) -> Reach:
-        """How a guest's files are reached from here."""
-        if not self.switched("dfsa"):
-            return Reach()
+        """How a guest's files are reached from here, if its switches allow that."""
         entries = parse_exports(self.configuration.exports).entries
         exports = [Export(os.fsdecode(entry.path), not entry.read_only) for entry in entries]
-        own = exports if self.switched("mfs") else []
-        return Reach(home_mount, self.files.mounted, self._names(), own)
+        return Reach(home_mount, self.files.mounted, self.configuration.map.numbers, exports)
+
+    def _access(self) -> Access:
+        return Access(self.switched("dfsa"), self.switched("mfs"))
 
     # -- life
 
@@ -415,6 +412,8 @@ class Agent:
     async def _set_switch(self, name: api.SwitchName, on: bool, caller: Caller) -> None:
         self._memo.set_switch(name, on)
         log.info("a switch was set", switch=name, on=on, by=caller.where, uid=caller.uid)
+        if name in {"dfsa", "mfs"}:
+            allow(self.keepers.all(), self._access())
         if not self.switched("mfs"):
             await self.files.stop_serving()
         self._publish(api.SwitchChanged(self.node.number, self.status))

@@ -24,7 +24,7 @@ from omtools.errors import BadRequest, NodeFull, NodeRefuses, OmError
 from omtools.i18n import _
 from omtools.image.platform import Platform, this_platform
 from omtools.migration.orders import Credentials, GuestOrder
-from omtools.migration.reach import Reach
+from omtools.migration.reach import Access, Reach
 
 _NOT_YET = frozenset({"linking", "freezing", "sending"})  # phases in which a guest's memory is only promised
 _LOOPBACK = "127.0.0.1"
@@ -58,14 +58,16 @@ class Guests:
         keepers: Keepers,
         gauge: Gauge,
         reach: Callable[[str], Reach],
+        access: Callable[[], Access],
         judge: Callable[[api.PrepareGuest, float, int], str],
         arriving: Callable[[str, ProcessSettings], None],
         twins: Twins,
     ) -> None:
         """What the agent has to say.
 
-        `reach` tells how a guest's files are reached, given where its home has all nodes' files; `judge` why
-        a process that a balancer offers is not welcome, given the tasks and bytes that are still to come.
+        `reach` tells how a guest's files are reached, given where its home has all nodes' files, `access` how
+        much of that is allowed; `judge` why a process that a balancer offers is not welcome, given the tasks
+        and bytes that are still to come.
         `arriving` is told a guest's migration and settings.
         """
         self._configuration = configuration
@@ -73,6 +75,7 @@ class Guests:
         self._keepers = keepers
         self._gauge = gauge
         self._reach = reach
+        self._access = access
         self._judge = judge
         self._arriving_with = arriving
         self._twins = twins
@@ -194,6 +197,7 @@ class Guests:
             patience=PATIENCE,
             debug=self._configuration.debug,
             reach=self._reach(wanted.mount),
+            access=self._access(),
             silence=self._configuration.settings.silence,
             twins=[twin for _at, twin in twins],
         )

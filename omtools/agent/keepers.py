@@ -11,7 +11,7 @@ import contextlib
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 
@@ -20,7 +20,17 @@ import msgspec
 from omtools.agent import log
 from omtools.errors import KeeperLost, LinkLost
 from omtools.i18n import _
-from omtools.migration.orders import Ask, CallTimes, Command, DeputyOrder, GuestOrder, State, Statistics
+from omtools.migration.orders import (
+    Allow,
+    Ask,
+    CallTimes,
+    Command,
+    DeputyOrder,
+    GuestOrder,
+    State,
+    Statistics,
+)
+from omtools.migration.reach import Access
 
 FINAL = frozenset({"home", "ended", "failed"})
 
@@ -281,6 +291,14 @@ class Keepers:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def allow(keepers: Iterable[Keeper], access: Access) -> None:
+    """Tell keepers how the node's switches stand."""
+    for keeper in keepers:
+        if not keeper.final:
+            with contextlib.suppress(LinkLost):
+                keeper.tell(Allow(access))
 
 
 def _assumed(name: str) -> State | None:

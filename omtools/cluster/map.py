@@ -99,6 +99,11 @@ class Map:
         self.__post_init__()
         return [number for number, node in before.items() if found.get(number) != node]
 
+    @property
+    def numbers(self) -> dict[str, int]:
+        """All numbers by name."""
+        return {node.name: node.number for node in self.nodes.values()}
+
     def __len__(self) -> int:
         """How many nodes there are."""
         return len(self.nodes)

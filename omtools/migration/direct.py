@@ -66,6 +66,7 @@ class DirectFiles:
     """The direct files of one guest, by its descriptors.
 
     Attributes:
+        reach: where files are looked for.
         home: number of its home node.
         here: number of this node.
         apart: files (device and inode here) that are the deputy's, whoever opens them.
@@ -73,7 +74,7 @@ class DirectFiles:
     """
 
     def __init__(self, reach: Reach, home: int, here: int) -> None:
-        self._reach, self.home, self.here = reach, home, here
+        self.reach, self.home, self.here = reach, home, here
         self._files: dict[int, DirectFile] = {}
         self.apart: set[tuple[int, int]] = set()
         self.all_apart = False
@@ -96,7 +97,7 @@ class DirectFiles:
 
     def open(self, opened: OpenFile) -> DirectFile | None:
         """Open the same file here, None if that cannot be; it has no numbers yet."""
-        place = locate(opened.path, self._reach, self.home, self.here)
+        place = locate(opened.path, self.reach, self.home, self.here)
         if place is None or (opened.flags & os.O_ACCMODE != os.O_RDONLY and not place.writable):
             return None
         try:

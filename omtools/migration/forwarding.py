@@ -24,7 +24,7 @@ from omtools.migration.calls.direct import (
     Touch,
     moved,
 )
-from omtools.migration.calls.model import Answer, Arena, ComeHome, CpuTime, Exit, Fault, Forward
+from omtools.migration.calls.model import Answer, Arena, ComeHome, CpuTime, Exit, Forward
 from omtools.migration.calls.plan import land, plan
 from omtools.migration.calls.polls import mask_meanwhile
 from omtools.migration.counting import Counting
@@ -35,8 +35,10 @@ from omtools.migration.direct_calls import DirectCalls
 from omtools.migration.exchange import Exchange
 from omtools.migration.flight import Flight, Outcome
 from omtools.migration.frames import CANCELLED, COME_HOME, NUMBER, RESULT, Kind, pack_call
+from omtools.migration.guest_memory import GuestMemory
 from omtools.migration.latencies import Latencies
 from omtools.migration.native_files import NativeFiles
+from omtools.migration.reach import Reach
 from omtools.migration.remote import Remote
 
 
@@ -82,11 +84,12 @@ class Forwarding:
         self.calls = 0
         self.latencies = Latencies()
         self._remote = remote
-        self._memory = _Memory(remote)
+        self._memory = GuestMemory(remote.memory)
         self._exchange = exchange
         self._conductor = conductor
         self._serial = 0
         self.held = self.locked = False
+        self._restores = False  # at the guest's next call: none is under way then
         self.direct = DirectCalls(remote, files, self._at_home)
         self.native: NativeFiles | None = None
         self._files = files
@@ -97,6 +100,16 @@ class Forwarding:
         """The guest is built and stopped: give it its files, count from here on."""
         self.direct.arrive()
         self._counting.begin()
+
+    def allow(self, reach: Reach) -> None:
+        """What is opened from now on is looked for there; what is open stays."""
+        self._files.reach = reach
+        if self.native is None:
+            return
+        wanted = self.native.within(reach) and not self.locked
+        self._restores = wanted and self.native.withdrawn
+        if not wanted and not self.native.withdrawn:
+            self.withdraw(self.native)
 
     def counted(self) -> list[FileIo]:
         """What it has read and written where it runs."""
@@ -160,6 +173,10 @@ class Forwarding:
     def _known_here(self, files: NativeFiles, notification: seccomp.Notification) -> bool:
         """The call of a guest that opens files by itself need not go home; else it may now."""
         files.hear()
+        if self._restores:
+            self._restores = False
+            self.withdraw(files, back=True)
+            return True  # it makes the call anew
         nr, args = notification.nr, notification.args
         if not self.held:
             if files.done_here(nr, args):
@@ -197,12 +214,12 @@ class Forwarding:
             return True
         return False
 
-    def withdraw(self, files: NativeFiles) -> None:
-        """From now on the guest opens nothing by itself."""
+    def withdraw(self, files: NativeFiles, back: bool = False) -> None:
+        """From now on the guest opens nothing by itself; or it does again."""
         if not self._conductor.hold():
             return
         try:
-            files.withdraw()
+            files.restore() if back else files.withdraw()
         except OSError as error:
             why = _("its host's files cannot be taken from it ({why})").format(why=error.strerror)
             self._conductor.need_home(why)
@@ -468,25 +485,6 @@ class Forwarding:
         if answer is None:
             return -errno.EIO, b""
         return int(RESULT.unpack_from(answer[1])[0]), answer[1][RESULT.size :]
-
-
-class _Memory:
-    """The remote's memory as `plan` wants it."""
-
-    def __init__(self, remote: Remote) -> None:
-        self._memory = remote.memory
-
-    def read(self, address: int, length: int) -> bytes:
-        try:
-            return self._memory.read(address, length)
-        except (OSError, OverflowError):
-            raise Fault from None
-
-    def read_string(self, address: int, limit: int) -> bytes:
-        try:
-            return self._memory.read_string(address, limit)
-        except (OSError, OverflowError):
-            raise Fault from None
 
 
 def _outcome(kind: Kind, body: bytes) -> Outcome:

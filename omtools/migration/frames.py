@@ -42,6 +42,7 @@ class Kind(IntEnum):
     EXPELLED = 23    # ← the host wants it out: recall it
     CLOCK = 24       # ↔ during the greeting: ← what time is it, → the home node's clocks
     COUNTS = 25      # ← what it has read and written there so far (msgpack of a list of FileIo)
+    DIRECT = 26      # → it may open files where it runs, or (an empty body) may not any more
 
 
 _CALL = struct.Struct("<i6QIBH")  # number, arguments, bytes of the arena, flags, count of ranges

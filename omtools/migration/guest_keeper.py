@@ -18,10 +18,10 @@ from omtools.i18n import _
 from omtools.image.capture import look_before
 from omtools.image.clock_code import PATIENCE, a_moment
 from omtools.image.model import Image
-from omtools.image.pages import CopySource
 from omtools.linux import ptrace
 from omtools.linux.events import ChildEvents
 from omtools.linux.ptrace import Stop, StopKind
+from omtools.migration.allowance import Allowance
 from omtools.migration.calls.model import Arena
 from omtools.migration.control import Control
 from omtools.migration.counts import FileIo, sum_of
@@ -32,12 +32,12 @@ from omtools.migration.frames import LEAVING, Kind
 from omtools.migration.hello import clocks_ahead, expect, welcome
 from omtools.migration.housing import house
 from omtools.migration.keeper import Keeper
+from omtools.migration.leaving import image_of, refusal, send
 from omtools.migration.link import Link, LinkBroken, accept
 from omtools.migration.log import Log
-from omtools.migration.orders import Ask, Bring, Command, GuestOrder
+from omtools.migration.orders import Allow, Ask, Bring, Command, GuestOrder
 from omtools.migration.protocol import Action, Event, Guest, GuestSide, Unexpected
 from omtools.migration.remote import Remote
-from omtools.migration.transfer import send_pages
 
 
 class GuestKeeper(Keeper):
@@ -63,6 +63,7 @@ class GuestKeeper(Keeper):
         self._exit: tuple[str, int] = ("killed", 9)
         self._listening = False
         self._told_io: list[FileIo] = []
+        self._allowance = Allowance(order.reach, order.access)
         self._do: dict[Action, Callable[[], None]] = {
             Action.BUILD: self._build,
             Action.SEND_READY: lambda: self._send(Kind.READY),
@@ -212,6 +213,13 @@ class GuestKeeper(Keeper):
             self.state.calls = None
         elif isinstance(command, Bring):
             self._send(Kind.EXPELLED, command.reason.encode())
+        elif isinstance(command, Allow):
+            self._allowance.access = command.access
+            self._allow()
+
+    def _allow(self) -> None:
+        if self._calls is not None and self.machine.state is Guest.RUNNING:
+            self._calls.allow(self._allowance.reach)
 
     def _receive(self, exchange: Exchange) -> Event | None:
         try:
@@ -236,6 +244,9 @@ class GuestKeeper(Keeper):
         elif kind is Kind.RECALL:
             self._there = msgspec.msgpack.decode(body, type=list[str] | None)
             return Event.RECALL
+        elif kind is Kind.DIRECT:
+            self._allowance.home = bool(body)
+            self._allow()
         elif kind is Kind.IMAGE:
             self._image = msgspec.msgpack.decode(body, type=Image)
             return Event.IMAGE
@@ -402,7 +413,7 @@ class GuestKeeper(Keeper):
         assert remote is not None
         assert exchange is not None
         assert image is not None
-        files = DirectFiles(self.order.reach, self.order.home, self.order.node)
+        files = DirectFiles(self._allowance.reach, self.order.home, self.order.node)
         calls = self._calls = Forwarding(remote, exchange, self, Arena(*image.arena), files)
         calls.direct.prepare(image.files)
         trapped = None
@@ -424,11 +435,8 @@ class GuestKeeper(Keeper):
             self._events.append(Event.BUILT)
 
     def _refuse(self, error: Exception) -> None:
-        if not isinstance(error, OmError):
-            error = RestoreFailed(node=self.order.node, why=str(error))
-        wire = {**error.to_wire(), **({"node": self.order.node} if "node" in error.fields else {})}
         self._log.warning(f"refused: {error}")
-        self._send(Kind.REFUSED, msgspec.msgpack.encode(wire))
+        self._send(Kind.REFUSED, refusal(error, self.order.node))
 
     def _run(self) -> None:
         remote = self._remote
@@ -446,6 +454,7 @@ class GuestKeeper(Keeper):
             self._calls.direct.tell_positions()
         self._stopped = True
         self._continue()
+        self._allow()  # it may have changed while it was built
 
     def _leave(self) -> None:
         """Freeze it and send it off; what it waits for at home is broken off first."""
@@ -453,7 +462,6 @@ class GuestKeeper(Keeper):
         assert remote is not None
         assert exchange is not None
         assert calls is not None
-        link = exchange.link
         before = look_before(remote.pid)
         frozen = time.monotonic_ns()
         if not self._hold():
@@ -463,19 +471,10 @@ class GuestKeeper(Keeper):
         resume = None if flight is None else flight.resume
         self._count(calls)
         try:
-            arena = (calls.arena.base, calls.arena.size)
-            numbers = calls.native.leave() if calls.native is not None else None
-            image = remote.take_image(before, resume, self._fatal, arena, self._there)
-            image = msgspec.structs.replace(image, files=calls.direct.leaving(), locked=calls.locked)
-            if calls.native is not None:
-                image = msgspec.structs.replace(
-                    image, numbers=numbers, umask=remote.umask(), directory=calls.native.told_directory
-                )
+            image = image_of(remote, calls, before, (resume, self._fatal), self._there)
             head = LEAVING.pack(time.monotonic_ns() - frozen, self._taken & 0xFFFFFFFF)
-            link.send(Kind.LEAVING, head + self._reason.encode())
-            link.send(Kind.IMAGE, msgspec.msgpack.encode(image))
-            for ranges in CopySource(remote.pid, image.regions).rounds():
-                self.state.statistics.bytes_moved = send_pages(link, remote.pid, ranges, self._pages)
+            head += self._reason.encode()
+            self.state.statistics.bytes_moved = send(exchange.link, remote.pid, head, image, self._pages)
         except LinkBroken as error:
             self._lost(error)
         except ProcessEnded:

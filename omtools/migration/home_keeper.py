@@ -32,7 +32,7 @@ from omtools.migration.hello import Hello, greet
 from omtools.migration.keeper import Keeper
 from omtools.migration.link import Link, LinkBroken, connect
 from omtools.migration.log import Log
-from omtools.migration.orders import Ask, Bring, Command, DeputyOrder, Hop
+from omtools.migration.orders import Allow, Ask, Bring, Command, DeputyOrder, Hop
 from omtools.migration.protocol import Action, Event, Home, HomeSide, Unexpected
 from omtools.migration.service import Service
 from omtools.migration.transfer import receive_image, relay, send_pages
@@ -57,6 +57,7 @@ class HomeKeeper(Keeper):
         self._service: Service | None = None
         self._image: Image | None = None
         self._exit: tuple[str, int] = ("", 0)
+        self._dfsa = order.dfsa
         self._counts = DeputyCounts(order.pid, order.home, order.files)
         self._arguments: list[str] = []  # of the process: the deputy has none
         self._twins: Known = {}  # of home's files and the target's, in a hop the next one's
@@ -148,8 +149,7 @@ class HomeKeeper(Keeper):
         links = {link.fileno(): link for link in (self._link, self._next) if link is not None}
         for descriptor in links:
             poller.register(descriptor, select.POLLIN)
-        ready = poller.poll(self._timeout_ms())
-        if not ready:
+        if not (ready := poller.poll(self._timeout_ms())):
             return self._timed_out()
         for descriptor, _mask in ready:
             if descriptor == self._children.fileno():
@@ -192,8 +192,16 @@ class HomeKeeper(Keeper):
             self.state.reason = command.reason
             self._begun = time.monotonic()
             self._events.append(Event.BRING)
+        elif isinstance(command, Allow):
+            self._allow(command.access.dfsa)
         elif isinstance(command, Hop) and self.machine.state is Home.AWAY and self._next is None:
             self._hop(command)
+
+    def _allow(self, dfsa: bool) -> None:
+        self._dfsa = dfsa
+        if (service := self._service) is not None:
+            service.dfsa = dfsa
+            self._send(Kind.DIRECT, b"x" * dfsa)
 
     # -- frames ------------------------------------------------------------------------------------
 
@@ -201,11 +209,9 @@ class HomeKeeper(Keeper):
         try:
             return self._deal(link)
         except (LinkBroken, msgspec.MsgspecError, struct.error, UnicodeDecodeError) as error:
-            if link is self._next:
-                self._fail(LinkLost(node=self._next_node, why=str(error)))
-                return Event.NEXT_REFUSED
-            self._fail(LinkLost(node=self.order.target, why=str(error)))
-            return Event.LOST
+            beyond = link is self._next
+            self._fail(LinkLost(node=self._next_node if beyond else self.order.target, why=str(error)))
+            return Event.NEXT_REFUSED if beyond else Event.LOST
 
     def _deal(self, link: Link) -> Event | None:
         kind, serial, body = link.receive()
@@ -251,8 +257,7 @@ class HomeKeeper(Keeper):
             self.state.reason = body[LEAVING.size :].decode() or self.state.reason
             return Event.LEAVING
         if kind is Kind.EXITED:
-            how, status = msgspec.msgpack.decode(body, type=tuple[str, int])
-            self._exit = (how, status)
+            self._exit = msgspec.msgpack.decode(body, type=tuple[str, int])
             return Event.EXITED
         if kind is Kind.EXPELLED:
             if beyond or self.machine.state not in _AWAY:  # not there yet
@@ -295,7 +300,7 @@ class HomeKeeper(Keeper):
         self._report()
         try:
             self._link = connect(self.order.endpoint, self.order.credentials, self.order.silence)
-            self._resident = residence.Resident(self.order.pid, self.order.dfsa)
+            self._resident = residence.Resident(self.order.pid, self._dfsa)
             self._arguments = own_tree.arguments(self.order.pid)
             self._twins = known(self.order.twins, self._greet(self._link))
         except (OmError, LinkBroken) as error:
@@ -307,7 +312,7 @@ class HomeKeeper(Keeper):
             self._events.append(Event.LINKED)
 
     def _greet(self, link: Link) -> frozenset[str]:
-        places = own_tree.places(self.order.pid, self._arguments) if self.order.dfsa else []
+        places = own_tree.places(self.order.pid, self._arguments) if self._dfsa else []
         return greet(link, Hello(pid=self.order.pid, places=places), _PATIENCE)
 
     def _freeze(self) -> None:
@@ -360,7 +365,7 @@ class HomeKeeper(Keeper):
         self._arrived(self.order.target)
         try:
             deputy = resident.leave(image)
-            self._service = Service(deputy, list(image.pending), self._send, self._ended, self.order.dfsa)
+            self._service = Service(deputy, list(image.pending), self._send, self._ended, self._dfsa)
             self._service.counts = self._counts
             deputy.park()
         except ProcessEnded:
@@ -476,9 +481,8 @@ class HomeKeeper(Keeper):
 
     def _end_deputy(self) -> None:
         assert self._service is not None
-        how, status = self._exit
-        self.state.exit = f"{how} {status}"
-        self._service.end_as(how, status)
+        self.state.exit = "{} {}".format(*self._exit)
+        self._service.end_as(*self._exit)
 
     def _kill_deputy(self) -> None:
         self._exit = ("killed", signal.SIGKILL)

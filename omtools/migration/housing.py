@@ -23,7 +23,8 @@ def house(order: GuestOrder, ahead: cage.Clocks, places: list[str], log: Log) ->
 def _cage(
     order: GuestOrder, ahead: cage.Clocks, places: list[str], files: Collection[int], log: Log
 ) -> cage.Cage:
-    tree = own_tree.choose(places, order.reach, order.home, order.node) if places and usable() else None
+    reach = order.reach.within(order.access)
+    tree = own_tree.choose(places, reach, order.home, order.node) if places and usable() else None
     try:
         return cage.build(order.pid, order.hostname, ahead, tree, files)
     except (OmError, OSError) as error:

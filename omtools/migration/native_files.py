@@ -25,6 +25,8 @@ from omtools.migration.calls.model import Arena, Forward, Out, OutRule
 from omtools.migration.direct import DirectFile, DirectFiles
 from omtools.migration.flight import Flight
 from omtools.migration.openfiles import descriptor_flags, same_open_file, sendable
+from omtools.migration.places import locate
+from omtools.migration.reach import Reach
 from omtools.migration.remote import Remote
 from omtools.migration.status_here import StatusHere
 from omtools.migration.unlinked import named_again
@@ -111,6 +113,11 @@ class NativeFiles:
     def withdrawn(self) -> bool:
         """The guest opens nothing by itself at present."""
         return self._files.withdrawn >= 0
+
+    def within(self, reach: Reach) -> bool:
+        """The tree is still offered, with the rights that it has here."""
+        found = locate(f"{self._files.tree.path}/x", reach, self._direct.home, self._node)
+        return found is not None and found.node == self._node and found.writable == self._files.tree.writable
 
     def withdraw(self) -> None:
         """From now on the stopped guest opens all by way of home; what is open stays. Raises OSError."""

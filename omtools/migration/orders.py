@@ -14,7 +14,7 @@ import msgspec
 
 from omtools.image.twins import Twin
 from omtools.migration.counts import FileIo
-from omtools.migration.reach import Reach
+from omtools.migration.reach import Access, Reach
 
 SILENCE = 20.0  # seconds without any sign of the other machine after which a link to it counts as broken
 
@@ -94,6 +94,7 @@ class GuestOrder(msgspec.Struct, tag="guest", frozen=True):
         address: local address to bind; the port is chosen and told in `Launched`.
         patience: seconds to wait for the deputy's keeper.
         reach: how the guest's files can be reached from here without the deputy.
+        access: how much of that is allowed when it comes; later an `Allow` tells.
         silence: as in the deputy's order.
         twins: this node's own, of files that the process has mapped at home.
     """
@@ -111,6 +112,7 @@ class GuestOrder(msgspec.Struct, tag="guest", frozen=True):
     patience: float = 20.0
     debug: bool = False
     reach: Reach = Reach()
+    access: Access = Access()
     silence: float = SILENCE
     twins: list[Twin] = []
 
@@ -239,10 +241,16 @@ class Hop(msgspec.Struct, tag="hop", frozen=True):
     twins: list[Twin] = []
 
 
+class Allow(msgspec.Struct, tag="allow", frozen=True):
+    """The node's switches stand like this now. To both: what is opened from now on goes by them."""
+
+    access: Access
+
+
 class Ask(msgspec.Struct, tag="ask", frozen=True):
     """Send the State again, with fresh figures; if `calls`, a guest's keeper with those of its calls too."""
 
     calls: bool = False
 
 
-Command = Bring | Hop | Ask
+Command = Bring | Hop | Allow | Ask

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+from msgspec import structs
 
 
 class Export(msgspec.Struct, frozen=True):
@@ -28,3 +29,21 @@ class Reach(msgspec.Struct, frozen=True):
     names: dict[str, int] = {}
     exports: list[Export] = []
     root: str = "/"
+
+    def within(self, access: Access) -> Reach:
+        """What of it is allowed at present."""
+        if not access.dfsa:
+            return Reach()
+        return self if access.mfs else structs.replace(self, exports=[])
+
+
+class Access(msgspec.Struct, frozen=True):
+    """How a node's switches stand.
+
+    Attributes:
+        dfsa: processes open their files where they run.
+        mfs: others get its files.
+    """
+
+    dfsa: bool = True
+    mfs: bool = True

@@ -32,6 +32,7 @@ class Service:
         deputy: whom it is about.
         calls: how many it was asked for.
         counts: is told of each that is over.
+        dfsa: of opened files it is said what is needed to open them where the remote is.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class Service:
         self.calls = 0
         self._send = send
         self._ended = ended
-        self._dfsa = dfsa
+        self.dfsa = dfsa
         self.counts: DeputyCounts | None = None
         self._serial = 0
         self._known_pending = pending
@@ -109,7 +110,7 @@ class Service:
             reason = _("it reads {path}").format(path=what)
             self._send(Kind.RESULT, RESULT.pack(COME_HOME) + reason.encode(), self._serial)
             return
-        if self._dfsa and request.opens and (file := look(deputy.pid, done.result)) is not None:
+        if self.dfsa and request.opens and (file := look(deputy.pid, done.result)) is not None:
             done = Finished(done.result, msgspec.msgpack.encode(file))
         self._answer(done)
 

@@ -21,6 +21,7 @@ from omtools.agent.config import load_configuration
 from omtools.errors import NoSuchProcess, OmError
 from omtools.image.survey import survey
 from omtools.migration.orders import (
+    Ask,
     Bring,
     CallTimes,
     Command,
@@ -156,7 +157,7 @@ class FakeKeeper:
             self.say("home", node=self.order.home, reason=command.reason)
         elif isinstance(command, Hop):
             self.spawn(self._go(command.endpoint, command.target))
-        else:
+        elif isinstance(command, Ask):
             self.say(self.state.phase, calls=self._figures() if command.calls else None)
             self.state.calls = None
 

@@ -61,6 +61,7 @@ def test_data_is_moved_where_the_process_runs(name: str) -> None:
     ("fcntl", (3, fcntl.F_SETFL, 0), Followed()),
     ("fcntl", (3, fcntl.F_GETFL), None),
     ("fcntl", (3, fcntl.F_SETLK), Placed(3)),
+    ("fcntl", (3, 36), Placed(3)),  # F_OFD_GETLK
     ("fcntl", (4, fcntl.F_SETLK), None),
     ("sendmsg", (5, 0), GivenAway()),
     ("fstat", (3,), None),
