@@ -172,6 +172,8 @@ class Files:
         if end:
             with contextlib.suppress(EOFError, TimeoutError, OSError):
                 await worker.ask(End(), _END_SECONDS)
+                async with asyncio.timeout(_END_SECONDS):
+                    await worker.reader.read()  # its end: nobody is served any more
         worker.writer.close()
         with contextlib.suppress(OSError):
             await worker.writer.wait_closed()

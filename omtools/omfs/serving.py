@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import os
 import resource
 import socket
 import sys
 import threading
+from typing import NoReturn
 
 import msgspec
 
@@ -104,7 +106,7 @@ def open_many_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: list[str]) -> NoReturn:
     """Serve until told to end."""
     detach()
     keep_memory()
@@ -119,9 +121,8 @@ def main(arguments: list[str]) -> int:
         stays=order.stays,
     )  # fmt: skip
     farewell(control.run(), Done())
-    control.close()
-    return 0
+    os._exit(0)  # at once: until then its threads would answer whoever is inside
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main(sys.argv[1:])
