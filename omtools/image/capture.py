@@ -158,6 +158,11 @@ def _vdso(tracee: Tracee, registers: Registers) -> Vdso:
     return Vdso(kernel, code, interrupted(tracee.memory, registers, span))
 
 
+def _told(name: str) -> str:
+    """A name may be any bytes, a message is text."""
+    return name.encode(errors="replace").decode()
+
+
 def _regions(pid: int, scratch: Scratch, vdso: Vdso, twins: Known) -> list[Region]:
     mappings = [
         m for m in proc.mappings(pid)
@@ -176,8 +181,8 @@ def _regions(pid: int, scratch: Scratch, vdso: Vdso, twins: Known) -> list[Regio
         twin = "" if mapping.shared or anonymous else twins.get((mapping.device, mapping.inode), "")
         regions.append(
             Region(
-                mapping.start, mapping.end, mapping.protection, kind, not anonymous, twin or mapping.name,
-                mapping.offset, bool(twin),
+                mapping.start, mapping.end, mapping.protection, kind, not anonymous,
+                twin or _told(mapping.name), mapping.offset, bool(twin),
             )
         )  # fmt: skip
     return _with_whole_stack(regions)

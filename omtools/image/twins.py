@@ -94,6 +94,8 @@ def _is(path: str, shown: tuple[str, int]) -> bool:
 
 
 def _may_have_twin(name: str) -> bool:
+    if any("\ud800" <= letter <= "\udfff" for letter in name):
+        return False  # some of its bytes are no text, and cannot be told
     return name.startswith("/") and not name.startswith(_ANON) and not name.endswith(" (deleted)")
 
 

@@ -246,6 +246,9 @@ class Connections:
         return self._take()
 
     def _take(self) -> Connection:
+        return self._idle_one() or self._new()
+
+    def _idle_one(self) -> Connection | None:
         while self._idle:
             try:
                 connection = self._idle.pop()
@@ -254,7 +257,7 @@ class Connections:
             if connection.usable:
                 return connection
             self.drop(connection)
-        return self._new()
+        return None
 
     def give(self, connection: Connection) -> None:
         """It is free again."""
@@ -304,7 +307,11 @@ class Connections:
 
     def _tell(self) -> None:
         with suppress(OSError):
-            connection = self.take()
+            connection = self._idle_one()
+            if connection is None:
+                if not self._all:
+                    return  # nobody hears it: who comes back with a question will say it
+                connection = self._new()  # all wait for something, perhaps for what is to be told
             try:
                 connection.tell_more()
             except Lost:

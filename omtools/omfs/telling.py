@@ -81,11 +81,10 @@ class Telling:
         vain = 0
         while not self._closed.wait(_SOON):
             if self._forgotten or self._released:
-                vain = 0
                 self._deliver()
-                continue
+                vain = 0 if not (self._forgotten or self._released) else vain
             vain += 1
             with self._lock:
-                if vain > _REST and not (self._forgotten or self._released):
+                if vain > _REST:
                     self._watched = False
                     return

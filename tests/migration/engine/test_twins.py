@@ -195,3 +195,16 @@ async def test_a_file_that_has_changed_meanwhile_is_no_twin(nest: Nest, data: Pa
         assert await ask(process, "s") == first
         assert (await moved.home()).phase == "home"
         assert await ask(process, "s") == first
+
+
+@pytest.mark.parametrize("twin", [True, False])
+async def test_a_file_whose_name_is_no_text(nest: Nest, data: Path, tmp_path: Path, twin: bool) -> None:
+    nest.twins = twin
+    odd = data.rename(Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xfe")))
+    async with program(compiled(MAPS, "maps", tmp_path), str(odd)) as process:
+        assert process.stdout is not None
+        first = int((await process.stdout.readline()).split()[1])
+        moved = await nest.away(process.pid)
+        assert await ask(process, "s") == first
+        assert (await moved.home()).phase == "home"
+        assert await ask(process, "s") == first
