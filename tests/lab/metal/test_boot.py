@@ -198,7 +198,7 @@ def test_a_program_moves_there_and_home(machines: Machines, program: str, expect
 
     goes_on()
     there = json.loads(machines.ok("exec", "mCii", "--", "migrate", "--json", pid, "metrakilate"))
-    assert there["bytes"] > 100_000
+    assert there["bytes"] > 10_000  # its program is on both machines, so that does not travel
     assert executes(machines, pid) == "2"
     goes_on()
     machines.ok("exec", "mCii", "--", "migrate", pid, "home")

@@ -197,4 +197,4 @@ def test_without_the_services_programs(machines: Machines, tmp_path: Path) -> No
     machines.ok("down")
     machines.omlab.environment["PATH"] = str(tmp_path)
     done = machines("up", "--metal=here")
-    assert (done.returncode, "dnsmasq is missing" in done.stderr) == (MetalProgramMissing.exit_status, True)
+    assert (done.returncode, "busybox is missing" in done.stderr) == (MetalProgramMissing.exit_status, True)
