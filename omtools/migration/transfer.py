@@ -267,7 +267,8 @@ class HomeSink:
         if not any(start <= address < end for start, end in self._files.ranges):
             self._put(address, data)
             return
-        self._came.append((address, address + len(data)))
+        start = self._came.pop()[0] if self._came and self._came[-1][1] == address else address
+        self._came.append((start, address + len(data)))
         self._put_where_it_differs(address, bytes(data))
 
     def empty_the_rest(self) -> None:

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from settled import settled_file
 
 from omtools.agent import twins as module
 from omtools.agent.twins import Twins
@@ -15,11 +16,7 @@ from omtools.image.twins import Identity, Offer, Twin
 
 @pytest.fixture
 def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(twins, "_UNSETTLED_NS", 0)
-    path = tmp_path / "lib.so"
-    path.write_bytes(os.urandom(twins.LEAST))
-    path.chmod(0o755)
-    return path
+    return settled_file(tmp_path / "lib.so", monkeypatch)
 
 
 def test_own_files_are_all_here() -> None:

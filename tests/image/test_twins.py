@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import given, strategies as st
+from settled import settled_file
 from tracees import python
 
 from omtools.image import twins
@@ -22,11 +23,7 @@ P = 4096
 @pytest.fixture
 def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A file as libraries are, old enough to be believed."""
-    monkeypatch.setattr(twins, "_UNSETTLED_NS", 0)
-    path = tmp_path / "lib.so"
-    path.write_bytes(os.urandom(twins.LEAST))
-    path.chmod(0o755)
-    return path
+    return settled_file(tmp_path / "lib.so", monkeypatch)
 
 
 def test_a_file_s_digest(library: Path) -> None:

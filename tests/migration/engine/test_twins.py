@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from settled import settled_file
 
 from omtools.image import twins
 from omtools.linux import proc
@@ -56,11 +59,7 @@ int main(int argc, char **argv) {
 
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(twins, "_UNSETTLED_NS", 0)
-    path = tmp_path / "data"
-    path.write_bytes(os.urandom(twins.LEAST))
-    path.chmod(0o644)
-    return path
+    return settled_file(tmp_path / "data", monkeypatch)
 
 
 def checksum(content: bytes | bytearray) -> int:
@@ -68,6 +67,17 @@ def checksum(content: bytes | bytearray) -> int:
     for byte in content:
         total = (total * 31 + byte) % (1 << 64)
     return total
+
+
+@contextlib.asynccontextmanager
+async def mapping(file: Path, folder: Path) -> AsyncIterator[tuple[asyncio.subprocess.Process, bytearray]]:
+    """A program that has mapped the file and changed one page of it, and what it sees there."""
+    content = bytearray(file.read_bytes())
+    content[4096:4106] = b"h" * 10
+    async with program(compiled(MAPS, "maps", folder), str(file)) as process:
+        assert process.stdout is not None
+        assert int((await process.stdout.readline()).split()[1]) == checksum(content)
+        yield process, content
 
 
 async def ask(process: asyncio.subprocess.Process, word: str) -> int:
@@ -99,11 +109,7 @@ async def test_only_what_changed_travels(nest: Nest) -> None:
 
 async def test_what_was_changed_where(nest: Nest, data: Path, tmp_path: Path) -> None:
     nest.twins = True
-    content = bytearray(data.read_bytes())
-    content[4096:4106] = b"h" * 10
-    async with program(compiled(MAPS, "maps", tmp_path), str(data)) as process:
-        assert process.stdout is not None
-        assert int((await process.stdout.readline()).split()[1]) == checksum(content)
+    async with mapping(data, tmp_path) as (process, content):
         moved = await nest.away(process.pid)
         assert await ask(process, "s") == checksum(content)
         content[3 * 4096 : 3 * 4096 + 10] = b"a" * 10
@@ -125,11 +131,7 @@ async def test_other_memory_in_the_place_of_a_file(
     nest: Nest, data: Path, tmp_path: Path, hops: int, twin: bool
 ) -> None:
     nest.twins = twin
-    content = bytearray(data.read_bytes())
-    content[4096:4106] = b"h" * 10
-    async with program(compiled(MAPS, "maps", tmp_path), str(data)) as process:
-        assert process.stdout is not None
-        await process.stdout.readline()
+    async with mapping(data, tmp_path) as (process, content):
         moved = await nest.away(process.pid)
         assert await ask(process, "u") == checksum(content[: 5 * 4096])
         content[5 * 4096 : 6 * 4096] = bytes(4096)
@@ -144,11 +146,7 @@ async def test_other_memory_in_the_place_of_a_file(
 
 async def test_a_twin_that_was_moved_to_another_address(nest: Nest, data: Path, tmp_path: Path) -> None:
     nest.twins = True
-    content = bytearray(data.read_bytes())
-    content[4096:4106] = b"h" * 10
-    async with program(compiled(MAPS, "maps", tmp_path), str(data)) as process:
-        assert process.stdout is not None
-        await process.stdout.readline()
+    async with mapping(data, tmp_path) as (process, content):
         moved = await nest.away(process.pid)
         content[5 * 4096 : 6 * 4096] = content[7 * 4096 : 8 * 4096]
         content[7 * 4096 : 8 * 4096] = bytes(4096)
@@ -159,11 +157,7 @@ async def test_a_twin_that_was_moved_to_another_address(nest: Nest, data: Path, 
 
 async def test_a_third_node_that_has_it_not(nest: Nest, data: Path, tmp_path: Path) -> None:
     nest.twins = True
-    content = bytearray(data.read_bytes())
-    content[4096:4106] = b"h" * 10
-    async with program(compiled(MAPS, "maps", tmp_path), str(data)) as process:
-        assert process.stdout is not None
-        await process.stdout.readline()
+    async with mapping(data, tmp_path) as (process, content):
         moved = await nest.away(process.pid)
         nest.twins = False
         moved = await nest.hop(moved, 3)
@@ -177,9 +171,7 @@ async def test_a_file_that_has_changed_meanwhile_is_no_twin(nest: Nest, data: Pa
     nest.twins = True
     copy = tmp_path / "copy"
     copy.write_bytes(data.read_bytes())
-    async with program(compiled(MAPS, "maps", tmp_path), str(data)) as process:
-        assert process.stdout is not None
-        first = int((await process.stdout.readline()).split()[1])
+    async with mapping(data, tmp_path) as (process, content):
         real = nest._twins
 
         def then_changed(pid: int) -> list[twins.Twin]:
@@ -192,19 +184,17 @@ async def test_a_file_that_has_changed_meanwhile_is_no_twin(nest: Nest, data: Pa
         moved = await nest.away(process.pid)
         guest = (await moved.guest.until("away")).local_pid
         assert str(data) not in {one.name for one in proc.mappings(guest)}
-        assert await ask(process, "s") == first
+        assert await ask(process, "s") == checksum(content)
         assert (await moved.home()).phase == "home"
-        assert await ask(process, "s") == first
+        assert await ask(process, "s") == checksum(content)
 
 
 @pytest.mark.parametrize("twin", [True, False])
 async def test_a_file_whose_name_is_no_text(nest: Nest, data: Path, tmp_path: Path, twin: bool) -> None:
     nest.twins = twin
     odd = data.rename(Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xfe")))
-    async with program(compiled(MAPS, "maps", tmp_path), str(odd)) as process:
-        assert process.stdout is not None
-        first = int((await process.stdout.readline()).split()[1])
+    async with mapping(odd, tmp_path) as (process, content):
         moved = await nest.away(process.pid)
-        assert await ask(process, "s") == first
+        assert await ask(process, "s") == checksum(content)
         assert (await moved.home()).phase == "home"
-        assert await ask(process, "s") == first
+        assert await ask(process, "s") == checksum(content)
