@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import asyncssh
 
@@ -26,6 +26,7 @@ from omtools.migration.link import give_up_after
 # AES-GCM first: it is several times as fast as the others on any processor of the last fifteen years.
 ENCRYPTION = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "chacha20-poly1305@openssh.com")
 KEEPALIVE = 15  # seconds; four unanswered ones end a connection
+_SAME_ATTEMPT = 1.0  # seconds for which others join an attempt to connect: the kernel repeats its SYN then
 GOODBYE = 2.0  # seconds
 WINDOW = 16 << 20  # of the receiving side; the only bound on what may be under way
 PACKET = 1 << 18
@@ -221,6 +222,14 @@ def _shown(client_keys: list[Any]) -> str:
     return str(key)
 
 
+class _Failure(NamedTuple):
+    """An attempt to connect: when it began and ended (the loop's time), and how it is told."""
+
+    begun: float
+    ended: float
+    why: dict[str, str | int]
+
+
 class Peers:
     """An agent's connections to the others, one each, renewed when they broke."""
 
@@ -230,7 +239,7 @@ class Peers:
         self._links: dict[int, Link] = {}
         self._doubtful: list[Link] = []
         self._connecting: dict[int, asyncio.Lock] = {}
-        self._failures: dict[int, tuple[float, dict[str, str | int]]] = {}
+        self._failures: dict[int, _Failure] = {}
 
     def use(self, own: keys.Keys) -> None:
         """Show these to whoever is connected to from now on."""
@@ -238,21 +247,23 @@ class Peers:
 
     async def link(self, node: Node) -> Link:
         """A connection to that node that was up a moment ago; raises as `connect`."""
-        # Those who want the same node at once share one connection, or the one failure to get it.
+        # Those who want the same node at once share one connection, or the one failure to get it; but an
+        # attempt of which the kernel's first word was lost says nothing of a node that has come up since.
         loop = asyncio.get_running_loop()
         asked = loop.time()
         async with self._connecting.setdefault(node.number, asyncio.Lock()):
             link = self._links.get(node.number)
             if link is not None and not link.over:
                 return link
-            failed, why = self._failures.get(node.number, (0.0, None))
-            if why is not None and failed >= asked:
-                raise OmError.from_wire(why)
+            failure = self._failures.get(node.number)
+            if failure is not None and asked - _SAME_ATTEMPT <= failure.begun and asked <= failure.ended:
+                raise OmError.from_wire(failure.why)
+            begun = loop.time()
             try:
                 with log.about_nothing():  # others will use the connection too
                     return await self._connect(node)
             except OmError as error:
-                self._failures[node.number] = (loop.time(), error.to_wire())
+                self._failures[node.number] = _Failure(begun, loop.time(), error.to_wire())
                 raise
 
     async def _connect(self, node: Node) -> Link:

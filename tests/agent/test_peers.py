@@ -84,6 +84,25 @@ async def test_those_who_wait_for_a_silent_node_share_one_failure(short: Path) -
     await cluster.end()
 
 
+async def test_a_node_that_came_up_meanwhile_is_tried_again(
+    short: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An attempt from before, which still waits, says nothing of it."""
+    monkeypatch.setattr("omtools.agent.peers._SAME_ATTEMPT", 0.0)
+    cluster = Cluster(short, 2)
+    listener = socket.create_server((cluster.addresses[2], cluster.port))
+    listener.setblocking(False)
+    await cluster.start(1)
+    async with asyncio.timeout(20):
+        silent, _address = await asyncio.get_running_loop().sock_accept(listener)  # it wants to tell its news
+    with silent:
+        listener.close()
+        await cluster.start(2)
+        node = cluster.agents[1].configuration.map.number(2)
+        assert (await cluster.agents[1].peers.call(node, api.NodeInfo(), api.NodeReport)).number == 2
+    await cluster.end()
+
+
 async def test_a_silent_machine_is_given_up_by_both_sides(short: Path) -> None:
     cluster = Cluster(short, 2, "LINKTIMEOUT=7\n")
     await cluster.start()
