@@ -5,6 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 JOBS   ?= $(shell nproc)
+PYTEST := ./.ci/pytest-steady $(BIN)/pytest
 
 .PHONY: help venv system system-tests demo test lint unit bench pictures clean
 
@@ -46,12 +47,12 @@ lint: $(STAMP)
 marked = $$(grep -rlE --include='*.py' 'mark\.$(1)\b' tests)
 
 # First those that work, then those that sleep and look at the clock, then two labs of emulated machines side by side
-# (each keeps one processor busy), then those that want all for themselves.
+# (each keeps one processor busy), then those that want all for themselves. What fails among others may try again alone.
 unit: $(STAMP) | system-tests
-	$(BIN)/pytest -n $(JOBS) -m 'not timing and not alone and not machines'
-	$(BIN)/pytest -n $(JOBS) -m timing $(call marked,timing)
-	$(BIN)/pytest -n 2 --dist loadfile -m machines $(call marked,machines)
-	$(BIN)/pytest -m alone $(call marked,alone)
+	$(PYTEST) -n $(JOBS) -m 'not timing and not alone and not machines'
+	$(PYTEST) -n $(JOBS) -m timing $(call marked,timing)
+	$(PYTEST) -n 2 --dist loadfile -m machines $(call marked,machines)
+	$(PYTEST) -m alone $(call marked,alone)
 
 bench: $(STAMP)
 	$(BIN)/python tests/bench/engine_figures.py --write
