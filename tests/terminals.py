@@ -31,6 +31,19 @@ def environment(run: Path) -> dict[str, str]:
     }
 
 
+def program(module: str, run: Path, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
+    """Run one of the commands to its end, without a terminal; `more` is added to its environment."""
+    return subprocess.run(
+        [sys.executable, "-m", module, *words],
+        env={**environment(run), **more},
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=PATIENCE,
+        check=False,
+    )
+
+
 @contextlib.contextmanager
 def simulated_agent(run: Path, *options: str) -> Iterator[None]:
     """A made-up cluster whose agent serves there."""

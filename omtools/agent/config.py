@@ -13,6 +13,7 @@ from typing import Any, Literal, cast
 import msgspec
 
 from omtools.agent import log, paths
+from omtools.agent.config_file import read_file
 from omtools.cluster.discovery import Known, nodes_of
 from omtools.cluster.map import Map, Node, parse_map, parse_names
 from omtools.errors import AddressMissing, BadConfiguration, NotInCluster
@@ -154,7 +155,7 @@ def load_configuration(directory: Path, run: Path, number: int = 0, debug: bool 
         found = read_map(directory)
         wanted = number or configured_number(directory, settings)
         node = found.number(wanted) if wanted else find_own(found, directory)
-    exports = _read(directory / "exports")
+    exports = read_file(directory / "exports")
     if exports is not None:
         parse_exports(exports, str(directory / "exports"))
     return Configuration(
@@ -226,12 +227,12 @@ def read_map(directory: Path) -> Map:
     """
     places = map_places(directory)
     for path in places:
-        text = _read(path)
+        text = read_file(path)
         if text is not None:
             if path.name != MAP:
                 log.warn("the map has an old name, which still works", file=path, new=path.with_name(MAP))
             names_path = path.parent / "names"
-            names = parse_names(_read(names_path) or "", str(names_path))
+            names = parse_names(read_file(names_path) or "", str(names_path))
             return parse_map(text, str(path), names)
     raise BadConfiguration(
         path=str(places[0]),
@@ -254,7 +255,7 @@ def configured_number(directory: Path, settings: Settings) -> int:
         BadConfiguration: what is in that file is no number of a node.
     """
     path = directory / "om-node-num"
-    word = (_read(path) or "0").strip()
+    word = (read_file(path) or "0").strip()
     if settings.number:
         return settings.number
     if not (word.isascii() and word.isdigit() and len(word) < 6 and int(word) <= 65535):
@@ -298,7 +299,7 @@ def read_settings(path: Path) -> Settings:
         BadConfiguration: a line or a value that cannot be.
     """
     settings, others = Settings(), dict[str, str]()
-    for number, line in enumerate((_read(path) or "").split("\n"), 1):
+    for number, line in enumerate((read_file(path) or "").split("\n"), 1):
         try:
             words = shlex.split(line, comments=True)
         except ValueError as error:
@@ -430,17 +431,6 @@ _KEYS: dict[str, tuple[str, Callable[[str], object]]] = {
 
 def _bad(path: Path, line: int, why: str) -> BadConfiguration:
     return BadConfiguration(path=str(path), why=_("line {line}: {why}").format(line=line, why=why))
-
-
-def _read(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return None
-    except UnicodeDecodeError:
-        raise BadConfiguration(path=str(path), why=_("it is not text (UTF-8)")) from None
-    except OSError as error:
-        raise BadConfiguration(path=str(path), why=error.strerror or os.strerror(error.errno or 0)) from None
 
 
 def _is_local(address: str) -> bool:

@@ -1,4 +1,4 @@
-"""Files of the configuration as they are changed: in one step, and one key of openmosix.config at a time."""
+"""Files of the configuration as texts: read, changed in one step, one key of openmosix.config at a time."""
 
 from __future__ import annotations
 
@@ -8,6 +8,23 @@ import tempfile
 from pathlib import Path
 
 from omtools.errors import BadConfiguration
+from omtools.i18n import _
+
+
+def read_file(path: Path) -> str | None:
+    """What it says; None: there is no such file.
+
+    Raises:
+        BadConfiguration: it cannot be read, or is no text.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except UnicodeDecodeError:
+        raise BadConfiguration(path=str(path), why=_("it is not text (UTF-8)")) from None
+    except OSError as error:
+        raise BadConfiguration(path=str(path), why=error.strerror or os.strerror(error.errno or 0)) from None
 
 
 def replace_file(path: Path, text: str) -> None:

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from omtools.agent.config_file import replace_file, with_key
+from omtools.agent.config_file import read_file, replace_file, with_key
 from omtools.commands._cluster import NOBODY, known_cluster, own_number
 from omtools.commands._common import as_whole, parser, run
 from omtools.errors import BadConfiguration, BadMap, NotInMap, UsageError
@@ -113,7 +113,7 @@ def _checked(text: str, path: str, number: int) -> tuple[Map, Node]:
 
     directory = config_dir()
     names = directory / "names"
-    found = parse_map(text, path, parse_names(_text(names) or "", str(names)))
+    found = parse_map(text, path, parse_names(read_file(names) or "", str(names)))
     if not found.nodes:
         raise BadConfiguration(path=path, why=_("there is no node in it"))
     _look_up(found, text, path)
@@ -192,21 +192,10 @@ def _read(file: str) -> tuple[str, str]:
             return sys.stdin.read(), name
         except UnicodeDecodeError:
             raise BadConfiguration(path=name, why=_("it is not text (UTF-8)")) from None
-    text = _text(Path(file))
+    text = read_file(Path(file))
     if text is None:
         raise BadConfiguration(path=file, why=os.strerror(2))
     return text, file
-
-
-def _text(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return None
-    except UnicodeDecodeError:
-        raise BadConfiguration(path=str(path), why=_("it is not text (UTF-8)")) from None
-    except OSError as error:
-        raise BadConfiguration(path=str(path), why=error.strerror or str(error)) from None
 
 
 def _write(file: str, text: str) -> None:
@@ -220,7 +209,7 @@ def _install(text: str, given: argparse.Namespace) -> None:
     from omtools.agent.paths import config_dir  # noqa: PLC0415
 
     directory = config_dir()
-    before = _text(directory / _CONFIG) or ""
+    before = read_file(directory / _CONFIG) or ""
     settings = before
     if given.number:
         settings = with_key(settings, "MYOMID", str(given.number))

@@ -4,26 +4,17 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from recordings import recorded
-from terminals import PATIENCE, Terminal, environment, simulated_agent
+from terminals import Terminal, environment, program, simulated_agent
 
 OMTUI = ["-m", "omtui.main"]
 
 
 def omtui(run: Path, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *OMTUI, *words],
-        env={**environment(run), **more},
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-        timeout=PATIENCE,
-        check=False,
-    )
+    return program(OMTUI[1], run, *words, **more)
 
 
 def test_what_needs_no_terminal(run: Path) -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from recordings import recorded
-from terminals import PATIENCE, environment
+from terminals import program
 
 
 @pytest.fixture(scope="module")
@@ -19,10 +18,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def omanalyzer(run: Path, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "omtui.analyzer.main", *words], env={**environment(run), **more},
-        capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=PATIENCE, check=False,
-    )  # fmt: skip
+    return program("omtui.analyzer.main", run, *words, **more)
 
 
 def test_as_text_and_as_files(run: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from terminals import PATIENCE, ROOT, environment, simulated_agent
+from terminals import PATIENCE, ROOT, environment, program, simulated_agent
 
 from omtools.errors import NoRecording
 from omtui.collector import main
@@ -35,10 +35,7 @@ def run(run: Path) -> Iterator[Path]:
 
 
 def omcollector(run: Path, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*OMCOLLECTOR, *words], env={**environment(run), **more}, capture_output=True, text=True,
-        stdin=subprocess.DEVNULL, timeout=PATIENCE, check=False,
-    )  # fmt: skip
+    return program("omtui.collector.main", run, *words, **more)
 
 
 def pictures(run: Path) -> int:

@@ -4,25 +4,16 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from terminals import PATIENCE, Terminal, environment, simulated_agent
+from terminals import Terminal, environment, program, simulated_agent
 
 MOSMON = ["-m", "omtui.mosmon.main"]
 
 
 def mosmon(run: Path, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *MOSMON, *words],
-        env={**environment(run), **more},
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-        timeout=PATIENCE,
-        check=False,
-    )
+    return program(MOSMON[1], run, *words, **more)
 
 
 def test_one_picture_as_text(run: Path) -> None:
