@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
-JOBS   ?= $(shell nproc)
+JOBS   ?= $(shell echo $$((($$(nproc) * 3 + 1) / 2)))# tests of networks and signals wait half of their time
 PYTEST := ./.ci/pytest-steady $(BIN)/pytest
 
 .PHONY: help venv system system-tests demo test lint unit bench pictures clean
@@ -50,7 +50,7 @@ marked = $$(grep -rlE --include='*.py' 'mark\.$(1)\b' tests)
 # (each keeps one processor busy), then those that want all for themselves. What fails among others may try again alone.
 unit: $(STAMP) | system-tests
 	$(PYTEST) -n $(JOBS) -m 'not timing and not alone and not machines'
-	$(PYTEST) -n $(JOBS) -m timing $(call marked,timing)
+	$(PYTEST) -n auto -m timing $(call marked,timing)
 	$(PYTEST) -n 2 --dist loadfile -m machines $(call marked,machines)
 	$(PYTEST) -m alone $(call marked,alone)
 
