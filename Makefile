@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
-JOBS   ?= $(shell nproc)
+JOBS   ?= $(shell echo $$((($$(nproc) * 3 + 1) / 2)))# tests of networks and signals wait half of their time
 PYTEST := ./.ci/pytest-steady $(BIN)/pytest
 
 .PHONY: help venv system system-tests demo test lint unit bench pictures clean
