@@ -74,7 +74,7 @@ class Remote:
     """A guest in its cage. All methods from the thread that built the cage.
 
     Attributes:
-        pid: its pid on this node.
+        pid, home_pid: its pid on this node, and at home.
         listener: the seccomp listener its trapped calls come by.
         memory: its memory.
         files: what its cage has for a guest that opens files by itself.
@@ -99,7 +99,7 @@ class Remote:
         self.pid = cage.stub.pid
         self.memory = ProcessMemory(self.pid)
         self.listener = -1
-        self._home_pid = 0
+        self.home_pid = 0
         self._home_scratch = (0, 0)
         self._scratch = Scratch(0)
         self._clock_code = ClockCode()
@@ -117,7 +117,7 @@ class Remote:
         The stream is read to its end also on failure. Raises RestoreFailed, OSError, LinkBroken,
         ProcessEnded.
         """
-        self._home_pid, self._home_scratch = image.pid, image.scratch
+        self.home_pid, self._home_scratch = image.pid, image.scratch
         self._vdso = image.vdso
         with self.tracee.borrowed() as (registers, _mask):
             try:
@@ -188,7 +188,7 @@ class Remote:
         rules = dict(NATIVE_RULES)
         more_allowed, but = native.rules(trapped) if trapped is not None else ({}, {})
         rules |= more_allowed
-        own = ((0, 0xFFFFFFFF, self._home_pid), (1, 0xFFFFFFFF, self._home_pid))
+        own = ((0, 0xFFFFFFFF, self.home_pid), (1, 0xFFFFFFFF, self.home_pid))
         for nr, more in {**INJECTED_AWAY, SYS_RT_TGSIGQUEUEINFO: (own,)}.items():
             rules[nr] = (*rules.get(nr, ()), *more)
         program = seccomp.compile_filter(rules, but)
@@ -422,7 +422,7 @@ class Remote:
             return
         with self.tracee.borrowed() as (registers, _mask):
             self.tracee.memory.write(self._scratch.data, siginfo)
-            call = (SYS_RT_TGSIGQUEUEINFO, self._home_pid, self._home_pid, number, self._scratch.data)
+            call = (SYS_RT_TGSIGQUEUEINFO, self.home_pid, self.home_pid, number, self._scratch.data)
             self.tracee.batch(self._scratch, registers, [call])
 
     def drop_signal(self) -> None:
@@ -478,7 +478,7 @@ class Remote:
         scratch = Scratch(self._scratch.base, SCRATCH_SIZE)
         with self.tracee.borrowed() as (registers, mask):
             image = take_image(self.tracee, registers, mask, scratch, before,
-                               pid=self._home_pid, resume=resume, vdso=self._vdso,
+                               pid=self.home_pid, resume=resume, vdso=self._vdso,
                                twins=self._known)  # fmt: skip
         regions, gone = settle(image.regions, self._came[0], there)
         return msgspec.structs.replace(
