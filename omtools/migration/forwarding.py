@@ -249,6 +249,9 @@ class Forwarding:
         if isinstance(meaning, Native):
             self._let_continue(notification)
             return
+        if reason := self._remote.file_memory.reason(notification.nr, notification.args):
+            self._need_home(notification, reason)
+            return
         what = plan(notification.nr, notification.args, self._memory, self.arena)
         if isinstance(what, Forward):
             self._forward(notification, what, touch=meaning)

@@ -27,6 +27,7 @@ from omtools.migration.calls.model import Arena
 from omtools.migration.control import Control
 from omtools.migration.counts import FileIo, sum_of
 from omtools.migration.direct import DirectFiles
+from omtools.migration.dispositions import disposition
 from omtools.migration.exchange import Exchange
 from omtools.migration.forwarding import Forwarding
 from omtools.migration.frames import LEAVING, Kind
@@ -323,7 +324,7 @@ class GuestKeeper(Keeper):
         if (reason := remote.only_at_home(number)) and not stuck:
             self.need_home(reason)
             return
-        effect = remote.disposition(number)
+        effect = disposition(remote.pid, number)
         if effect == "core":  # at home it leaves the core its parent expects
             self._fatal.append(ptrace.get_siginfo(remote.pid))
             self.need_home(_("it dies by signal {n}").format(n=number))
