@@ -50,8 +50,8 @@ SIGNALS = 64
 SIGACTION_SIZE = 32  # the kernel's struct sigaction, <asm/signal.h>: handler, flags, restorer, mask
 ALTSTACK_SIZE = 24  # stack_t
 
-# Limits that the guest's own kernel must know: they act on its memory and its stack.
-_LIMITS = (resource.RLIMIT_STACK, resource.RLIMIT_DATA, resource.RLIMIT_AS)
+# Limits that the guest's own kernel must know: they act on its memory, its stack and what it opens by itself.
+_LIMITS = (resource.RLIMIT_STACK, resource.RLIMIT_DATA, resource.RLIMIT_AS, resource.RLIMIT_NOFILE)
 
 _WORD = (1 << 64) - 1
 NO_TWINS: Known = MappingProxyType({})

@@ -161,6 +161,7 @@ class Image(msgspec.Struct, frozen=True):
         directory: its working directory, "" if not known.
         nice: nice(2).
         gone: addresses of what the process has mapped no more since it left home, where it is still mapped.
+        mapped: where it maps files at home alone: what is there was in them.
         locked: it holds locks on files, which closing a descriptor may end.
     """
 
@@ -193,6 +194,7 @@ class Image(msgspec.Struct, frozen=True):
     directory: str = ""
     nice: int = 0
     gone: list[tuple[int, int]] = []
+    mapped: list[tuple[int, int]] = []
     locked: bool = False
 
     def general_registers(self) -> Registers:

@@ -298,7 +298,16 @@ def limit_guest(pid: int, image: Image) -> None:
     """Give a guest its home's limits and priority where this node allows them."""
     with contextlib.suppress(OSError):  # to be nicer is always allowed
         os.setpriority(os.PRIO_PROCESS, pid, image.nice)
-    for number, (wanted, _hard) in image.limits.items():
+    _limit(pid, {number: limit for number, limit in image.limits.items() if number != resource.RLIMIT_NOFILE})
+
+
+def limit_numbers(pid: int, image: Image) -> None:
+    """Let a complete guest open so many files as at home; what builds it needs numbers of its own."""
+    _limit(pid, {number: limit for number, limit in image.limits.items() if number == resource.RLIMIT_NOFILE})
+
+
+def _limit(pid: int, limits: Mapping[int, tuple[int, int]]) -> None:
+    for number, (wanted, _hard) in limits.items():
         soft = wanted
         _mine, most = resource.prlimit(pid, number)
         if most != resource.RLIM_INFINITY and (soft == resource.RLIM_INFINITY or soft > most):

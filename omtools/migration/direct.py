@@ -71,6 +71,7 @@ class DirectFiles:
         here: number of this node.
         apart: files (device and inode here) that are the deputy's, whoever opens them.
         all_apart: every file is.
+        copies: descriptors of which home has a copy: what is written here is not there.
     """
 
     def __init__(self, reach: Reach, home: int, here: int) -> None:
@@ -78,6 +79,7 @@ class DirectFiles:
         self._files: dict[int, DirectFile] = {}
         self.apart: set[tuple[int, int]] = set()
         self.all_apart = False
+        self.copies: set[int] = set()
 
     def __contains__(self, number: object) -> bool:
         return number in self._files
@@ -130,6 +132,7 @@ class DirectFiles:
 
     def drop(self, number: int) -> None:
         """The process has closed the descriptor, or has another file there."""
+        self.copies.discard(number)
         file = self._files.pop(number, None)
         if file is not None:
             file.numbers.discard(number)

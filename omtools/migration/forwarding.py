@@ -6,7 +6,6 @@ import errno
 import select
 from dataclasses import replace
 from time import perf_counter_ns
-from typing import Protocol
 
 from omtools.i18n import _
 from omtools.image.cage_files import CageFiles
@@ -27,6 +26,7 @@ from omtools.migration.calls.direct import (
 from omtools.migration.calls.model import Answer, Arena, ComeHome, CpuTime, Exit, Forward
 from omtools.migration.calls.plan import land, plan
 from omtools.migration.calls.polls import mask_meanwhile
+from omtools.migration.conductor import Conductor
 from omtools.migration.counting import Counting
 from omtools.migration.counts import FileIo, Ledger
 from omtools.migration.cpu_times import add_cpu
@@ -38,28 +38,11 @@ from omtools.migration.frames import CANCELLED, COME_HOME, NUMBER, RESULT, Kind,
 from omtools.migration.guest_memory import GuestMemory
 from omtools.migration.latencies import Latencies
 from omtools.migration.native_files import NativeFiles
+from omtools.migration.opening_at_home import CannotBring
 from omtools.migration.reach import Reach
 from omtools.migration.remote import Remote
 
-
-class Conductor(Protocol):
-    """Who decides over the guest as a whole."""
-
-    def need_home(self, reason: str) -> None:
-        """The guest must go home with its call pending."""
-
-    def exiting(self, status: int) -> None:
-        """The guest calls exit_group."""
-
-    def let_signals_in(self) -> None:
-        """The guest waits under another mask, and a signal is pending that gets through it."""
-
-    def hold(self) -> bool:
-        """Stop the guest; False if it is gone."""
-        ...
-
-    def go_on(self) -> None:
-        """The guest was stopped in a call that is over."""
+_TOO_MANY = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
 
 
 class Forwarding:
@@ -74,6 +57,7 @@ class Forwarding:
         locked: the guest may hold locks.
         latencies: how long those took that ended undisturbed.
         held: the guest is stopped in the call that is under way, which it has made at its cage's root.
+        stuck: it was to go home for its call and could not: that call fails.
     """
 
     def __init__(
@@ -88,7 +72,7 @@ class Forwarding:
         self._exchange = exchange
         self._conductor = conductor
         self._serial = 0
-        self.held = self.locked = False
+        self.held = self.locked = self.stuck = False
         self._restores = False  # at the guest's next call: none is under way then
         self.direct = DirectCalls(remote, files, self._at_home)
         self.native: NativeFiles | None = None
@@ -120,6 +104,12 @@ class Forwarding:
     def forwarded_io(self) -> list[FileIo]:
         """What the deputy has read and written for it: home knows in which files."""
         return self._forwarded.told()
+
+    def settle_in(self) -> None:
+        """The guest, stopped, is about to run here, for the first time or because it could not leave."""
+        self.direct.tell_positions()
+        if self.native is not None:
+            self.native.stayed()
 
     def open_natively(self, files: CageFiles, node: int, numbers: list[int], directory: str) -> None:
         """The guest, built and stopped, opens files by itself; `numbers` are all that home has open."""
@@ -188,8 +178,13 @@ class Forwarding:
         if reason := files.only_at_home(nr, args):
             self._need_home(notification, reason)
             return True
-        files.before(notification)
-        return native.takes_lock(nr, args, self._memory) and self._set_apart(files, notification)
+        try:
+            files.before(notification)
+            return native.takes_lock(nr, args, self._memory) and self._set_apart(files, notification)
+        except CannotBring as error:  # nothing was done, and the process goes on
+            self._conductor.warn(str(error))
+            self._answer(notification, -error.error if error.error in _TOO_MANY else -errno.EIO)
+            return True
 
     def _set_apart(self, files: NativeFiles, notification: seccomp.Notification) -> bool:
         """What the guest locks shall be the deputy's, so that every close of it is heard; True: not yet.
@@ -202,12 +197,8 @@ class Forwarding:
             return True  # it makes the call anew
         try:
             number = native.names_one(notification.nr, notification.args) or 0
-            numbers = files.set_apart(notification.cookie, number)
-            if numbers is None:
-                self._need_home(notification, _("it locks a file that home cannot open"))
-                return True
-            for number in numbers:
-                self.direct.give_back(number, notification.cookie)
+            for one in files.set_apart(notification.cookie, number):
+                self.direct.give_back(one, notification.cookie)
         except OSError as error:
             if error.errno != errno.ENOENT:
                 raise
@@ -235,6 +226,10 @@ class Forwarding:
         return 0
 
     def _need_home(self, notification: seccomp.Notification, reason: str) -> None:
+        if self.stuck:
+            self.stuck = False
+            self._answer(notification, -errno.EIO)
+            return
         if not notification.cookie:
             self.held = False
             self._remote.interrupted_call(-ERESTARTNOINTR)
@@ -253,6 +248,9 @@ class Forwarding:
             self._counting.look()  # what is known of a file ends with it
         if isinstance(meaning, Native):
             self._let_continue(notification)
+            return
+        if reason := self._remote.file_memory.reason(notification.nr, notification.args):
+            self._need_home(notification, reason)
             return
         what = plan(notification.nr, notification.args, self._memory, self.arena)
         if isinstance(what, Forward):
@@ -465,7 +463,6 @@ class Forwarding:
             )
             if answer is not None:
                 self._concluded(flight, *answer)
-
 
     # -- of our own ----------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ from omtools.i18n import _
 from omtools.image.capture import look_before
 from omtools.image.clock_code import PATIENCE, a_moment
 from omtools.image.model import Image
+from omtools.image.restore import limit_numbers
 from omtools.linux import ptrace
 from omtools.linux.events import ChildEvents
 from omtools.linux.ptrace import Stop, StopKind
@@ -26,6 +27,7 @@ from omtools.migration.calls.model import Arena
 from omtools.migration.control import Control
 from omtools.migration.counts import FileIo, sum_of
 from omtools.migration.direct import DirectFiles
+from omtools.migration.dispositions import disposition
 from omtools.migration.exchange import Exchange
 from omtools.migration.forwarding import Forwarding
 from omtools.migration.frames import LEAVING, Kind
@@ -237,10 +239,10 @@ class GuestKeeper(Keeper):
             self._signal(bytes(body))
         elif kind is Kind.STOP:
             self._held = True
-            self._hold()
+            self.hold()
         elif kind is Kind.CONTINUE:
             self._held = False
-            self._continue()
+            self.go_on()
         elif kind is Kind.RECALL:
             self._there = msgspec.msgpack.decode(body, type=list[str] | None)
             return Event.RECALL
@@ -268,19 +270,15 @@ class GuestKeeper(Keeper):
         self._exit = ("exited", status & 0xFF)
         self._events.append(Event.EXITED)
 
-    def hold(self) -> bool:
+    def warn(self, text: str) -> None:
         """See `Conductor`."""
-        return self._hold()
-
-    def go_on(self) -> None:
-        """See `Conductor`."""
-        self._continue()
+        self._log.warning(text)
 
     def let_signals_in(self) -> None:
         """See `Conductor`."""
-        if self._hold():
+        if self.hold():
             self._let_in()
-        self._continue()
+        self.go_on()
 
     # -- stops -------------------------------------------------------------------------------------
 
@@ -309,7 +307,7 @@ class GuestKeeper(Keeper):
             if not self._again:
                 return
         self._again = False
-        self._continue()
+        self.go_on()
 
     def _was_stopped(self) -> None:
         self._stopped = True
@@ -322,10 +320,11 @@ class GuestKeeper(Keeper):
 
     def _deliver(self, remote: Remote, number: int) -> None:
         """The guest is about to take a signal."""
-        if reason := remote.only_at_home(number):
+        stuck = self._calls is not None and self._calls.stuck
+        if (reason := remote.only_at_home(number)) and not stuck:
             self.need_home(reason)
             return
-        effect = remote.disposition(number)
+        effect = disposition(remote.pid, number)
         if effect == "core":  # at home it leaves the core its parent expects
             self._fatal.append(ptrace.get_siginfo(remote.pid))
             self.need_home(_("it dies by signal {n}").format(n=number))
@@ -349,7 +348,7 @@ class GuestKeeper(Keeper):
         remote.queue_signal(siginfo)
         self._again = True
 
-    def _hold(self) -> bool:
+    def hold(self) -> bool:
         """Stop the guest; False if it is gone. A signal on its way is dealt with first."""
         remote = self._remote
         assert remote is not None
@@ -369,7 +368,8 @@ class GuestKeeper(Keeper):
                 self._again = False  # it will come once more
         return True
 
-    def _continue(self) -> None:
+    def go_on(self) -> None:
+        """See `Conductor`."""
         remote = self._remote
         if remote is not None and self._stopped and not self._held and not self._fatal:
             if self._calls is not None and self._calls.held:
@@ -384,14 +384,14 @@ class GuestKeeper(Keeper):
         """
         if self._calls is not None and self.machine.state is Guest.RUNNING:
             self._calls.hear()
-        if self.machine.state is not Guest.RUNNING or not self._hold():
+        if self.machine.state is not Guest.RUNNING or not self.hold():
             self._late.append(siginfo)
             return
         self._taken += 1
         assert self._remote is not None
         self._remote.queue_signal(siginfo)
         self._let_in()
-        self._continue()
+        self.go_on()
 
     def _let_in(self) -> None:
         """A stopped guest waits in a call that has another mask in place: a signal may get through that."""
@@ -431,6 +431,7 @@ class GuestKeeper(Keeper):
             calls.arrive()
             if trapped is not None and remote.files is not None:
                 calls.open_natively(remote.files, self.order.node, image.numbers or [], image.directory)
+            limit_numbers(remote.pid, image)
             self._image = None  # some hundred kilobytes
             self._events.append(Event.BUILT)
 
@@ -450,10 +451,10 @@ class GuestKeeper(Keeper):
         self._reason = ""
         self.state.statistics.moves = 1
         remote.begin()
-        if self._calls is not None:
-            self._calls.direct.tell_positions()
         self._stopped = True
-        self._continue()
+        if self._calls is not None:
+            self._calls.settle_in()
+        self.go_on()
         self._allow()  # it may have changed while it was built
 
     def _leave(self) -> None:
@@ -464,7 +465,7 @@ class GuestKeeper(Keeper):
         assert calls is not None
         before = look_before(remote.pid)
         frozen = time.monotonic_ns()
-        if not self._hold():
+        if not self.hold():
             return
         flight = calls.flight
         self._settle_call()
@@ -481,6 +482,7 @@ class GuestKeeper(Keeper):
             self._stop(remote.end())
         except OmError as error:
             self._error = error
+            calls.stuck = bool(self._reason)
             self._events.append(Event.CANNOT)
         except OSError as error:  # it has died while its pages were sent: home hears of nothing else
             self._lost(LinkBroken(str(error)))

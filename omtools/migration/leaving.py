@@ -31,7 +31,7 @@ def image_of(
         ending: how its interrupted call goes on, and the signal it goes home to die of.
         there: what is mapped where it goes, see `Remote.take_image`.
     """
-    numbers = calls.native.leave() if calls.native is not None else None
+    numbers = calls.native.leave(dying=bool(ending[1])) if calls.native is not None else None
     image = remote.take_image(before, *ending, (calls.arena.base, calls.arena.size), there)
     image = msgspec.structs.replace(image, files=calls.direct.leaving(), locked=calls.locked)
     if calls.native is not None:

@@ -7,44 +7,30 @@ direct file like any other. A file of home that is opened later gets a stand-in 
 
 from __future__ import annotations
 
-import contextlib
 import os
-import stat
-from collections.abc import Iterator
-from typing import Protocol
 
-import msgspec
-
+from omtools.errors import CannotMigrate
 from omtools.i18n import _
 from omtools.image.cage_files import CageFiles
-from omtools.image.model import OpenFile
 from omtools.linux import seccomp
 from omtools.linux.files import AT_FDCWD
+from omtools.migration.at_home import AtHome
 from omtools.migration.calls import native
-from omtools.migration.calls.model import Arena, Forward, Out, OutRule
+from omtools.migration.calls.model import Forward, Out, OutRule
 from omtools.migration.direct import DirectFile, DirectFiles
 from omtools.migration.flight import Flight
-from omtools.migration.openfiles import descriptor_flags, same_open_file, sendable
+from omtools.migration.openfiles import same_open_file, sendable
+from omtools.migration.opening_at_home import CannotBring, OpeningAtHome, identity
 from omtools.migration.places import locate
 from omtools.migration.reach import Reach
 from omtools.migration.remote import Remote
+from omtools.migration.sent_home import plain
 from omtools.migration.status_here import StatusHere
-from omtools.migration.unlinked import named_again
 
-_DUP3, _OPEN, _GETCWD = 292, 2, 79  # <asm/unistd_64.h>
-_GIVEN_ONCE = os.O_CREAT | os.O_EXCL | os.O_TRUNC | os.O_NOCTTY
+_GETCWD = 79  # <asm/unistd_64.h>
 _PATH_MAX = 4096  # <linux/limits.h>
 _STAT_SIZE = 144  # <asm/stat.h>
 _NO_FOLLOW, _EMPTY_PATH = 0x100, 0x1000  # AT_SYMLINK_NOFOLLOW, AT_EMPTY_PATH of <linux/fcntl.h>
-
-class AtHome(Protocol):
-    """The deputy, for calls of our own."""
-
-    arena: Arena
-
-    def ask(self, forward: Forward) -> tuple[int, bytes]:
-        """Make a call that returns at once: its result, and what it gave back in memory."""
-        ...
 
 
 class NativeFiles:
@@ -65,6 +51,7 @@ class NativeFiles:
         self._kept: set[int] = set()  # files of the guest's; home has nothing but the number
         self._nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self._status = StatusHere(files.tree, node)
+        self._opening = OpeningAtHome(remote.pid, files.tree, direct, home, node)
         self.directory = ""
 
     # -- coming and going --------------------------------------------------------------------------
@@ -97,9 +84,19 @@ class NativeFiles:
         here = {int(name) for name in os.listdir(f"/proc/{self._remote.pid}/fd")}
         return sorted(here - self._at_home - set(self._direct))
 
-    def leave(self) -> list[int]:
-        """The guest is stopped and leaves: all its descriptors, which home has now."""
-        self.level(0, adopt=True, leaving=True)
+    def leave(self, dying: bool = False) -> list[int]:
+        """The guest is stopped and leaves: all its descriptors, which home has now.
+
+        Raises CannotMigrate if home cannot have one of them; nobody cares if it goes home to die.
+        """
+        for number in self._unknown(adopt=True):
+            try:
+                self._adopt(0, number, leaving=True)
+            except CannotBring as error:
+                if not dying:
+                    reason = _("{file}, which it has open, cannot go with it ({why})")
+                    why = reason.format(file=error.path, why=os.strerror(error.error))
+                    raise CannotMigrate(pid=self._remote.home_pid, reason=why) from None
         return sorted({*self._at_home, *self._direct})
 
     def close(self) -> None:
@@ -132,34 +129,26 @@ class NativeFiles:
         if self._files.holds(self.directory):
             self._remote.change_directory(self.directory)
 
-    def set_apart(self, cookie: int, number: int) -> list[int] | None:
+    def set_apart(self, cookie: int, number: int) -> list[int]:
         """Numbers here of the file that the guest is about to lock; home has it open too now.
 
-        If home alone has that number, it may be any file: then these are all. None: home cannot open it.
+        If home alone has that number, it may be any file: then these are all. Raises CannotBring.
         """
         if self.is_here(number):
-            wanted = self._identity(number)
+            wanted = identity(self._remote.pid, number)
             self._direct.apart.add(wanted)
-            numbers = [one for one in self._all_here() if self._identity(one) == wanted]
+            numbers = [one for one in self._all_here() if identity(self._remote.pid, one) == wanted]
         else:
             self._direct.all_apart = True
-            numbers = [one for one in self._all_here() if self._identity(one) != (0, 0)]
+            numbers = [one for one in self._all_here() if identity(self._remote.pid, one) != (0, 0)]
         for one in numbers:
-            if one not in self._direct and not self._adopt(cookie, one):
-                return None
+            if one not in self._direct and one not in self._at_home:
+                self._bring(cookie, one)
         return [one for one in numbers if one in self._direct]
 
     def _all_here(self) -> list[int]:
         self.level(0, adopt=False)
         return sorted({*self._direct, *self.opened_here()})
-
-    def _identity(self, number: int) -> tuple[int, int]:
-        """Device and inode of a regular file."""
-        try:
-            found = os.stat(f"/proc/{self._remote.pid}/fd/{number}")
-        except OSError:
-            return 0, 0
-        return (found.st_dev, found.st_ino) if stat.S_ISREG(found.st_mode) else (0, 0)
 
     # -- before a call -----------------------------------------------------------------------------
 
@@ -205,11 +194,8 @@ class NativeFiles:
         """Why the call has to be made at home, by the process itself, "" if it need not be."""
         if nr not in (native.RECVMSG, native.RECVMMSG):
             return ""
-        try:  # struct msghdr: msg_controllen is its sixth word, <linux/socket.h>
-            length = int.from_bytes(self._remote.memory.read(args[1] + 40, 8), "little")
-        except (OSError, OverflowError):
-            length = 0
-        return _("it may be sent descriptors while it opens files by itself") if length else ""
+        has_control = native.has_control(args, self._remote.memory)
+        return _("it may be sent descriptors while it opens files by itself") if has_control else ""
 
     def done_here(self, nr: int, args: tuple[int, ...]) -> bool:
         """The node's own kernel shall do the call: it is about a file that was opened here."""
@@ -226,18 +212,39 @@ class NativeFiles:
         return number in self._direct or os.path.lexists(f"/proc/{self._remote.pid}/fd/{number}")
 
     def before(self, notification: seccomp.Notification) -> None:
-        """A call goes home: what it is about must be there, the numbers that it takes must be free here."""
+        """A call goes home: what it is about must be there, the numbers that it takes must be free here.
+
+        Raises CannotBring.
+        """
         nr, args, cookie = notification.nr, notification.args, notification.cookie
         number = native.names_one(nr, args)
         if number is None:
             self.level(cookie, adopt=True)
+            for one in sorted(self._kept & native.uses_content(nr, args, self._kept, self._remote.memory)):
+                if one in self._kept:  # it may have come with another
+                    self._bring(cookie, one)
         elif self.is_here(number) and number not in self._direct:
-            self._adopt(cookie, number)
+            self._bring(cookie, number)
         if native.makes_descriptors(nr, args):
             self.level(cookie, adopt=False)
 
-    def level(self, cookie: int, adopt: bool, leaving: bool = False) -> None:
-        """Have home's descriptors be those that the guest has: what it opened, or something in its place."""
+    def level(self, cookie: int, adopt: bool) -> None:
+        """Have home's descriptors be those that the guest has: what it opened, or something in its place.
+
+        Raises CannotBring.
+        """
+        for number in self._unknown(adopt):
+            try:
+                if adopt:
+                    self._adopt(cookie, number)
+            except CannotBring as error:
+                if not error.regular:
+                    raise
+            if number not in self._direct and number not in self._at_home:
+                self._keep(number)
+
+    def _unknown(self, adopt: bool) -> list[int]:
+        """What home has not under its numbers, or (`adopt`) has but the numbers of."""
         self.hear()
         for number in list(self._direct):
             self._still_direct(number)
@@ -245,10 +252,7 @@ class NativeFiles:
         for number in sorted(self._kept - here):
             self._kept.discard(number)
             self._plain(native.CLOSE, number)
-        unknown = here - self._at_home - set(self._direct) - (set() if adopt else self._kept)
-        for number in sorted(unknown):
-            if not adopt or not self._adopt(cookie, number, leaving):
-                self._keep(number)
+        return sorted(here - self._at_home - set(self._direct) - (set() if adopt else self._kept))
 
     def _still_direct(self, number: int) -> None:
         """A direct file may have been closed here, where nobody is told of that."""
@@ -259,70 +263,54 @@ class NativeFiles:
             self._plain(native.CLOSE, number)
 
     def _keep(self, number: int) -> None:
-        """The number is taken, that is all that home has to know."""
-        if number not in self._kept and self._open_at_home(b"/dev/null", os.O_PATH, number) is not None:
+        """The number is taken, that is all that home has to know. Raises CannotBring."""
+        if number not in self._kept:
+            self._opening.keep(number)
             self._kept.add(number)
 
-    def _adopt(self, cookie: int, number: int, leaving: bool = False) -> bool:
-        """Home opens the file too; False if that is not possible."""
-        link = f"/proc/{self._remote.pid}/fd/{number}"
-        try:
-            path, status = os.readlink(link), os.stat(link)
-            flags = descriptor_flags(self._remote.pid, number)
-        except (OSError, ValueError):
-            return False  # it is none of those that can be moved
-        regular = stat.S_ISREG(status.st_mode)
-        with contextlib.ExitStack() as stack:
-            if regular and status.st_nlink == 0:
-                path = stack.enter_context(named_again(self._files.tree, link, path)) if leaving else ""
-                if not path:
-                    return False
-            told = self._open_at_home(os.fsencode(path), flags & ~_GIVEN_ONCE, number)
-            if told is None and regular and status.st_uid == os.getuid():
-                stack.enter_context(self._rights_again(number, status.st_mode))
-                told = self._open_at_home(os.fsencode(path), flags & ~_GIVEN_ONCE, number)
-        if told is None:
-            return False
+    def _adopt(self, cookie: int, number: int, leaving: bool = False) -> None:
+        """Home opens the file too; raises CannotBring."""
+        brought = self._opening.bring(number, anyhow=leaving)
         self._kept.discard(number)
-        if not regular:
+        if not brought.regular:
             self._at_home.add(number)
             if not leaving:
                 self.place(cookie, number)
-            return True
-        opened = msgspec.msgpack.decode(told, type=OpenFile) if told else OpenFile((), path, 0, 0, flags, 0)
+            return
         descriptor = seccomp.take_descriptor(self._remote.pid, number)
-        self._direct.put(number, DirectFile(descriptor, opened, self._node))
-        return True
+        self._direct.put(number, DirectFile(descriptor, brought.opened, self._node))
+        if brought.apart:
+            self._direct.copies.add(number)
 
-    @contextlib.contextmanager
-    def _rights_again(self, number: int, mode: int) -> Iterator[None]:
-        """While this lasts, its owner may open the file, which may have lost rights since it was opened."""
-        descriptor = seccomp.take_descriptor(self._remote.pid, number)
+    def _bring(self, cookie: int, number: int) -> None:
+        """A call at home is about this file: home has it then, and alone if it can have but a copy.
+
+        Raises CannotBring.
+        """
+        wanted = identity(self._remote.pid, number)
         try:
-            os.fchmod(descriptor, stat.S_IMODE(mode) | stat.S_IRUSR | stat.S_IWUSR)
-            try:
-                yield
-            finally:
-                os.fchmod(descriptor, stat.S_IMODE(mode))
-        finally:
-            os.close(descriptor)
+            self._adopt(cookie, number)
+        except CannotBring as error:
+            if not error.nameless:
+                raise
+            for one in [one for one in self._all_here() if identity(self._remote.pid, one) == wanted]:
+                if one not in self._direct:
+                    self._adopt(cookie, one, leaving=True)
+            self._leave_copies(cookie)
 
-    def _open_at_home(self, path: bytes, flags: int, number: int) -> bytes | None:
-        """Have home open a file under a certain number; what its keeper says of it, None if it cannot."""
-        base, text = self._home.arena.base, path + b"\0"
-        result, told = self._home.ask(
-            Forward(_OPEN, (base, flags, 0, 0, 0, 0), text, len(text), may_block=False, opens=True)
-        )
-        if result < 0:
-            return None
-        if result != number:
-            self._plain(_DUP3, result, number, flags & os.O_CLOEXEC)
-            self._plain(native.CLOSE, result)
-        return told
+    def _leave_copies(self, cookie: int) -> None:
+        """What home has a copy of is home's from now on: the guest is stopped, or waits in a call."""
+        for number in sorted(self._direct.copies):
+            self._plain(native.LSEEK, number, self._direct[number].position, os.SEEK_SET)
+            self._direct.drop(number)
+            self.place(cookie, number)
+
+    def stayed(self) -> None:
+        """The guest, stopped, was to leave and did not: what is home's meanwhile stays there."""
+        self._leave_copies(0)
 
     def _plain(self, nr: int, *numbers: int) -> int:
-        a, b, c = (*numbers, 0, 0)[:3]
-        return self._home.ask(Forward(nr, (a, b, c, 0, 0, 0), may_block=False))[0]
+        return plain(self._home, nr, *numbers)
 
     # -- after a call ------------------------------------------------------------------------------
 

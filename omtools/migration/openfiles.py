@@ -26,6 +26,11 @@ def sendable(path: str) -> bool:
     return True
 
 
+def printable(path: str) -> str:
+    """A path for a message: with a question mark for what is no text."""
+    return path.encode(errors="replace").decode()
+
+
 def look(pid: int, number: int) -> OpenFile | None:
     """The file behind a descriptor, if it is a regular one that has this name; its position is left out."""
     link = f"/proc/{pid}/fd/{number}"
@@ -50,9 +55,13 @@ def look(pid: int, number: int) -> OpenFile | None:
 
 def details(pid: int, number: int) -> tuple[int, int]:
     """Flags and position, by /proc/PID/fdinfo (proc_pid_fdinfo(5)). Raises OSError, ValueError."""
-    with open(f"/proc/{pid}/fdinfo/{number}", encoding="ascii") as file:
-        words = dict(line.split(":", 1) for line in file if ":" in line)
+    words = _information(pid, number)
     return int(words["flags"], 8), int(words["pos"])
+
+
+def _information(pid: int, number: int) -> dict[str, str]:
+    with open(f"/proc/{pid}/fdinfo/{number}", encoding="ascii") as file:
+        return dict(line.split(":", 1) for line in file if ":" in line)
 
 
 def descriptor_flags(pid: int, number: int) -> int:
@@ -78,6 +87,26 @@ def same_open_file(pid: int, number: int, other: int, other_number: int) -> bool
         return syscall(_SYS_KCMP, pid, other, _KCMP_FILE, number, other_number) == 0
     except OSError:
         return False
+
+
+def opened_elsewhere(pid: int, wanted: tuple[int, int]) -> bool:
+    """Another process, as far as we may see them, has the file of that device and inode open too.
+
+    A descriptor by which nothing can be read or written (O_PATH) does not count, nor do the caller's own.
+    Only what has that inode number is asked for more: of others the server may be dead, or be ourselves.
+    """
+    for other in _others(pid):
+        for number in _numbers(other):
+            try:
+                words = _information(other, number)
+                if int(words.get("ino", wanted[1])) != wanted[1] or int(words["flags"], 8) & _O_PATH:
+                    continue
+                found = os.stat(f"/proc/{other}/fd/{number}")
+                if (found.st_dev, found.st_ino) == wanted:
+                    return True
+            except (OSError, ValueError, KeyError):
+                continue
+    return False
 
 
 def own_files(pid: int) -> list[OpenFile]:

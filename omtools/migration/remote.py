@@ -51,6 +51,7 @@ from omtools.linux.x86_64 import (
 )
 from omtools.migration.calls import native
 from omtools.migration.calls.plan import NATIVE_RULES
+from omtools.migration.file_memory import FileMemory
 from omtools.migration.link import Link
 from omtools.migration.transfer import guest_sink, receive_pages
 
@@ -62,24 +63,18 @@ _SHORT = 0.002  # seconds; how long at most nobody looks whether a guest has sto
 _SI_KERNEL = 0x80  # <asm-generic/siginfo.h>; below it are the exceptions of the processor
 _PROCESS_CPU_CLOCK = 2  # CPUCLOCK_SCHED, include/linux/posix-timers.h
 
-# signal(7): what signals do where there is no handler.
-_IGNORED = frozenset({signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH})
-_CORE = frozenset({
-    signal.SIGQUIT, signal.SIGILL, signal.SIGTRAP, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE,
-    signal.SIGSEGV, signal.SIGSYS, signal.SIGXCPU, signal.SIGXFSZ,
-})  # fmt: skip
-
 
 class Remote:
     """A guest in its cage. All methods from the thread that built the cage.
 
     Attributes:
-        pid: its pid on this node.
+        pid, home_pid: its pid on this node, and at home.
         listener: the seccomp listener its trapped calls come by.
         memory: its memory.
         files: what its cage has for a guest that opens files by itself.
         twins: paths of files that it may map.
         closed: handles of stand-ins that it has closed.
+        file_memory: what of its memory maps files at home alone.
         wanted: a call of its own that waits at its cage's root to be refused, or 0.
     """
 
@@ -99,7 +94,8 @@ class Remote:
         self.pid = cage.stub.pid
         self.memory = ProcessMemory(self.pid)
         self.listener = -1
-        self._home_pid = 0
+        self.file_memory = FileMemory([])
+        self.home_pid = 0
         self._home_scratch = (0, 0)
         self._scratch = Scratch(0)
         self._clock_code = ClockCode()
@@ -117,8 +113,9 @@ class Remote:
         The stream is read to its end also on failure. Raises RestoreFailed, OSError, LinkBroken,
         ProcessEnded.
         """
-        self._home_pid, self._home_scratch = image.pid, image.scratch
+        self.home_pid, self._home_scratch = image.pid, image.scratch
         self._vdso = image.vdso
+        self.file_memory = FileMemory.of(image)
         with self.tracee.borrowed() as (registers, _mask):
             try:
                 limit_guest(self.pid, image)
@@ -188,7 +185,8 @@ class Remote:
         rules = dict(NATIVE_RULES)
         more_allowed, but = native.rules(trapped) if trapped is not None else ({}, {})
         rules |= more_allowed
-        own = ((0, 0xFFFFFFFF, self._home_pid), (1, 0xFFFFFFFF, self._home_pid))
+        but |= self.file_memory.trapped
+        own = ((0, 0xFFFFFFFF, self.home_pid), (1, 0xFFFFFFFF, self.home_pid))
         for nr, more in {**INJECTED_AWAY, SYS_RT_TGSIGQUEUEINFO: (own,)}.items():
             rules[nr] = (*rules.get(nr, ()), *more)
         program = seccomp.compile_filter(rules, but)
@@ -422,25 +420,13 @@ class Remote:
             return
         with self.tracee.borrowed() as (registers, _mask):
             self.tracee.memory.write(self._scratch.data, siginfo)
-            call = (SYS_RT_TGSIGQUEUEINFO, self._home_pid, self._home_pid, number, self._scratch.data)
+            call = (SYS_RT_TGSIGQUEUEINFO, self.home_pid, self.home_pid, number, self._scratch.data)
             self.tracee.batch(self._scratch, registers, [call])
 
     def drop_signal(self) -> None:
         """The guest, about to take a signal, does not get it, and is in a stop like any other."""
         with self.tracee.borrowed():
             pass
-
-    def disposition(self, number: int) -> str:
-        """What a signal does to it: "caught", "ignored", "stops", "core" or "kills"."""
-        status = proc.status(self.pid)
-        bit = 1 << (number - 1)
-        if int(status["SigCgt"], 16) & bit:
-            return "caught"
-        if int(status["SigIgn"], 16) & bit or number in _IGNORED:
-            return "ignored"
-        if number in (signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU):
-            return "stops"
-        return "core" if number in _CORE else "kills"
 
     def end_call(self, result: int) -> None:
         """The stopped guest's interrupted call is over with this result."""
@@ -460,7 +446,8 @@ class Remote:
         By itself it would end with EINTR (seccomp_unotify(2)), which many calls never do.
         """
         registers = ptrace.get_registers(self.pid)
-        if registers.call >= 0 and registers.result == -ERESTARTSYS and registers.call not in NATIVE_RULES:
+        heard = registers.call not in NATIVE_RULES or registers.call in self.file_memory.trapped
+        if registers.call >= 0 and registers.result == -ERESTARTSYS and heard:
             registers.rax = unsigned(-ERESTARTNOINTR)
             ptrace.set_registers(self.pid, registers)
 
@@ -478,13 +465,14 @@ class Remote:
         scratch = Scratch(self._scratch.base, SCRATCH_SIZE)
         with self.tracee.borrowed() as (registers, mask):
             image = take_image(self.tracee, registers, mask, scratch, before,
-                               pid=self._home_pid, resume=resume, vdso=self._vdso,
+                               pid=self.home_pid, resume=resume, vdso=self._vdso,
                                twins=self._known)  # fmt: skip
         regions, gone = settle(image.regions, self._came[0], there)
         return msgspec.structs.replace(
             image,
             regions=regions,
             gone=[*self._came[1], *gone],
+            mapped=self.file_memory.ranges,
             pending=[*image.pending, *pending],
             cpu_away=self._cpu_so_far(),
             scratch=self._home_scratch,

@@ -59,6 +59,7 @@ class Resident:
         except PermissionError:
             raise _refusal(pid) from None
         self.arena: Arena | None = None
+        self._stopped = False
 
     def freeze(self, twins: Known = NO_TWINS) -> Image:
         """Stop it and take its image; raises CannotMigrate and others, after which `release` is due.
@@ -66,6 +67,7 @@ class Resident:
         Of the files `twins` only what was changed will travel.
         """
         registers = self._stop()
+        self._stopped = True
         normalise(registers)
         ptrace.set_registers(self.pid, registers)
         with (
@@ -123,7 +125,7 @@ class Resident:
             remove_scratch(self.tracee, self.arena.scratch)
             self.arena.close()
             self.arena = None
-        else:
+        elif not self._stopped:
             self.tracee.interrupt()
         self.tracee.give_back_signals()
         ptrace.detach(self.pid)

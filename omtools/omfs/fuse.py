@@ -34,7 +34,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import itertools
-import stat
 import threading
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -44,11 +43,10 @@ from omtools.linux.fuse.abi import Fattr, Fopen, Init
 from omtools.linux.fuse.handler import Buffer, Cancellation, Directory, Handler, Request
 from omtools.linux.fuse.session import Session
 from omtools.omfs.fuse_nodes import MountNode, MountNodes
-from omtools.omfs.fuse_open import Open
+from omtools.omfs.fuse_open import Open, changes_of
 from omtools.omfs.nodes import failure
 from omtools.omfs.operations import (
     MAX_OFFSET,
-    UTIME_NOW,
     Attributes,
     Caller,
     Changes,
@@ -57,7 +55,6 @@ from omtools.omfs.operations import (
     Files,
     Interrupt,
     Lock,
-    near_time,
 )
 
 _T = TypeVar("_T")
@@ -78,25 +75,6 @@ def _wire(attributes: Attributes) -> abi.Attributes:
         attributes.mode, attributes.nlink, attributes.uid, attributes.gid, attributes.rdev,
         attributes.blksize,
     )  # fmt: skip
-
-
-def changes_of(change: abi.SetattrIn) -> Changes:
-    """What a SETATTR asks for, in the words of `Files`."""
-    valid = change.valid
-    atime = near_time(change.atime * 1_000_000_000 + change.atimensec)
-    mtime = near_time(change.mtime * 1_000_000_000 + change.mtimensec)
-    if valid & Fattr.ATIME_NOW:
-        atime = UTIME_NOW
-    if valid & Fattr.MTIME_NOW:
-        mtime = UTIME_NOW
-    return Changes(
-        mode=stat.S_IMODE(change.mode) if valid & Fattr.MODE else None,
-        uid=change.uid if valid & Fattr.UID else None,
-        gid=change.gid if valid & Fattr.GID else None,
-        size=change.size if valid & Fattr.SIZE else None,
-        atime_ns=atime if valid & Fattr.ATIME else None,
-        mtime_ns=mtime if valid & Fattr.MTIME else None,
-    )
 
 
 class FilesHandler(Handler):
@@ -211,7 +189,15 @@ class FilesHandler(Handler):
             number = opened.node.users.get(opened.files)
             if number is not None:
                 return _wire(opened.files.setattr(Caller(request.pid), number, changes, opened.file))
-        return _wire(self._on(request, lambda files, caller, node: files.setattr(caller, node, changes)))
+        try:
+            return _wire(self._on(request, lambda files, caller, node: files.setattr(caller, node, changes)))
+        except OSError as error:
+            # Before fallocate(2) and copy_file_range(2) the kernel takes set-id bits away, by what looks
+            # like chown(-1, -1). The kernel behind the `Files` does so then by itself, whoever calls.
+            node = self._nodes.get(request.node)
+            if error.errno != errno.EPERM or changes != Changes() or not (node.plain or node.through):
+                raise
+        return self.getattr(request, None)
 
     def readlink(self, request: Request) -> bytes:
         """See `Handler`."""

@@ -1,9 +1,32 @@
-"""What is open on a mount."""
+"""What is open on a mount, and what its kernel wants changed of a file."""
 
 from __future__ import annotations
 
+import stat
+
+from omtools.linux.fuse import abi
+from omtools.linux.fuse.abi import Fattr
 from omtools.omfs.fuse_nodes import MountNode
-from omtools.omfs.operations import Files
+from omtools.omfs.operations import UTIME_NOW, Changes, Files, near_time
+
+
+def changes_of(change: abi.SetattrIn) -> Changes:
+    """What a SETATTR asks for, in the words of `Files`."""
+    valid = change.valid
+    atime = near_time(change.atime * 1_000_000_000 + change.atimensec)
+    mtime = near_time(change.mtime * 1_000_000_000 + change.mtimensec)
+    if valid & Fattr.ATIME_NOW:
+        atime = UTIME_NOW
+    if valid & Fattr.MTIME_NOW:
+        mtime = UTIME_NOW
+    return Changes(
+        mode=stat.S_IMODE(change.mode) if valid & Fattr.MODE else None,
+        uid=change.uid if valid & Fattr.UID else None,
+        gid=change.gid if valid & Fattr.GID else None,
+        size=change.size if valid & Fattr.SIZE else None,
+        atime_ns=atime if valid & Fattr.ATIME else None,
+        mtime_ns=mtime if valid & Fattr.MTIME else None,
+    )
 
 
 class Open:

@@ -133,7 +133,7 @@ def populate(top: Path) -> None:
         top.mkdir(mode=0o777)
         for name, mode in {
             "file": 0o644, "suid": 0o6755, "readonly": 0o444, "secret": 0o600, "open": 0o666,
-            "mine": 0o4777, "program": 0o755,
+            "mine": 0o4777, "program": 0o755, "loose": 0o6777,
         }.items():  # fmt: skip
             (top / name).write_text("content of it")
             (top / name).chmod(mode)

@@ -15,7 +15,8 @@ from omtools.linux.fuse import abi
 from omtools.linux.fuse.handler import Directory, Request
 from omtools.omfs.client import RemoteFiles
 from omtools.omfs.exports import only
-from omtools.omfs.fuse import FilesHandler, changes_of
+from omtools.omfs.fuse import FilesHandler
+from omtools.omfs.fuse_open import changes_of
 from omtools.omfs.local import LocalFiles
 from omtools.omfs.operations import ROOT, UTIME_NOW, Caller, Changes, Entry
 

@@ -67,6 +67,15 @@ def write_into(path: str) -> Any:
     return os.stat(path)
 
 
+def use_and_look(path: str, use_it: Callable[[int], object]) -> Any:
+    file = os.open(path, os.O_RDWR)
+    try:
+        use_it(file)
+        return os.fstat(file).st_mode, os.fstat(file).st_size
+    finally:
+        os.close(file)
+
+
 UNARY: dict[str, Callable[[str], Any]] = {
     "stat": os.stat,
     "lstat": os.lstat,
@@ -360,7 +369,7 @@ def test_scenes(both: Place, scene: Callable[[str], Any]) -> None:
 # --- as another user
 
 USER_TARGETS = [
-    "file", "secret", "readonly", "open", "mine", "suid", "closed", "closed/x", "blind", "blind/x", "sticky/root-s",
+    "file", "secret", "readonly", "open", "mine", "suid", "loose", "closed", "closed/x", "blind", "blind/x", "sticky/root-s",
     "sticky/mine", "my-sticky/root-s", "dir/below", "yours/new", "group/new", "closed/new", "sticky/new", "link",
     "full/x", "missing",
 ]  # fmt: skip
@@ -370,6 +379,8 @@ USER_CALLS = {
     "give to own group": lambda path: looked(os.chown, path, -1, USER),
     "read": lambda path: Path(path).read_text(),
     "no atime": lambda path: os.close(os.open(path, os.O_RDONLY | os.O_NOATIME)),
+    "reserve": lambda path: use_and_look(path, lambda file: os.posix_fallocate(file, 0, 100)),
+    "copy within": lambda path: use_and_look(path, lambda file: os.copy_file_range(file, file, 3, 0, 5)),
     "create": lambda path: use(path, os.O_CREAT | os.O_RDWR),
     "open to truncate": lambda path: use(path, os.O_TRUNC | os.O_WRONLY),
     "rename away": lambda path: os.rename(path, f"{path}-renamed"),

@@ -21,7 +21,7 @@ _NOT_PLAIN = os.O_PATH | os.O_DIRECTORY | getattr(os, "O_ASYNC", 0o20000)  # O_T
 
 CLOSE, LSEEK, FSTAT, IOCTL, FCNTL, UMASK, CHDIR, FCHDIR = 3, 8, 5, 16, 72, 95, 80, 81  # <asm/unistd_64.h>
 STAT, LSTAT, NEWFSTATAT = 4, 6, 262  # likewise
-RECVMSG, RECVMMSG, CLOSE_RANGE = 47, 299, 436  # likewise
+RECVMSG, RECVMMSG, CLOSE_RANGE, _SENDMSG = 47, 299, 436, 46  # likewise
 _FLOCK = 73  # likewise
 _LOCKS = frozenset({fcntl.F_SETLK, fcntl.F_SETLKW, 37, 38})  # F_OFD_SETLK, F_OFD_SETLKW of <linux/fcntl.h>
 _OPENAT, _OPENAT2, _PIPE, _PIPE2, _SOCKETPAIR = 257, 437, 22, 293, 53  # likewise
@@ -77,6 +77,17 @@ _NONE = frozenset({
 })  # fmt: skip
 
 
+# <asm/unistd_64.h>: of other calls those whose descriptors with content are known: at which arguments.
+_CONTENT: Mapping[int, tuple[int, ...]] = {
+    7: (), 271: (), 23: (), 270: (), 233: (),       # poll, ppoll, select, pselect6, epoll_ctl: none
+    CLOSE_RANGE: (), 32: (0,), 33: (0,), 292: (0,),  # dup, dup2, dup3
+    40: (0, 1), 275: (0, 2), 326: (0, 2),           # sendfile, splice, copy_file_range
+    9: (), 56: (), 57: (), 58: (), 435: (), 59: (), 322: (),  # mmap, clone, fork, vfork, exec: it comes home
+    _PIPE: (), _PIPE2: (), _SOCKETPAIR: (), 41: (),  # socket
+    213: (), 291: (), 253: (), 294: (), 282: (0,), 289: (0,), 283: (), 284: (), 290: (),  # epoll to eventfd
+}  # fmt: skip
+
+
 def rules(trapped: Collection[int]) -> tuple[dict[int, tuple[Rule, ...]], dict[int, tuple[Rule, ...]]]:
     """For `seccomp.compile_filter`: calls allowed by rules, and calls allowed but for rules.
 
@@ -107,6 +118,27 @@ def names_one(nr: int, args: tuple[int, ...]) -> int | None:
         value = args[0] & _NUMBER
         return value - (1 << 32) if value >> 31 else value
     return -1 if nr in _NONE or nr in (2, 85) else None
+
+
+def uses_content(
+    nr: int, args: tuple[int, ...], numbers: Collection[int], memory: Memory
+) -> set[int]:
+    """Which of these descriptors' files the call, done at home, reads, writes or gives a new descriptor.
+
+    For calls of which `names_one` does not know. A process that comes home for its call brings its files.
+    """
+    at = _CONTENT.get(nr)
+    if nr == _SENDMSG and not has_control(args, memory):
+        at = (0,)
+    return set(numbers) if at is None else {args[index] & _NUMBER for index in at} & set(numbers)
+
+
+def has_control(args: tuple[int, ...], memory: Memory) -> bool:
+    """Something goes with a message: msg_controllen is the sixth word of struct msghdr, <linux/socket.h>."""
+    try:
+        return any(memory.read(args[1] + 40, 8))
+    except (OSError, OverflowError, Fault):
+        return False
 
 
 def takes_lock(nr: int, args: tuple[int, ...], memory: Memory) -> bool:

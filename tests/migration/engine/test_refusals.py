@@ -140,6 +140,34 @@ async def test_what_ties_it_to_its_home(nest: Nest, tmp_path: Path, workshop: Pa
         assert await ended(process) == 0
 
 
+FULL = """
+import os, resource
+resource.setrlimit(resource.RLIMIT_NOFILE, (20, 20))
+try:
+    while True: os.open("/dev/null", os.O_RDONLY)
+except OSError: pass
+os.write(1, b"ready\\n")
+os.read(0, 1)
+os.close(3)
+os.write(1, b"ready\\n")
+os.read(0, 1)
+"""
+
+
+async def test_a_process_that_can_open_nothing_more(nest: Nest) -> None:
+    """To be moved it needs a number for a moment; it runs on, and moves once it has one."""
+    nest.wired = True
+    async with running(sys.executable, "-I", "-c", FULL) as process:
+        await expect(process, "ready")
+        _name, sentence = await _refused(nest, process.pid)
+        assert "Too many open files" in sentence
+        tell(process)
+        await expect(process, "ready")
+        await nest.away(process.pid)
+        tell(process)
+        assert await ended(process) == 0
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="needs another user")
 async def test_a_process_that_became_another_user(nest: Nest) -> None:
     nest.wired = True

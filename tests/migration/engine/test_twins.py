@@ -155,6 +155,28 @@ async def test_a_twin_that_was_moved_to_another_address(nest: Nest, data: Path, 
         assert await ask(process, "s") == checksum(content)
 
 
+@pytest.mark.parametrize("hops", [0, 1])
+@pytest.mark.parametrize("word", ["d", "m"])
+async def test_pages_of_a_file_that_is_no_twin_are_given_back_or_moved(
+    nest: Nest, data: Path, tmp_path: Path, word: str, hops: int
+) -> None:
+    """After that they have the file's content again: it comes home for it."""
+    async with mapping(data, tmp_path) as (process, content):
+        moved = await nest.away(process.pid)
+        content[3 * 4096 : 3 * 4096 + 10] = b"a" * 10
+        assert await ask(process, "c") == checksum(content)
+        for _hop in range(hops):
+            moved = await nest.hop(moved, 3)
+        if word == "d":
+            content[3 * 4096 : 4 * 4096] = data.read_bytes()[3 * 4096 : 4 * 4096]
+        else:
+            content[5 * 4096 : 6 * 4096] = content[7 * 4096 : 8 * 4096]
+            content[7 * 4096 : 8 * 4096] = bytes(4096)
+        assert await ask(process, word) == checksum(content)
+        state = await moved.deputy.until("home")
+        assert "maps a file" in state.reason
+
+
 async def test_a_third_node_that_has_it_not(nest: Nest, data: Path, tmp_path: Path) -> None:
     nest.twins = True
     async with mapping(data, tmp_path) as (process, content):

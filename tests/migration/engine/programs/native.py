@@ -4,6 +4,7 @@ import errno
 import fcntl
 import mmap
 import os
+import resource
 import select
 import signal
 import socket
@@ -87,6 +88,20 @@ def numbers() -> None:
     say(os.open("z", os.O_CREAT | os.O_RDWR), failing(os.fstat, 4), sorted(map(int, os.listdir("/proc/self/fd")))[:4])
 
 
+def few_numbers() -> None:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (20, 20))
+    checkpoint()
+    files = [os.open("a", os.O_CREAT | os.O_RDWR)]
+    while isinstance(file := failing(os.open, "a", os.O_RDONLY), int):
+        files.append(file)
+    say(files, file, failing(os.open, "/etc/passwd", os.O_RDONLY), failing(os.dup, 0), os.write(files[0], b"full"))
+    checkpoint()
+    say(failing(os.open, "a", os.O_RDONLY), [os.pread(one, 9, 0) for one in files])
+    os.close(files.pop())  # to be moved it needs a number for a moment
+    checkpoint()
+    say([os.pread(one, 9, 0) for one in files])
+
+
 def at_home() -> None:
     checkpoint()
     pairs = [os.pipe() for _one in range(40)]  # more than there are stand-ins
@@ -122,6 +137,68 @@ def unlinked() -> None:
     say(os.pread(file, 99, 0), os.write(file, b", and more"), os.pread(file, 99, 0), os.listdir("."))
     checkpoint()
     say(os.pread(file, 99, 0), os.listdir("."))
+
+
+def nameless() -> None:
+    checkpoint()
+    first, second = os.open("gone", os.O_CREAT | os.O_RDWR), os.open("gone", os.O_WRONLY | os.O_APPEND)
+    os.write(first, b"one")
+    os.write(second, b" two")
+    os.unlink("gone")
+    reading, writing = os.pipe()
+    say([len(part) for part in select.select([first, reading], [second], [], 0)], os.pread(first, 99, 0))
+    os.lseek(first, 1, os.SEEK_SET)
+    other = os.dup(first)
+    say(other, os.read(other, 2), os.lseek(first, 0, os.SEEK_CUR), os.write(second, b" three"))
+    os.fchmod(second, 0o640)
+    seen = os.fstat(other)
+    say(os.pread(first, 99, 0), seen.st_size, seen.st_nlink, oct(seen.st_mode), os.fstat(second).st_size)
+    third = os.open("lost", os.O_CREAT | os.O_RDWR)
+    os.write(third, b"sent" * 3)
+    os.unlink("lost")
+    say(os.sendfile(writing, third, 2, 4), os.read(reading, 9), os.lseek(third, 0, os.SEEK_CUR))
+    fourth = os.open("own", os.O_CREAT | os.O_WRONLY | os.O_EXCL, 0o200)
+    os.write(fourth, b"x" * 5)
+    os.unlink("own")
+    for _turn in range(2):
+        checkpoint()
+        say(os.write(second, b"."), os.pread(other, 99, 0), os.lseek(first, 0, os.SEEK_CUR), os.write(third, b"!"))
+        say(os.pread(third, 99, 10), failing(os.read, fourth, 1), os.write(fourth, b"y"), os.fstat(fourth).st_size)
+        say(fcntl.fcntl(second, fcntl.F_GETFL) & (os.O_ACCMODE | os.O_APPEND), oct(os.fstat(fourth).st_mode))
+
+
+def other_names() -> None:
+    checkpoint()
+    file = os.open("draft", os.O_CREAT | os.O_RDWR)
+    os.write(file, b"a letter")
+    os.link("draft", "letter")
+    os.unlink("draft")
+    make("old", "old")
+    old = os.open("old", os.O_RDWR)
+    make("new", "new")
+    os.rename("new", "old")
+    os.mkdir("house")
+    make("house/inside", "in")
+    inside, house = os.open("house/inside", os.O_RDWR), os.open("house", os.O_RDONLY)
+    os.rename("house/inside", "outside")
+    os.rmdir("house")
+    for _turn in range(3):
+        checkpoint()
+        os.write(file, b"!")
+        os.write(old, b"+")
+        os.write(inside, b"-")
+        say(read("letter"), os.pread(old, 9, 0), read("old"), read("outside"), os.fstat(file).st_nlink)
+        say(failing(os.listdir, house), sorted(os.listdir(".")))
+    with open("deep", "w+") as deep:
+        os.mkdir("room")
+        os.rename("deep", "room/deep")
+        os.unlink("room/deep")
+        os.rmdir("room")
+        deep.write("in no room")
+        deep.flush()
+        checkpoint()
+        deep.seek(0)
+        say(deep.read(), sorted(os.listdir(".")))
 
 
 def directories() -> None:
