@@ -10,6 +10,7 @@ from omtools.agent.callers import Caller
 from omtools.errors import (
     AtHomeAlready,
     CannotMigrate,
+    HostKeyUnknown,
     HostKeyWrong,
     KernelDiffers,
     KeyNotAuthorised,
@@ -249,7 +250,7 @@ async def test_an_unknown_host_is_not_trusted(apart: Cluster, content: str | Non
     known.unlink() if content is None else known.write_text(content)
     await apart.start()
     async with apart.asking(1) as asker:
-        with pytest.raises(HostKeyWrong):
+        with pytest.raises(HostKeyUnknown, match=r"`ssh-keyscan -p \d+ 127\.\S+` prints the line"):
             await asker.ask(api.Migrate(PID, "2"))
 
 
