@@ -291,7 +291,10 @@ def finish(tracee: Tracee, scratch: Scratch, registers: Registers, image: Image)
     if image.rseq[0]:
         calls.append(("rseq", (SYS_RSEQ, image.rseq[0], image.rseq[1], 0, image.rseq[2])))
     tracee.memory.write(scratch.data, bytes(data))
-    _run(tracee, scratch, registers, calls)
+    # The kernel refuses to change an alternate stack under who is on it: a deputy frozen in a handler.
+    elsewhere = registers.copy()
+    elsewhere.rsp = scratch.data
+    _run(tracee, scratch, elsewhere, calls)
 
 
 def limit_guest(pid: int, image: Image) -> None:

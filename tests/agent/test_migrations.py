@@ -123,6 +123,15 @@ async def test_where_it_is_already(pair: Cluster) -> None:
             await asker.ask(api.Migrate(info.local_pid, "2"))
 
 
+async def test_what_cannot_move_is_at_home_too(pair: Cluster) -> None:
+    pair.engine.tied.add(PID)
+    async with pair.asking(1) as asker:
+        with pytest.raises(CannotMigrate):
+            await asker.ask(api.Migrate(PID, "2"))
+        with pytest.raises(AtHomeAlready):
+            await asker.ask(api.Migrate(PID, "home"))
+
+
 async def test_unknown_node_and_process(pair: Cluster) -> None:
     async with pair.asking(1) as asker:
         with pytest.raises(UnknownNode, match="node 9 "):
