@@ -59,6 +59,7 @@ class Resident:
         except PermissionError:
             raise _refusal(pid) from None
         self.arena: Arena | None = None
+        self._stopped = False
 
     def freeze(self, twins: Known = NO_TWINS) -> Image:
         """Stop it and take its image; raises CannotMigrate and others, after which `release` is due.
@@ -94,6 +95,7 @@ class Resident:
         while True:
             self._before = look_before(self.pid)
             if self.tracee.interrupt().kind is StopKind.GROUP:
+                self._stopped = True
                 reason = _("it is stopped; continue it first: kill -CONT {pid}").format(pid=self.pid)
                 raise CannotMigrate(pid=self.pid, reason=reason)
             registers = ptrace.get_registers(self.pid)
@@ -101,6 +103,7 @@ class Resident:
             if not code.holds(registers) and (
                 lasted > PATIENCE_WITH_HANDLER or not interrupted(self.tracee.memory, registers, code.code)
             ):
+                self._stopped = True
                 return registers
             ptrace.cont(self.pid)
             if lasted > PATIENCE:
@@ -123,7 +126,7 @@ class Resident:
             remove_scratch(self.tracee, self.arena.scratch)
             self.arena.close()
             self.arena = None
-        else:
+        elif not self._stopped:  # who is stopped already never tells so again
             self.tracee.interrupt()
         self.tracee.give_back_signals()
         ptrace.detach(self.pid)
