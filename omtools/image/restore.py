@@ -301,9 +301,11 @@ def limit_guest(pid: int, image: Image) -> None:
     """Give a guest its home's limits and priority where this node allows them."""
     with contextlib.suppress(OSError):  # to be nicer is always allowed
         os.setpriority(os.PRIO_PROCESS, pid, image.nice)
-    for number, (wanted, _hard) in image.limits.items():
+    for number, (wanted, hard) in image.limits.items():
         soft = wanted
         _mine, most = resource.prlimit(pid, number)
+        if number == resource.RLIMIT_CPU and hard != resource.RLIM_INFINITY:  # the soft one only warns
+            most = hard if most == resource.RLIM_INFINITY else min(hard, most)
         if most != resource.RLIM_INFINITY and (soft == resource.RLIM_INFINITY or soft > most):
             soft = most
         resource.prlimit(pid, number, (soft, most))
