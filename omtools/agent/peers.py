@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -220,12 +222,19 @@ def _worded(  # noqa: PLR0911 - one line for each kind of error
     if isinstance(error, TimeoutError):
         return NodeDown(node=node.name, address=address, why=_("no answer in time"))
     if isinstance(error, OSError):
-        return NodeDown(node=node.name, address=address, why=error.strerror or str(error))
+        return NodeDown(node=node.name, address=address, why=_refusal(error))
     if isinstance(error, asyncssh.Error):
         return NodeDown(node=node.name, address=address, why=error.reason or str(error))
     if isinstance(error, ValueError):  # asyncssh's word for a line of known_hosts that is none
         return NodeDown(node=node.name, address=address, why=str(error))
     return None
+
+
+def _refusal(error: OSError) -> str:
+    """The system's word; asyncio's own are its calls and, for a name of several addresses, a list of them."""
+    told = re.search(r"\[Errno (\d+)\]", str(error))
+    number = error.errno or (int(told[1]) if told else 0)
+    return os.strerror(number) if number > 0 else error.strerror or str(error)
 
 
 def _shown(client_keys: list[Any]) -> str:

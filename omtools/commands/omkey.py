@@ -211,7 +211,9 @@ def _sign(given: Namespace, directory: Path) -> int:
     path = Path(given.key)
     try:
         theirs = asyncssh.read_public_key(path)
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise BadConfiguration(path=str(path), why=error.strerror or str(error)) from None
+    except ValueError as error:
         raise BadConfiguration(path=str(path), why=str(error)) from None
     text = cluster_key.certify_person(cluster_key.private_key(directory), given.name, theirs, given.days)
     signed = path.with_name(f"{path.name.removesuffix('.pub')}-cert.pub")
