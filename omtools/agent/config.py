@@ -236,7 +236,8 @@ def read_map(directory: Path) -> Map:
             return parse_map(text, str(path), names)
     raise BadConfiguration(
         path=str(places[0]),
-        why=_("there is no map yet; a line such as “1 192.168.1.1 2” makes a cluster of nodes 1 and 2"),
+        why=_("there is no map yet; a line such as “1 192.168.1.1 2” makes a cluster of nodes 1 and 2, "
+              "and `omkey create` one that needs none"),
     )
 
 

@@ -391,7 +391,9 @@ def _confirm(given: Namespace, cluster: Announcement, own: Keys) -> None:
         return
     sys.stderr.write(_("Does it? [yes/no] "))
     sys.stderr.flush()
-    if sys.stdin.readline().strip().casefold() not in {"yes", _("yes"), *_("y yes").split()}:
+    if not (answer := sys.stdin.readline()):
+        raise NotJoined(why=_("nobody was there to confirm the code; --key SHA256 does that beforehand"))
+    if answer.strip().casefold() not in {"yes", _("yes"), *_("y yes").split()}:
         raise NotJoined(why=_("the code was not confirmed"))
 
 
