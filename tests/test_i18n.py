@@ -131,3 +131,22 @@ def test_what_an_english_agent_said_is_retold(monkeypatch: pytest.MonkeyPatch, e
     monkeypatch.setattr(i18n, "_words", i18n.read(i18n.CATALOGUES / "es"))
     assert i18n.retold(english) == told
     assert told in str(CannotMigrate(pid=1, reason=english))
+
+
+@pytest.mark.parametrize("text", [
+    "", "# nothing\n", '"a" = "b"', '"a b" = "c\\nd"\n\n# e\n"f" = ""\n', '"a" = "say \\"b\\""\n', '"\\\\n" = "c"\n',
+    '"a" = """\nb\nc"""\n', "'a' = 'b'\n", 'a = "b"\n', '"a"="b"  # "c"\n', '"a" = "b" # c"\n', '"ñ" = "\\u00f1"\n',
+    '"a" = "b"\r\n"c" = "d"\r\n',
+])  # fmt: skip
+def test_a_catalogue_is_read_as_toml_is(text: str) -> None:
+    assert i18n.parse(text) == tomllib.loads(text)
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_catalogues_need_no_parser_of_toml(
+    language: str, part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text, whole = (i18n.CATALOGUES / language / f"{part}.toml").read_text(), catalogue(language, part)
+    monkeypatch.setattr(tomllib, "loads", None)
+    assert i18n.parse(text) == whole

@@ -155,6 +155,7 @@ def load_configuration(directory: Path, run: Path, number: int = 0, debug: bool 
         found = read_map(directory)
         wanted = number or configured_number(directory, settings)
         node = found.number(wanted) if wanted else find_own(found, directory)
+        settings = replace(settings, listen=own_address(settings.listen or node.address, directory))
     exports = read_file(directory / "exports")
     if exports is not None:
         parse_exports(exports, str(directory / "exports"))
@@ -236,7 +237,8 @@ def read_map(directory: Path) -> Map:
             return parse_map(text, str(path), names)
     raise BadConfiguration(
         path=str(places[0]),
-        why=_("there is no map yet; a line such as “1 192.168.1.1 2” makes a cluster of nodes 1 and 2"),
+        why=_("there is no map yet; a line such as “1 192.168.1.1 2” makes a cluster of nodes 1 and 2, "
+              "and `omkey create` one that needs none"),
     )
 
 
@@ -263,6 +265,44 @@ def configured_number(directory: Path, settings: Settings) -> int:
     return int(word)
 
 
+def own_address(host: str, directory: Path) -> str:
+    """The numerical address to serve on, for a map or a setting that may have a name.
+
+    Many systems (Debian) give a machine's own name an address of its loopback in /etc/hosts, where the
+    others have its true one: who finds no better serves everywhere.
+
+    Raises:
+        AddressMissing: nobody knows an address of that name.
+    """
+    found = _addresses(host)
+    if not found:
+        path = str(directory / "openmosix.map")
+        raise AddressMissing(path=path, why=_("the name {host} has no address here").format(host=host))
+    if host in found:
+        return host
+    best = min(found, key=lambda address: (_is_loopback(address), ":" in address))
+    return _EVERYWHERE[":" in best] if _is_loopback(best) else best
+
+
+def _is_loopback(address: str) -> bool:
+    return address == "::1" or address.startswith("127.")
+
+
+def _addresses(host: str) -> list[str]:
+    """The host's addresses; of a numerical one just that one; of a name that nobody knows none."""
+    try:
+        socket_address(host, 0)
+    except (OSError, UnicodeError):
+        pass
+    else:
+        return [host]
+    try:
+        answers = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return []
+    return list(dict.fromkeys(str(answer[4][0]) for answer in answers))
+
+
 def find_own(cluster: Map, directory: Path) -> Node:
     """Which node of the map this machine is: by its host name, else by its addresses.
 
@@ -277,7 +317,7 @@ def find_own(cluster: Map, directory: Path) -> Node:
     own = [
         node
         for node in cluster.nodes.values()
-        if any(_is_local(address) for address in (node.address, *node.aliases))
+        if any(_is_local(address) for host in (node.address, *node.aliases) for address in _addresses(host))
     ]
     if len(own) == 1:
         return own[0]

@@ -95,7 +95,10 @@ def judge(  # noqa: PLR0911 - one line for each phase there is
 
 def _given_up(goal: Goal, state: State) -> OmError:
     if state.error:
-        return OmError.from_wire(state.error)
+        error = OmError.from_wire(state.error)
+        if isinstance(error, RestoreFailed):  # who tried knows why, and perhaps not what the node is called
+            return RestoreFailed(node=goal.target_name, why=error.fields.get("why", ""))
+        return error
     why = state.reason or _("it gave no reason")
     if goal.source == goal.home:
         return LinkLost(node=goal.target_name, why=why)

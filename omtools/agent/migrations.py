@@ -157,7 +157,12 @@ class Migrations:
         """A process that is at home goes away."""
         own = self._configuration.node
         self._check_ordinary(pid)
-        surveyed = await asyncio.to_thread(self._engine.survey, pid)
+        try:
+            surveyed = await asyncio.to_thread(self._engine.survey, pid)
+        except CannotMigrate:
+            if self._target(to, own) == own:  # it stays there, and that is what is wanted
+                raise AtHomeAlready(pid=pid) from None
+            raise
         caller.check_process(pid, surveyed.uid)
         target = self._target(to, own)
         if target == own:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -19,7 +21,7 @@ from omtools.agent import api, cluster_key, keys, log
 from omtools.agent.asking import Asking
 from omtools.agent.config import Configuration
 from omtools.cluster.map import Node
-from omtools.errors import HostKeyWrong, KeyNotAuthorised, NodeDown, OmError
+from omtools.errors import HostKeyUnknown, HostKeyWrong, KeyNotAuthorised, NodeDown, OmError
 from omtools.i18n import _
 from omtools.migration.link import give_up_after
 
@@ -126,7 +128,7 @@ async def connect(
 
     Raises:
         NodeDown, AgentVersion: it does not answer, or speaks another version of the API.
-        HostKeyWrong: it answers with a host key that is not in known_hosts.
+        HostKeyWrong: it answers with a host key that is not in known_hosts (HostKeyUnknown: which has none).
         KeyNotAuthorised: it does not know our key.
     """
     connection: asyncssh.SSHClientConnection | None = None
@@ -182,10 +184,7 @@ def _trusted(path: Path, node: Node) -> Callable[[str, str, int | None], Any]:
 
     Without the file, and without a cluster key, nobody is known (and not: everybody).
     """
-    try:
-        known = asyncssh.import_known_hosts(path.read_text())
-    except FileNotFoundError:
-        known = asyncssh.import_known_hosts("")
+    known = _listed(path)
     signed = [] if node.number in cluster_key.retired(path.parent) else [cluster_key.public_key(path.parent)]
 
     def match(_alias: str, address: str, port: int | None) -> Any:
@@ -195,24 +194,47 @@ def _trusted(path: Path, node: Node) -> Callable[[str, str, int | None], Any]:
     return match
 
 
+def _pinned(path: Path, node: Node, port: int) -> bool:
+    """Whether the list of host keys has any for that node."""
+    return any(_listed(path).match(node.address, "", port))
+
+
+def _listed(path: Path) -> asyncssh.SSHKnownHosts:
+    try:
+        return asyncssh.import_known_hosts(path.read_text())
+    except FileNotFoundError:
+        return asyncssh.import_known_hosts("")
+
+
 def _worded(  # noqa: PLR0911 - one line for each kind of error
     error: BaseException, node: Node, port: int, known_hosts: Path, client_keys: list[Any]
 ) -> OmError | None:
     """What to tell the user of an error while connecting."""
     address = f"{node.address}:{port}"
     if isinstance(error, asyncssh.HostKeyNotVerifiable):
+        if cluster_key.public_key(known_hosts.parent) is None and not _pinned(known_hosts, node, port):
+            return HostKeyUnknown(
+                node=node.name, address=address, known_hosts=str(known_hosts), host=node.address, port=port
+            )
         return HostKeyWrong(node=node.name, address=address, known_hosts=str(known_hosts))
     if isinstance(error, asyncssh.PermissionDenied):
         return KeyNotAuthorised(node=node.name, key=_shown(client_keys))
     if isinstance(error, TimeoutError):
         return NodeDown(node=node.name, address=address, why=_("no answer in time"))
     if isinstance(error, OSError):
-        return NodeDown(node=node.name, address=address, why=error.strerror or str(error))
+        return NodeDown(node=node.name, address=address, why=_refusal(error))
     if isinstance(error, asyncssh.Error):
         return NodeDown(node=node.name, address=address, why=error.reason or str(error))
     if isinstance(error, ValueError):  # asyncssh's word for a line of known_hosts that is none
         return NodeDown(node=node.name, address=address, why=str(error))
     return None
+
+
+def _refusal(error: OSError) -> str:
+    """The system's word; asyncio's own are its calls and, for a name of several addresses, a list of them."""
+    told = re.search(r"\[Errno (\d+)\]", str(error))
+    number = error.errno or (int(told[1]) if told else 0)
+    return os.strerror(number) if number > 0 else error.strerror or str(error)
 
 
 def _shown(client_keys: list[Any]) -> str:

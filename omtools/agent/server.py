@@ -23,6 +23,7 @@ from omtools.agent.paths import SOCKET
 from omtools.agent.peers import ENCRYPTION, GOODBYE, KEEPALIVE, PACKET, WINDOW
 from omtools.agent.sftp import FindWay, SftpSession
 from omtools.errors import AddressMissing, AgentRunning, BadConfiguration
+from omtools.i18n import _
 from omtools.migration.link import give_up_after
 
 _BACKLOG = 512
@@ -369,6 +370,8 @@ class SshServer:
             kind = AddressMissing if error.errno == errno.EADDRNOTAVAIL else BadConfiguration
             # asyncio's own sentence tells the address again
             why = os.strerror(error.errno) if error.errno else str(error)
+            if error.errno == errno.EADDRINUSE:
+                why = _("another program serves there, perhaps another user's agent; AGENTPORT is the port")
             raise kind(path=f"{address}:{port}", why=why) from None
 
     def use(self, own: keys.Keys) -> None:

@@ -55,11 +55,17 @@ def _from_file() -> api.NodeList:
 
 def _directory() -> Path:
     """The configuration of this user, else the system's: whichever has a map, or belongs to a cluster."""
+    own = config_dir()
+    if _tells(own) or "OPENMOSIX_CONFIG" in os.environ:
+        return own
+    return SYSTEM_CONFIG if _tells(SYSTEM_CONFIG) else own
+
+
+def _tells(directory: Path) -> bool:
+    """Whether a map or a cluster's key is there."""
     from omtools.agent.config import map_places  # noqa: PLC0415
 
-    own = config_dir()
-    known = (own / "cluster.json").exists() or any(place.exists() for place in map_places(own))
-    return own if known or "OPENMOSIX_CONFIG" in os.environ else SYSTEM_CONFIG
+    return (directory / "cluster.json").exists() or any(place.exists() for place in map_places(directory))
 
 
 def own_number(found: Map, configured: int, directory: Path) -> int:

@@ -211,7 +211,9 @@ def _sign(given: Namespace, directory: Path) -> int:
     path = Path(given.key)
     try:
         theirs = asyncssh.read_public_key(path)
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise BadConfiguration(path=str(path), why=error.strerror or str(error)) from None
+    except ValueError as error:
         raise BadConfiguration(path=str(path), why=str(error)) from None
     text = cluster_key.certify_person(cluster_key.private_key(directory), given.name, theirs, given.days)
     signed = path.with_name(f"{path.name.removesuffix('.pub')}-cert.pub")
@@ -389,7 +391,9 @@ def _confirm(given: Namespace, cluster: Announcement, own: Keys) -> None:
         return
     sys.stderr.write(_("Does it? [yes/no] "))
     sys.stderr.flush()
-    if sys.stdin.readline().strip().casefold() not in {"yes", _("yes"), *_("y yes").split()}:
+    if not (answer := sys.stdin.readline()):
+        raise NotJoined(why=_("nobody was there to confirm the code; --key SHA256 does that beforehand"))
+    if answer.strip().casefold() not in {"yes", _("yes"), *_("y yes").split()}:
         raise NotJoined(why=_("the code was not confirmed"))
 
 

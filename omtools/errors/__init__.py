@@ -25,6 +25,7 @@ OmError
 │   ├── KernelDiffers        24
 │   ├── ProcessorLacks       25
 │   ├── HostKeyWrong         26
+│   │   └── HostKeyUnknown   73
 │   ├── KeyNotAuthorised     27
 │   ├── LinkLost             28
 │   │   └── KeeperLost       91
@@ -114,6 +115,7 @@ from omtools.errors.cluster import (
     CannotUnmount as CannotUnmount,
     FilesRefused as FilesRefused,
     ForeignArchitecture as ForeignArchitecture,
+    HostKeyUnknown as HostKeyUnknown,
     HostKeyWrong as HostKeyWrong,
     KeeperLost as KeeperLost,
     KernelDiffers as KernelDiffers,

@@ -155,12 +155,20 @@ class HostKeyWrong(OmError):
     remedy = N_("If it was reinstalled, replace its line there; if not, something else answers there.")
 
 
+class HostKeyUnknown(HostKeyWrong):
+    """Nobody has told this node yet what that one's key is."""
+
+    exit_status = 73
+    template = N_("Node {node} at {address} is not known yet: {known_hosts} has no key for {host}.")
+    remedy = N_("`ssh-keyscan -p {port} {host}` prints the line for it; see that it is the true one.")
+
+
 class KeyNotAuthorised(OmError):
     """It does not know our key."""
 
     exit_status = 27
     template = N_("Node {node} does not accept the key {key}.")
-    remedy = N_("Add its public half to the authorised keys of that node.")
+    remedy = N_("Its public half belongs into authorized_nodes there; a person's into authorized_keys.")
 
 
 class LinkLost(OmError):

@@ -116,7 +116,7 @@ def take_image(
         scratch=(scratch.base, scratch.size),
         arena=(0, 0),
         pending=[*ptrace.pending_signals(pid, shared=False), *ptrace.pending_signals(pid, shared=True)],
-        limits={number: resource.prlimit(pid, number) for number in _LIMITS},
+        limits=_limits(pid),
         command=Path(f"/proc/{pid}/comm").read_bytes().rstrip(b"\n"),
         monotonic_ns=now[0],
         boottime_ns=now[1],
@@ -125,6 +125,18 @@ def take_image(
         personality=asked.personality,
         nice=os.getpriority(os.PRIO_PROCESS, pid),
     )
+
+
+def _limits(pid: int) -> dict[int, tuple[int, int]]:
+    """The limits that a guest's own kernel holds it to; of CPU time what is left, which is counted anew."""
+    limits = {number: resource.prlimit(pid, number) for number in _LIMITS}
+    stat = proc.stat(pid)
+    used = (stat.user_ticks + stat.system_ticks) // os.sysconf("SC_CLK_TCK")
+    soft, hard = (
+        limit if limit == resource.RLIM_INFINITY else max(1, limit - used)
+        for limit in resource.prlimit(pid, resource.RLIMIT_CPU)
+    )
+    return {**limits, resource.RLIMIT_CPU: (soft, hard)}
 
 
 def _rseq(pid: int) -> tuple[int, int, int]:

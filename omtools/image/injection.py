@@ -55,6 +55,7 @@ _RESCUE_ROOM = 32768  # at the end of a scratch area, for a `rescue_frame`
 SLOTS = 256
 SCRATCH_SIZE = 256 * 1024
 SHARED_SCRATCH_SIZE = 256 << 20  # address space; of memory it has what its file has
+_SMALLER_SCRATCHES = (16 << 20, 1 << 20)  # where the process may not have so much (RLIMIT_AS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -370,29 +371,38 @@ def shared_scratch(tracee: Tracee, gadget: SafeGadget, base: int) -> tuple[Scrat
     """Map a scratch area whose arena is a memory file that the caller can map too.
 
     Returns the area and the memory file's descriptor here. The file is `SCRATCH_SIZE` long and may grow to
-    the area's size.
+    the area's size, which is less than `SHARED_SCRATCH_SIZE` in a process of limited address space.
+    Raises CannotMigrate, with nothing left in the process.
     """
 
     def call(*what: int) -> int:
         return _checked(gadget.call(*what), tracee.pid, "its scratch area")
 
-    scratch = Scratch(base, SHARED_SCRATCH_SIZE)
+    def arena_of(size: int) -> int:
+        return gadget.call(SYS_MMAP, base + PAGE, size - PAGE, PROT_READ | PROT_WRITE,
+                           MAP_SHARED | MAP_FIXED_NOREPLACE, descriptor, 0)  # fmt: skip
+
+    size = SHARED_SCRATCH_SIZE
     descriptor = call(SYS_MEMFD_CREATE, gadget.empty_string, MFD_CLOEXEC)
     try:
         ours = take_descriptor(tracee.pid, descriptor)
         try:
             os.ftruncate(ours, SCRATCH_SIZE)
-            call(SYS_MMAP, scratch.base, PAGE, PROT_READ | PROT_EXEC,
+            call(SYS_MMAP, base, PAGE, PROT_READ | PROT_EXEC,
                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0)  # fmt: skip
-            call(SYS_MMAP, scratch.arena, scratch.size - PAGE, PROT_READ | PROT_WRITE,
-                 MAP_SHARED | MAP_FIXED_NOREPLACE, descriptor, 0)  # fmt: skip
+            result, smaller = arena_of(size), iter(_SMALLER_SCRATCHES)
+            while result == -errno.ENOMEM and (size := next(smaller, 0)):
+                result = arena_of(size)
+            if -4095 <= result < 0:
+                call(SYS_MUNMAP, base, PAGE)
+            _checked(result, tracee.pid, "its scratch area")
         except BaseException:
             os.close(ours)
             raise
     finally:
         call(SYS_CLOSE, descriptor)
-    write_gadgets(tracee, scratch.base)
-    return scratch, ours
+    write_gadgets(tracee, base)
+    return Scratch(base, size), ours
 
 
 def normalise(registers: Registers) -> bool:

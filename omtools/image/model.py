@@ -148,7 +148,8 @@ class Image(msgspec.Struct, frozen=True):
         scratch: address and size of the scratch area, the same on both sides.
         arena: address and size of the deputy's area for the arguments of calls.
         pending: siginfo_t of queued signals.
-        limits: (soft, hard) of the resource limits that act on memory or CPU, by number.
+        limits: (soft, hard) of the resource limits that act on memory, and what is left of that of CPU time,
+            by number.
         command: what /proc/PID/comm says.
         monotonic_ns: CLOCK_MONOTONIC at home while it was frozen.
         boottime_ns: CLOCK_BOOTTIME likewise.

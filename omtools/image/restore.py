@@ -291,7 +291,10 @@ def finish(tracee: Tracee, scratch: Scratch, registers: Registers, image: Image)
     if image.rseq[0]:
         calls.append(("rseq", (SYS_RSEQ, image.rseq[0], image.rseq[1], 0, image.rseq[2])))
     tracee.memory.write(scratch.data, bytes(data))
-    _run(tracee, scratch, registers, calls)
+    # The kernel refuses to change an alternate stack under who is on it: a deputy frozen in a handler.
+    elsewhere = registers.copy()
+    elsewhere.rsp = scratch.data
+    _run(tracee, scratch, elsewhere, calls)
 
 
 def limit_guest(pid: int, image: Image) -> None:
@@ -307,9 +310,11 @@ def limit_numbers(pid: int, image: Image) -> None:
 
 
 def _limit(pid: int, limits: Mapping[int, tuple[int, int]]) -> None:
-    for number, (wanted, _hard) in limits.items():
+    for number, (wanted, hard) in limits.items():
         soft = wanted
         _mine, most = resource.prlimit(pid, number)
+        if number == resource.RLIMIT_CPU and hard != resource.RLIM_INFINITY:  # the soft one only warns
+            most = hard if most == resource.RLIM_INFINITY else min(hard, most)
         if most != resource.RLIM_INFINITY and (soft == resource.RLIM_INFINITY or soft > most):
             soft = most
         resource.prlimit(pid, number, (soft, most))

@@ -96,6 +96,7 @@ class Resident:
         while True:
             self._before = look_before(self.pid)
             if self.tracee.interrupt().kind is StopKind.GROUP:
+                self._stopped = True
                 reason = _("it is stopped; continue it first: kill -CONT {pid}").format(pid=self.pid)
                 raise CannotMigrate(pid=self.pid, reason=reason)
             registers = ptrace.get_registers(self.pid)
@@ -103,6 +104,7 @@ class Resident:
             if not code.holds(registers) and (
                 lasted > PATIENCE_WITH_HANDLER or not interrupted(self.tracee.memory, registers, code.code)
             ):
+                self._stopped = True
                 return registers
             ptrace.cont(self.pid)
             if lasted > PATIENCE:
@@ -125,7 +127,7 @@ class Resident:
             remove_scratch(self.tracee, self.arena.scratch)
             self.arena.close()
             self.arena = None
-        elif not self._stopped:
+        elif not self._stopped:  # who is stopped already never tells so again
             self.tracee.interrupt()
         self.tracee.give_back_signals()
         ptrace.detach(self.pid)

@@ -18,7 +18,7 @@ import msgspec
 from omtools.agent import api
 from omtools.agent.agent import Agent
 from omtools.agent.config import load_configuration
-from omtools.errors import NoSuchProcess, OmError
+from omtools.errors import CannotMigrate, NoSuchProcess, OmError
 from omtools.image.survey import survey
 from omtools.migration.orders import (
     Ask,
@@ -224,6 +224,7 @@ class FakeEngine:
 
     Attributes:
         owners: uid of each process there is.
+        tied: those that cannot move.
         refusal: the error with which every move fails.
         stuck: deputies' keepers never begin.
         deaf: keepers do not obey.
@@ -232,6 +233,7 @@ class FakeEngine:
     """
 
     owners: dict[int, int] = field(default_factory=dict)
+    tied: set[int] = field(default_factory=set)
     refusal: OmError | None = None
     launch_error: OmError | None = None
     stuck: bool = False
@@ -266,6 +268,8 @@ class FakeEngine:
             return FakeSurvey(pid, found.uid, found.gid, found.command, found.resident_bytes, found.threads)
         if pid not in self.owners:
             raise NoSuchProcess(pid=pid)
+        if pid in self.tied:
+            raise CannotMigrate(pid=pid, reason="it has locked memory (mlock)")
         return FakeSurvey(pid, self.owners[pid], resident_bytes=self.resident)
 
     def only(self, role: str) -> FakeKeeper:

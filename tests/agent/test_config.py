@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import os
+import socket
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +18,7 @@ from omtools.agent.config import (
     read_settings,
 )
 from omtools.cluster.map import parse_map
-from omtools.errors import BadConfiguration, BadMap, UnknownNode
+from omtools.errors import AddressMissing, BadConfiguration, BadMap, UnknownNode
 
 
 def settings(tmp_path: Path, text: str) -> Settings:
@@ -103,6 +105,40 @@ def test_the_map_and_the_names_beside_it(tmp_path: Path) -> None:
     (tmp_path / "names").write_text("2\n")
     with pytest.raises(BadMap, match="names, line 1"):
         read_map(tmp_path)
+
+
+@pytest.mark.parametrize(("answers", "served"), [
+    (["203.0.113.2"], "203.0.113.2"),
+    (["2001:db8::2", "203.0.113.2"], "203.0.113.2"),
+    (["2001:db8::2"], "2001:db8::2"),
+    (["127.0.1.1"], "0.0.0.0"),  # as Debian's installer writes a machine's own name into /etc/hosts
+    (["::1"], "::"),
+])  # fmt: skip
+def test_a_map_of_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answers: list[str], served: str
+) -> None:
+    asked = socket.getaddrinfo
+
+    def resolve(host: Any, *arguments: Any, **options: Any) -> Any:
+        if host != "metrakilate":
+            return asked(host, *arguments, **options)
+        return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", (answer, 0)) for answer in answers]
+
+    (tmp_path / "openmosix.map").write_text("1 127.0.0.1 1\n2 metrakilate 1\n")
+    monkeypatch.setattr("socket.getaddrinfo", resolve)
+    assert load_configuration(tmp_path, tmp_path, number=1).listen == "127.0.0.1"
+    assert load_configuration(tmp_path, tmp_path, number=2).listen == served
+
+
+def test_this_machine_is_found_by_an_address_of_a_name(tmp_path: Path) -> None:
+    found = parse_map("1 203.0.113.1 1\n2 localhost 1")
+    assert find_own(found, tmp_path).number == 2
+
+
+def test_a_name_without_an_address(tmp_path: Path) -> None:
+    (tmp_path / "openmosix.map").write_text("1 nobody.invalid 1\n")
+    with pytest.raises(AddressMissing, match=r"the name nobody\.invalid has no address here"):
+        load_configuration(tmp_path, tmp_path, number=1)
 
 
 def test_who_am_i(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

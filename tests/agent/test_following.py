@@ -66,11 +66,15 @@ def test_judgement(goal: Goal, states: list[State | None], expected: str) -> Non
     assert outcome(goal, *states) == expected
 
 
+UNBUILT = RestoreFailed(node="", why="no page")
+
+
 def test_reasons_reach_the_user() -> None:
     for error, words in (
         (judge(OUT, Progress(), state("home", reason="it uses io_uring")), "it uses io_uring"),
         (judge(OUT, Progress(), state("failed", reason="the cable")), "the cable"),
         (judge(ON, Progress(left=True), state("away", 2, reason="no room")), "no room"),
+        (judge(OUT, Progress(), state("failed", error=UNBUILT.to_wire())), f"Node {OUT.target_name} could not"),
     ):
         assert isinstance(error, CannotMigrate | LinkLost | RestoreFailed | ProcessEnded)
         assert words in str(error)

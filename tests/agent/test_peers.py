@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 from pathlib import Path
 
 import pytest
 
-from omtools.agent import api
+from omtools.agent import api, peers
 from omtools.errors import NodeDown
 
 from .support import Cluster
@@ -128,3 +129,13 @@ async def test_a_peer_that_takes_nothing_any_more_is_not_waited_for(
     await link.close()
     async with asyncio.timeout(10):
         await link.connection.wait_closed()
+
+
+@pytest.mark.parametrize(("error", "words"), [
+    (OSError(errno.ECONNREFUSED, "Connect call failed ('203.0.113.2', 4660)"), "Connection refused"),
+    (OSError("Multiple exceptions: [Errno 111] Connect call failed ('::1', 1), [Errno 113] …"), "Connection refused"),
+    (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), "Name or service not known"),
+    (OSError("no reason"), "no reason"),
+])  # fmt: skip
+def test_why_it_does_not_answer(error: OSError, words: str) -> None:
+    assert peers._refusal(error) == words

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import os
 import pwd
+import socket
 import stat
 import time
 from pathlib import Path
@@ -13,7 +14,15 @@ import pytest
 from omtools.agent import api
 from omtools.agent.client import Client
 from omtools.agent.peers import Link, connect
-from omtools.errors import AgentVersion, KeyNotAuthorised, NodeDown, NotAllowed, NotYourProcess, OmError
+from omtools.errors import (
+    AgentVersion,
+    BadConfiguration,
+    KeyNotAuthorised,
+    NodeDown,
+    NotAllowed,
+    NotYourProcess,
+    OmError,
+)
 
 from .support import Asker, Cluster
 
@@ -211,3 +220,12 @@ def _as_nobody(path: Path, request: api.Request, result: type) -> int:
         finally:
             os._exit(status)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+async def test_a_port_that_somebody_has(apart: Cluster) -> None:
+    with (
+        socket.create_server((apart.addresses[1], apart.port)),
+        pytest.raises(BadConfiguration, match=r"another program serves there.*AGENTPORT"),
+    ):
+        await apart.start(1)
+    await apart.start(1)

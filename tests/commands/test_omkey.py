@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import shutil
+from argparse import Namespace
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -15,7 +18,9 @@ from short import short_directory
 from omtools.agent import keys
 from omtools.agent.cluster_key import fingerprint, public_key
 from omtools.agent.waiting import Asked, WaitingList
+from omtools.cluster.discovery import Announcement
 from omtools.commands import omdiscd, omkey
+from omtools.errors import NotJoined
 
 
 @pytest.fixture
@@ -125,3 +130,16 @@ def test_omdiscd_says_what_is_missing(
     assert words in said
     assert said.count("\n") == 1
     assert not (place / "cluster_key").exists()
+
+
+@pytest.mark.parametrize(("typed", "why"), [
+    ("yes\n", ""), ("no\n", "was not confirmed"), ("\n", "was not confirmed"), ("", "--key SHA256"),
+])  # fmt: skip
+def test_the_code_is_confirmed_by_somebody(
+    place: Path, monkeypatch: pytest.MonkeyPatch, typed: str, why: str
+) -> None:
+    own = keys.ensure_keys(place, "metrakilate")
+    found = Announcement("M3Uz", "attic", 1, "mCii", 4660, 4661, ("203.0.113.1",))
+    monkeypatch.setattr("sys.stdin", io.StringIO(typed))
+    with pytest.raises(NotJoined, match=why) if why else contextlib.nullcontext():
+        omkey._confirm(Namespace(key=""), found, own)

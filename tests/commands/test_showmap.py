@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from omtools.agent import api
-from omtools.commands import showmap
+from omtools.commands import _cluster, showmap
 from omtools.errors import BadMap
 
 NODES = api.NodeList(
@@ -46,3 +46,17 @@ def test_without_an_agent_the_file_is_shown(
     (tmp_path / "openmosix.map").write_text("5 10.255.255.5 2 3\n")
     assert showmap.main([]) == BadMap.exit_status
     assert f"{tmp_path}{os.sep}openmosix.map, line 1" in capsys.readouterr().err
+
+
+def test_whose_map_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own, system = tmp_path / "own", tmp_path / "system"
+    own.mkdir()
+    system.mkdir()
+    monkeypatch.delenv("OPENMOSIX_CONFIG", raising=False)
+    monkeypatch.setattr(_cluster, "config_dir", lambda: own)
+    monkeypatch.setattr(_cluster, "SYSTEM_CONFIG", system)
+    assert _cluster._directory() == own  # where one would have to be written
+    (system / "openmosix.map").write_text("1 10.255.255.5 2\n")
+    assert _cluster._directory() == system
+    (own / "cluster.json").write_text("{}")
+    assert _cluster._directory() == own

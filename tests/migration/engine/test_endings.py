@@ -15,7 +15,8 @@ from .nest import Nest
 
 OWN = (
     "exit_status", "exit_at_once", "exit_large", "flushed", "with_core", "no_core", "segv", "fpe", "ill", "trap",
-    "stack", "term", "kill9", "realtime", "broken", "alarmed", "limit_cpu", "limit_file", "again",
+    "stack", "term", "kill9", "realtime", "broken", "alarmed", "limit_cpu", "limited_cpu", "killed_by_limit",
+    "limit_file", "again",
 )  # fmt: skip
 ROUTES = {"away": (2,), "third": (2, 3), "back": (2, 1)}
 

@@ -168,6 +168,49 @@ async def test_a_process_that_can_open_nothing_more(nest: Nest) -> None:
         assert await ended(process) == 0
 
 
+LIMITED = """
+import resource
+room = 1024 * int(next(line for line in open("/proc/self/status") if line.startswith("VmSize")).split()[1])
+resource.setrlimit(resource.RLIMIT_AS, (room + %d, room + %d))
+print("ready", flush=True)
+for _turn in range(2):
+    print(len(input()), flush=True)
+try:
+    bytearray(300 << 20)
+except MemoryError:
+    print("no more", flush=True)
+"""
+
+
+@pytest.mark.parametrize("spare", [64 << 20, 4 << 20])
+async def test_little_address_space(nest: Nest, spare: int) -> None:
+    async with running(sys.executable, "-c", LIMITED % (spare, spare)) as process:
+        await expect(process, "ready")
+        moved = await nest.away(process.pid)
+        tell(process, b"away\n")
+        await expect(process, "4")
+        async with asyncio.timeout(LIMIT):
+            assert (await moved.home()).phase == "home"
+        tell(process, b"at home\n")
+        await expect(process, "7")
+        await expect(process, "no more")
+        assert await ended(process) == 0
+
+
+async def test_no_address_space_at_all(nest: Nest) -> None:
+    nest.wired = True
+    async with running(sys.executable, "-c", LIMITED % (0, 0)) as process:
+        await expect(process, "ready")
+        maps = Path(f"/proc/{process.pid}/maps").read_text()
+        name, sentence = await _refused(nest, process.pid)
+        assert (name, "Cannot allocate memory" in sentence) == ("CannotMigrate", True)
+        await until(lambda: Path(f"/proc/{process.pid}/maps").read_text() == maps, "as it was")
+        tell(process, b"one\n")
+        await expect(process, "3")
+        tell(process, b"two\n")
+        await expect(process, "3")
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="needs another user")
 async def test_a_process_that_became_another_user(nest: Nest) -> None:
     nest.wired = True

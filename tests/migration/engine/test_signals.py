@@ -11,7 +11,7 @@ from .nest import Nest
 
 CASES = (
     "from_child", "while_computing", "to_itself", "realtime_queue", "blocked_then_unblocked", "nested",
-    "alternate_stack", "faults", "mending", "broken_pipe", "child_ends", "timers", "dispositions", "inherited",
+    "alternate_stack", "moved_on_alternate_stack", "faults", "mending", "broken_pipe", "child_ends", "timers", "dispositions", "inherited",
 )  # fmt: skip
 
 

@@ -57,6 +57,10 @@ static void limit_cpu(void) {
     setrlimit(RLIMIT_CPU, &one);
     for (;;) {}
 }
+/* Limits that it had before it moved. */
+static void limited_cpu(void) {
+    for (;;) {}
+}
 static void limit_file(void) {
     struct rlimit small = {100, 100};
     int file = SURE(open("small", O_CREAT | O_WRONLY, 0600));
@@ -94,11 +98,15 @@ static const struct scenario all[] = {
     {"flushed", flushed}, {"with_core", with_core}, {"no_core", no_core}, {"segv", segv}, {"fpe", fpe},
     {"ill", ill}, {"trap", trap}, {"stack", stack}, {"term", term}, {"kill9", kill9}, {"realtime", realtime},
     {"broken", broken}, {"alarmed", alarmed}, {"limit_cpu", limit_cpu}, {"limit_file", limit_file},
+    {"limited_cpu", limited_cpu}, {"killed_by_limit", limited_cpu},
     {"again", again}, {"waits", waits}, {"computes", computes}, {"reads", reads}, {"calls", calls}, {"ignores", ignores},
     {NULL, NULL},
 };
 
 int main(int words, char **word) {
+    struct rlimit warns = {1, 2}, kills = {1, 1};
+    if (words > 1 && !strcmp(word[1], "limited_cpu")) setrlimit(RLIMIT_CPU, &warns);
+    if (words > 1 && !strcmp(word[1], "killed_by_limit")) setrlimit(RLIMIT_CPU, &kills);
     checkpoint();
     checkpoint();
     return run_scenario(all, words > 1 ? word[1] : "");

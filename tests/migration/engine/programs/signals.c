@@ -165,6 +165,26 @@ static void alternate_stack(void) {
     }
 }
 
+/* Frozen while it is on the other stack, home again when it is not. */
+static void staying(int number) {
+    (void)number;
+    checkpoint();
+    stack_t now;
+    SURE(sigaltstack(NULL, &now));
+    say("in use %d", now.ss_flags);
+}
+static void moved_on_alternate_stack(void) {
+    stack_t stack = {.ss_sp = other_stack, .ss_size = sizeof other_stack}, now;
+    SURE(sigaltstack(&stack, NULL));
+    catch(SIGUSR1, SA_ONSTACK, staying, NULL);
+    for (int i = 0; i < 3; i++) {
+        raise(SIGUSR1);
+        checkpoint();
+        SURE(sigaltstack(NULL, &now));
+        say("%d %d", now.ss_sp == other_stack, now.ss_flags);
+    }
+}
+
 static sigjmp_buf back;
 static void *fault_at;
 static int fault_code;
@@ -315,7 +335,8 @@ static void inherited(void) {
 static const struct scenario all[] = {
     {"from_child", from_child}, {"while_computing", while_computing}, {"to_itself", to_itself},
     {"realtime_queue", realtime_queue}, {"blocked_then_unblocked", blocked_then_unblocked},
-    {"nested", nested}, {"alternate_stack", alternate_stack}, {"faults", faults}, {"mending", mending},
+    {"nested", nested}, {"alternate_stack", alternate_stack},
+    {"moved_on_alternate_stack", moved_on_alternate_stack}, {"faults", faults}, {"mending", mending},
     {"broken_pipe", broken_pipe}, {"child_ends", child_ends}, {"timers", timers},
     {"dispositions", dispositions}, {"inherited", inherited}, {NULL, NULL},
 };
