@@ -6,6 +6,7 @@ protocol so that the agent's tests need neither ptrace nor a second kernel.
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Protocol
 
@@ -59,11 +60,15 @@ class Engine(Protocol):
 class RealEngine:
     """The engine of this package."""
 
+    def __init__(self) -> None:
+        self._starting = asyncio.Lock()
+
     async def ensure_template(self, run: Path) -> None:
         """See `Engine`."""
         from omtools.migration.launch import ensure_template  # noqa: PLC0415 - loaded when it is needed
 
-        await ensure_template(run)
+        async with self._starting:
+            await ensure_template(run)
 
     async def end_template(self, run: Path) -> None:
         """See `Engine`."""
@@ -75,6 +80,8 @@ class RealEngine:
         """See `Engine`."""
         from omtools.migration.launch import launch  # noqa: PLC0415
 
+        async with self._starting:  # a guest may be announced before the template is there
+            pass
         return await launch(run, order)
 
     def survey(self, pid: int) -> Surveyed:
