@@ -389,7 +389,10 @@ def _confirm(given: Namespace, cluster: Announcement, own: Keys) -> None:
         return
     sys.stderr.write(_("Does it? [yes/no] "))
     sys.stderr.flush()
-    if sys.stdin.readline().strip().casefold() not in {"yes", _("yes"), *_("y yes").split()}:
+    answer = sys.stdin.readline()
+    if not sys.stdin.isatty():  # nobody has pressed Enter
+        sys.stderr.write("\n")
+    if answer.strip().casefold() not in {"yes", _("yes"), *_("y yes").split()}:
         raise NotJoined(why=_("the code was not confirmed"))
 
 

@@ -406,11 +406,11 @@ def _fits(ran: Ran, arguments: Arguments) -> tuple[str, dict[str, str | float]]:
 @check("answer", {"is": "pattern"}, {}, ("text",))
 def answer(facts: Facts, arguments: Arguments, _known: Figures) -> Finding:
     """The learner's answer, ``:answer …`` or ``:1`` …, is that pattern, whole; case does not count."""
-    expected = tr(N_("the right answer (`:answer …`)"))
+    expected = tr(N_("the right answer"))
     for given in reversed(facts.answers):
         if re.fullmatch(arguments["is"], given.strip(), re.IGNORECASE):
             return Finding(True, expected, given, {"text": given})
-        return Finding(False, expected, tr(N_("“{answer}” is not it")).format(answer=given))
+        return Finding(False, expected, tr(N_("“{answer}”, and that is not it")).format(answer=given))
     return Finding(False, expected, tr(N_("none yet")))
 
 
