@@ -82,7 +82,7 @@ class Agent:
             configuration, self.engine, self.keepers, self.guests, self.peers, self._leaving,
             self.wishes.leaving, twins,
         )  # fmt: skip
-        self.files = Files(configuration, self.peers)
+        self.files = Files(configuration, self.peers, self.engine)
         self.knowing = Knowing(configuration, self.peers, self.gauge, self._counts)
         self.balancing = Balancing(
             self.knowing, candidates, self.keepers, self.migrations, self.gauge, self._publish,
