@@ -16,6 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 PATIENCE = 60.0  # seconds; for hangs only
+_WHERE, _CURSOR = b"\x1b[6n", b"\x1b[20;1R"  # a program asks where the cursor is, and the terminal answers
 
 
 def environment(run: Path) -> dict[str, str]:
@@ -87,7 +88,9 @@ class Terminal:
         while text.encode() not in self.written:
             ready, _w, _x = select.select([self._master], [], [], PATIENCE)
             assert ready, self.written[-2000:]
-            self.written += os.read(self._master, 1 << 16)
+            found = os.read(self._master, 1 << 16)
+            self.written += found
+            os.write(self._master, _CURSOR * found.count(_WHERE))
 
     def press(self, keys: str) -> None:
         """Type."""

@@ -82,7 +82,7 @@ class Agent:
             configuration, self.engine, self.keepers, self.guests, self.peers, self._leaving,
             self.wishes.leaving, twins,
         )  # fmt: skip
-        self.files = Files(configuration, self.peers)
+        self.files = Files(configuration, self.peers, self.engine)
         self.knowing = Knowing(configuration, self.peers, self.gauge, self._counts)
         self.balancing = Balancing(
             self.knowing, candidates, self.keepers, self.migrations, self.gauge, self._publish,
@@ -174,24 +174,23 @@ class Agent:
             await self.keepers.rescan()
             await self._ssh.open(self.configuration.listen, self.configuration.settings.port)
             await self.telling.start()
+            self.gauge.start()
+            self.knowing.start(self._round)
+            await self.knowing.introduced()
             await self.engine.ensure_template(self.configuration.run)
             await self._unix.serve()  # not before: an answer means that this node takes part
         except BaseException:
+            self.gauge.stop()
+            await self.knowing.stop()
             await self._unix.close()
             await self._ssh.close()
             await self.keepers.close()
             raise
-        self.gauge.start()
-        self.knowing.start(self._round)
         await self.files.start()
         log.info(
-            "the agent serves",
-            name=self.node.name,
-            address=self.configuration.listen,
-            port=self.configuration.settings.port,
-            pid=os.getpid(),
-            nodes=len(self.configuration.map),
-        )
+            "the agent serves", name=self.node.name, address=self.configuration.listen,
+            port=self.configuration.settings.port, pid=os.getpid(), nodes=len(self.configuration.map),
+        )  # fmt: skip
 
     async def stop(self) -> None:
         """End. Keepers live on; processes whose link goes through this agent come home first."""

@@ -1,15 +1,17 @@
 """The seam between the agent and the engine that moves processes.
 
-The agent decides, asks and follows; what it needs of the engine is three functions. They are behind a
+The agent decides, asks and follows; what it needs of the engine is a few functions. They are behind a
 protocol so that the agent's tests need neither ptrace nor a second kernel.
 """
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from omtools.migration.orders import DeputyOrder, GuestOrder, Launched
+from omtools.migration.orders import DeputyOrder, GuestOrder, Launched, WorkerOrder
 
 
 class Surveyed(Protocol):
@@ -51,6 +53,10 @@ class Engine(Protocol):
         """Start a keeper; raises OmError."""
         ...
 
+    async def start_worker(self, run: Path, order: WorkerOrder, descriptors: Sequence[int]) -> None:
+        """Start a worker of the agent's, see `omtools.migration.errand`; raises OmError."""
+        ...
+
     def survey(self, pid: int) -> Surveyed:
         """Look at a process without touching it; raises OmError where it cannot move."""
         ...
@@ -59,11 +65,15 @@ class Engine(Protocol):
 class RealEngine:
     """The engine of this package."""
 
+    def __init__(self) -> None:
+        self._starting = asyncio.Lock()
+
     async def ensure_template(self, run: Path) -> None:
         """See `Engine`."""
         from omtools.migration.launch import ensure_template  # noqa: PLC0415 - loaded when it is needed
 
-        await ensure_template(run)
+        async with self._starting:
+            await ensure_template(run)
 
     async def end_template(self, run: Path) -> None:
         """See `Engine`."""
@@ -75,7 +85,16 @@ class RealEngine:
         """See `Engine`."""
         from omtools.migration.launch import launch  # noqa: PLC0415
 
+        async with self._starting:  # a guest may be announced before the template is there
+            pass
         return await launch(run, order)
+
+    async def start_worker(self, run: Path, order: WorkerOrder, descriptors: Sequence[int]) -> None:
+        """See `Engine`."""
+        from omtools.migration.launch import start_worker  # noqa: PLC0415
+
+        async with self._starting:
+            await start_worker(run, order, descriptors)
 
     def survey(self, pid: int) -> Surveyed:
         """See `Engine`."""

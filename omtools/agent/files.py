@@ -8,7 +8,6 @@ import os
 import pwd
 import secrets
 import socket
-import sys
 from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,12 +18,13 @@ from omtools.agent import api, log
 from omtools.agent.callers import Caller, name_of
 from omtools.agent.certificates import make_identity
 from omtools.agent.config import NOWHERE, Configuration
+from omtools.agent.engine import Engine
 from omtools.agent.guests import wrong_user
 from omtools.agent.peers import Peers
 from omtools.agent.tunnel import Tunnel, reachable
 from omtools.errors import CannotMount, FilesRefused, OmError
 from omtools.i18n import _
-from omtools.migration.orders import Credentials, Endpoint
+from omtools.migration.orders import Credentials, Endpoint, WorkerOrder
 from omtools.omfs.orders import (
     Admit,
     Admitted,
@@ -79,9 +79,10 @@ class Files:
         hpc: where the tree of hpc(5) is mounted, "" as long as it is not.
     """
 
-    def __init__(self, configuration: Configuration, peers: Peers) -> None:
+    def __init__(self, configuration: Configuration, peers: Peers, engine: Engine) -> None:
         self._configuration = configuration
         self._peers = peers
+        self._engine = engine
         self._folder = configuration.run / "omfs"
         self._workers: dict[str, _Worker] = {}
         self._starting: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)  # by worker
@@ -145,7 +146,7 @@ class Files:
         if target == NOWHERE:
             return
         try:
-            await self._worker(_HPC, "omtools.agent.hpc.mounting", self._order(target), speaks=True)
+            await self._worker(_HPC, "omtools.agent.hpc.mounting", self._order(target))
         except OmError as error:
             log.warn("the tree of hpc is not mounted", why=error)
         else:
@@ -291,13 +292,11 @@ class Files:
 
     async def _mount(self) -> None:
         order = self._order(self._configuration.mount)
-        await self._worker(_MOUNT, "omtools.agent.mounting", order, speaks=True)
+        await self._worker(_MOUNT, "omtools.agent.mounting", order)
 
     # -- workers
 
-    async def _worker(
-        self, name: str, module: str, order: ServeOrder | MountOrder, speaks: bool = False
-    ) -> _Worker:
+    async def _worker(self, name: str, module: str, order: ServeOrder | MountOrder) -> _Worker:
         """The worker of that name: the one we know, the one another agent has left, or a new one."""
         async with self._starting[name]:
             if (known := self._workers.get(name)) is not None and not known.reader.at_eof():
@@ -305,7 +304,7 @@ class Files:
             path = self._folder / f"{name}.sock"
             worker = await self._connected(path)
             if worker is None:
-                await self._start_worker(path, module, order, speaks)
+                await self._start_worker(path, module, order)
                 worker = await self._connected(path)
             if worker is None:
                 why = _("its file server does not start")
@@ -319,33 +318,41 @@ class Files:
         except OSError:
             return None
 
-    async def _start_worker(
-        self, path: Path, module: str, order: ServeOrder | MountOrder, speaks: bool
-    ) -> None:
-        with _listening(path) as listener:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", module, str(listener.fileno()), msgspec.json.encode(order).decode(),
-                stdin=asyncio.subprocess.DEVNULL, stderr=log.descriptor(),
-                stdout=asyncio.subprocess.PIPE if speaks else asyncio.subprocess.DEVNULL,
-                pass_fds=[listener.fileno()], cwd="/",
-            )  # fmt: skip
-            line = b""
-            try:
-                async with asyncio.timeout(_START_SECONDS):
-                    if process.stdout is not None:
-                        line = await process.stdout.readline()
-                    await process.wait()  # it leaves a child of its own behind
-            except TimeoutError:
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill()
-                await process.wait()
-        if speaks:
-            reply = _decoder.decode(line) if line else None
-            if not isinstance(reply, Done):
-                target = order.target if isinstance(order, MountOrder) else ""
-                raise CannotMount(target=target, why=_("its process does not start"))
-            if reply.error is not None:
-                raise OmError.from_wire(reply.error)
+    async def _start_worker(self, path: Path, module: str, order: ServeOrder | MountOrder) -> None:
+        hears, says = os.pipe()
+        try:
+            with _listening(path) as listener:
+                log_to = log.descriptor()
+                descriptors = [listener.fileno(), says, 2 if log_to is None else log_to]
+                worker = WorkerOrder(module, msgspec.json.encode(order).decode())
+                await self._engine.start_worker(self._configuration.run, worker, descriptors)
+        except BaseException:
+            os.close(hears)
+            raise
+        finally:
+            os.close(says)
+        line = await _line(hears)
+        reply = _decoder.decode(line) if line else None
+        if isinstance(reply, Done) and reply.error is not None:
+            raise OmError.from_wire(reply.error)
+        if not isinstance(reply, Done) and isinstance(order, MountOrder):
+            raise CannotMount(target=order.target, why=_("its process does not start"))
+
+
+async def _line(descriptor: int) -> bytes:
+    """The first line that comes from there; "" if none does."""
+    reader = asyncio.StreamReader()
+    with os.fdopen(descriptor, "rb", 0) as pipe:
+        transport, _protocol = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), pipe
+        )
+        try:
+            async with asyncio.timeout(_START_SECONDS):
+                return await reader.readline()
+        except TimeoutError:
+            return b""
+        finally:
+            transport.close()
 
 
 def _listening(path: Path) -> socket.socket:

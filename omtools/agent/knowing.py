@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Awaitable, Callable
 from random import SystemRandom
@@ -18,6 +19,7 @@ from omtools.cluster.vector import MB, UntrueError, Vector, decode, encode, hund
 from omtools.errors import BadRequest, OmError
 
 _PATIENCE = 3.0  # for a peer to take the news
+_INTRODUCED = 1.0  # seconds, of the same when the agent starts
 _FORGET_EVERY = 60.0
 _BETWEEN = 0.2  # seconds at least between two rounds of decisions
 
@@ -68,6 +70,14 @@ class Knowing:
         """
         self._then = then
         self._tick()
+
+    async def introduced(self) -> None:
+        """Where one processor does all, wait until somebody has heard of this node, or cannot be reached.
+
+        What the agent does next is work for that processor, and nobody waits for it as much.
+        """
+        if self._sending and len(os.sched_getaffinity(0)) == 1:
+            await asyncio.wait(self._sending, timeout=_INTRODUCED, return_when=asyncio.FIRST_COMPLETED)
 
     async def stop(self) -> None:
         """Say goodbye, and tell nothing more."""

@@ -1,6 +1,7 @@
-"""The process that mounts the files of all nodes: ``python -m`` this.
+"""The process that mounts the files of all nodes.
 
-Its arguments are the number of the inherited control socket and the order as JSON.
+It is a worker (`omtools.migration.errand`). Its arguments are the number of the inherited control socket and
+the order as JSON.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ from omtools.omfs.serving import collect_rarely, keep_memory, open_many_files
 from omtools.omfs.stream import Stream
 from omtools.omfs.tree import ClusterTree
 from omtools.omfs.uses import CountingHandler, Uses
-from omtools.omfs.worker import Control, detach, farewell, first_word, inherited_listener
+from omtools.omfs.worker import Control, farewell, first_word, inherited_listener, leave_home
 
 _RETRY_SECONDS = 1.0  # without an agent
 _USERS = 64  # who are remembered at a time: who has other groups counts as another
@@ -247,7 +248,7 @@ def _end_with(session: Session, control: Control) -> None:
 
 def main(arguments: list[str]) -> int:
     """Mount, serve, unmount. What came of mounting is the first line on standard output, a `Done`."""
-    detach()
+    leave_home()
     keep_memory()
     collect_rarely()
     open_many_files()
@@ -285,6 +286,3 @@ def main(arguments: list[str]) -> int:
     control.close()
     return 0
 
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -391,7 +391,10 @@ def _confirm(given: Namespace, cluster: Announcement, own: Keys) -> None:
         return
     sys.stderr.write(_("Does it? [yes/no] "))
     sys.stderr.flush()
-    if not (answer := sys.stdin.readline()):
+    answer = sys.stdin.readline()
+    if not sys.stdin.isatty():  # nobody has pressed Enter
+        sys.stderr.write("\n")
+    if not answer:
         raise NotJoined(why=_("nobody was there to confirm the code; --key SHA256 does that beforehand"))
     if answer.strip().casefold() not in {"yes", _("yes"), *_("y yes").split()}:
         raise NotJoined(why=_("the code was not confirmed"))

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import socket
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
 from omtools.errors import NoAgent, OmError
-from omtools.migration.orders import DeputyOrder, EndOrder, GuestOrder, Launched, Refused
+from omtools.migration.orders import DeputyOrder, EndOrder, GuestOrder, Launched, Refused, WorkerOrder
 
 SOCKET = "template.sock"
 _START_SECONDS = 60.0  # a limit for hangs: on an emulated or overloaded machine Python itself takes ten
@@ -80,6 +82,27 @@ async def _ready(descriptor: int) -> None:
                 raise EOFError
         finally:
             transport.close()
+
+
+async def start_worker(run: Path, order: WorkerOrder, descriptors: Sequence[int]) -> None:
+    """Have a worker forked for this order. Its first word, or none but the end, comes where it is to speak.
+
+    Args:
+        run: the run directory.
+        order: what the worker is to do.
+        descriptors: of its control socket, for its first word, for its log.
+
+    Raises:
+        NoAgent: there is no template, and none can be started.
+    """
+    path = run / SOCKET
+    with socket.socket(socket.AF_UNIX) as template:  # asyncio's streams carry no descriptors
+        try:
+            template.connect(str(path))
+        except OSError:
+            await ensure_template(run)
+            template.connect(str(path))
+        socket.send_fds(template, [msgspec.json.encode(order) + b"\n"], descriptors)
 
 
 async def launch(run: Path, order: DeputyOrder | GuestOrder) -> Launched:

@@ -117,11 +117,23 @@ class GuestOrder(msgspec.Struct, tag="guest", frozen=True):
     twins: list[Twin] = []
 
 
+class WorkerOrder(msgspec.Struct, tag="worker", frozen=True):
+    """Be a worker of the agent's (`omtools.migration.errand`); three descriptors come with the order.
+
+    Attributes:
+        module: whose `main` does the work.
+        argument: for it.
+    """
+
+    module: str
+    argument: str
+
+
 class EndOrder(msgspec.Struct, tag="end", frozen=True):
     """Serve no more orders, and end. Keepers that were forked go on."""
 
 
-Order = DeputyOrder | GuestOrder | EndOrder
+Order = DeputyOrder | GuestOrder | WorkerOrder | EndOrder
 
 
 class Launched(msgspec.Struct, tag="launched", frozen=True):

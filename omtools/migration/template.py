@@ -1,4 +1,4 @@
-"""The keeper template: a small process from which every keeper is forked.
+"""The keeper template: a small process from which every keeper is forked, and the agent's workers.
 
 It has imported all that keepers need and nothing else, so that a keeper's own memory is what it writes to.
 It outlives the agent that started it; keepers outlive it in turn.
@@ -28,10 +28,19 @@ from omtools.linux.events import ChildEvents
 from omtools.linux.interfaces import listen
 from omtools.linux.libc import malloc_gives_back
 from omtools.migration.control import Control
+from omtools.migration.errand import DESCRIPTORS, work
 from omtools.migration.guest_keeper import GuestKeeper
 from omtools.migration.home_keeper import HomeKeeper
 from omtools.migration.log import Log
-from omtools.migration.orders import DeputyOrder, EndOrder, GuestOrder, Launched, Order, Refused
+from omtools.migration.orders import (
+    DeputyOrder,
+    EndOrder,
+    GuestOrder,
+    Launched,
+    Order,
+    Refused,
+    WorkerOrder,
+)
 from omtools.migration.rehearsal import rehearse, rehearse_link
 
 SOCKET = "template.sock"
@@ -61,11 +70,14 @@ def main(arguments: list[str]) -> None:
     while True:
         connection, _address = listener.accept()
         with connection:
-            order = _hear(connection)
+            order, descriptors = _hear(connection)
             if order is None:
                 continue
             if isinstance(order, EndOrder):
                 break
+            if isinstance(order, WorkerOrder):
+                _send_on(order, descriptors, listener)
+                continue
             if not rehearsed:
                 rehearse_link(order.credentials)
                 _share()
@@ -119,22 +131,42 @@ def _open_log(path: Path) -> None:
     os.close(descriptor)
 
 
-def _hear(connection: socket.socket) -> DeputyOrder | GuestOrder | EndOrder | None:
-    """Read one order; None: there is none, or it cannot be read, which is answered."""
+def _hear(connection: socket.socket) -> tuple[Order | None, list[int]]:
+    """Read one order, and the descriptors with it; None: there is none, or no good one, which is answered."""
     connection.settimeout(5.0)
-    line = b""
+    line, descriptors = b"", list[int]()
     with contextlib.suppress(OSError):
         while not line.endswith(b"\n") and len(line) < _ORDER_LIMIT:
-            piece = connection.recv(_ORDER_LIMIT)
+            piece, found, _flags, _from = socket.recv_fds(
+                connection, _ORDER_LIMIT, DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
+            )
+            descriptors += found
             if not piece:
-                return None
+                return None, _closed(descriptors)
             line += piece
     try:
-        order: DeputyOrder | GuestOrder | EndOrder = _decoder.decode(line)
+        order: Order = _decoder.decode(line)
+        if (len(descriptors) == DESCRIPTORS) != isinstance(order, WorkerOrder):
+            raise msgspec.ValidationError(f"{len(descriptors)} descriptors")
     except msgspec.MsgspecError as error:
         _answer(connection, Refused(OmError(detail=f"order: {error}").to_wire()))
-        return None
-    return order
+        return None, _closed(descriptors)
+    return order, descriptors
+
+
+def _closed(descriptors: list[int]) -> list[int]:
+    for descriptor in descriptors:
+        os.close(descriptor)
+    return []
+
+
+def _send_on(order: WorkerOrder, descriptors: list[int], listener: socket.socket) -> None:
+    """Fork a worker; who waits for its first word hears from it, or that there is nobody."""
+    with contextlib.suppress(OSError):
+        if os.fork() == 0:
+            listener.close()
+            work(order, descriptors)
+    _closed(descriptors)
 
 
 def _serve(order: DeputyOrder | GuestOrder, connection: socket.socket, listener: socket.socket) -> None:

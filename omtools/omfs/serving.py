@@ -1,6 +1,7 @@
-"""The process that serves this node's files to other nodes with one user's rights: ``python -m`` this.
+"""The process that serves this node's files to other nodes with one user's rights.
 
-Its arguments are the number of the inherited control socket and the order as JSON.
+It is a worker (`omtools.migration.errand`). Its arguments are the number of the inherited control socket and
+the order as JSON.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from omtools.omfs.local import LocalFiles
 from omtools.omfs.orders import Admit, Admitted, Done, Question, Reply, ServeOrder
 from omtools.omfs.secured import Listening
 from omtools.omfs.server import Sessions, serve
-from omtools.omfs.worker import Control, become, detach, farewell, inherited_listener
+from omtools.omfs.worker import Control, become, farewell, first_word, inherited_listener, leave_home
 
 _FIRST_SECONDS = 30.0  # for an admitted client's first connection
 
@@ -108,7 +109,7 @@ def open_many_files() -> None:
 
 def main(arguments: list[str]) -> NoReturn:
     """Serve until told to end."""
-    detach()
+    leave_home()
     keep_memory()
     collect_rarely()
     open_many_files()
@@ -120,9 +121,8 @@ def main(arguments: list[str]) -> NoReturn:
         inherited_listener(int(arguments[0])), serving.answer, lambda: bool(len(serving.sessions)),
         stays=order.stays,
     )  # fmt: skip
+    first_word(Done())
+    os.dup2(2, 1)
     farewell(control.run(), Done())
     os._exit(0)  # at once: until then its threads would answer whoever is inside
 
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

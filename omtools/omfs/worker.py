@@ -136,10 +136,8 @@ def farewell(agent: socket.socket | None, done: Done) -> None:
             agent.sendall(line_of(done))
 
 
-def detach() -> None:
-    """Go on as a child of nobody, in a session of one's own: the worker outlives who started it."""
-    if os.fork():
-        os._exit(0)
+def leave_home() -> None:
+    """Go on in a session of one's own: the worker outlives who started it."""
     os.setsid()
     # An agent goes first (it must relieve an overloaded node); what works for anybody's programs does not.
     os.setpriority(os.PRIO_PROCESS, 0, max(0, os.getpriority(os.PRIO_PROCESS, 0)))

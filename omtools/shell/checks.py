@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from omtools.i18n import N_
 from omtools.shell.facts import Decision, Facts, Move, MoveKind, NodeFacts, Process, Ran
+from omtools.shell.legible import legible
 from omtools.shell.lesson import CheckSpec
 from omtools.shell.registry import REGISTRY, Arguments, Figures, Finding, Kind, check
 from omtools.shell.words import tr
@@ -86,7 +87,7 @@ def process_on(facts: Facts, arguments: Arguments, _known: Figures) -> Finding:
     every = list(facts.matching(command))
     there = [process for process in every if process.where == node]
     ready = [process for process in there if process.calls >= calls]
-    expected = tr(N_("“{command}” runs on {node}")).format(command=command, node=node)
+    expected = tr(N_("“{command}” runs on {node}")).format(command=legible(command), node=node)
     if wanted > 1:
         expected += f" ({wanted}x)"
     if calls:
@@ -103,7 +104,7 @@ def process_on(facts: Facts, arguments: Arguments, _known: Figures) -> Finding:
 def no_process(facts: Facts, arguments: Arguments, _known: Figures) -> Finding:
     """No process with that pattern in its command line (executed by that node) is left."""
     found = [p for p in facts.matching(arguments["command"]) if arguments.get("node", p.where) == p.where]
-    expected = tr(N_("no “{command}” runs")).format(command=arguments["command"])
+    expected = tr(N_("no “{command}” runs")).format(command=legible(arguments["command"]))
     return Finding(not found, expected, _places(found) if found else tr(N_("none")))
 
 
@@ -127,9 +128,10 @@ def _move_figures(move: Move) -> Figures:
 def moved(facts: Facts, arguments: Arguments, _known: Figures) -> Finding:
     """Such a process has arrived on another node (on that one), even if it has gone on since."""
     node = arguments.get("node")
-    expected = tr(N_("“{command}” moves to another node")).format(command=arguments["command"])
+    command = legible(arguments["command"])
+    expected = tr(N_("“{command}” moves to another node")).format(command=command)
     if node:
-        expected = tr(N_("“{command}” moves to {node}")).format(command=arguments["command"], node=node)
+        expected = tr(N_("“{command}” moves to {node}")).format(command=command, node=node)
     for move in facts.moved(arguments["command"], "away"):
         if node in (None, move.where):
             return Finding(True, expected, f"{move.pid} → {move.where}", _move_figures(move))
@@ -139,14 +141,14 @@ def moved(facts: Facts, arguments: Arguments, _known: Figures) -> Finding:
 @check("migrated_home", {"command": "pattern"}, {"reason": "pattern"}, _MOVE_FIGURES)
 def migrated_home(facts: Facts, arguments: Arguments, _known: Figures) -> Finding:
     """Such a process was away and has come home (for such a reason)."""
-    expected = tr(N_("“{command}” comes home")).format(command=arguments["command"])
+    expected = tr(N_("“{command}” comes home")).format(command=legible(arguments["command"]))
     return _after_being_away(facts, arguments, "home", expected)
 
 
 @check("ended_away", {"command": "pattern"}, {}, _MOVE_FIGURES)
 def ended_away(facts: Facts, arguments: Arguments, _known: Figures) -> Finding:
     """Such a process ended while another node executed it."""
-    expected = tr(N_("“{command}” ends while it is away")).format(command=arguments["command"])
+    expected = tr(N_("“{command}” ends while it is away")).format(command=legible(arguments["command"]))
     return _after_being_away(facts, arguments, "ended", expected)
 
 
@@ -232,7 +234,7 @@ _DECISION_FIGURES = (
 )
 def decided(facts: Facts, arguments: Arguments, _known: Figures) -> Finding:
     """That node's balancer or usher has decided: ``what`` is move, stay, usher, failed, relieved, no_room."""
-    about = arguments.get("command", arguments["node"])
+    about = legible(arguments["command"]) if "command" in arguments else arguments["node"]
     expected = tr(N_("decision on “{about}”: {what}")).format(about=about, what=arguments["what"])
     command, reason = re.compile(arguments.get("command", "")), re.compile(arguments.get("reason", ""))
     seen = tr(N_("none yet"))
@@ -307,7 +309,9 @@ def happened(facts: Facts, arguments: Arguments, _known: Figures) -> Finding:
 @check("screen", {"node": "node", "shows": "pattern"}, {}, (), ("shows",))
 def screen(facts: Facts, arguments: Arguments, _known: Figures) -> Finding:
     """A machine's screen has shown that pattern since the step began; its named groups become figures."""
-    expected = tr(N_("the screen of {node} shows “{shows}”")).format(**arguments)
+    expected = tr(N_("the screen of {node} shows “{shows}”")).format(
+        node=arguments["node"], shows=legible(arguments["shows"])
+    )
     text = facts.screen(arguments["node"])
     groups = _groups(arguments["shows"], text)
     if groups is None:
@@ -337,7 +341,9 @@ def _number(text: str) -> str | float:
 @check("file_contains", {"node": "node", "path": "path", "pattern": "pattern"}, {}, (), ("pattern",))
 def file_contains(facts: Facts, arguments: Arguments, _known: Figures) -> Finding:
     """A file of that node has the pattern in it; its named groups become figures."""
-    expected = tr(N_("{path} on {node} contains “{pattern}”")).format(**arguments)
+    expected = tr(N_("{path} on {node} contains “{pattern}”")).format(
+        path=arguments["path"], node=arguments["node"], pattern=legible(arguments["pattern"])
+    )
     text = facts.read(arguments["node"], arguments["path"])
     if text is None:
         return Finding(False, expected, tr(N_("there is no such file")))
@@ -373,9 +379,10 @@ def command_ran(facts: Facts, arguments: Arguments, _known: Figures) -> Finding:
     become figures. For things that leave no state behind: looking, measuring.
     """
     wanted = re.compile(arguments["command"])
-    expected = tr(N_("“{command}” has run")).format(command=arguments["command"])
+    command = legible(arguments["command"])
+    expected = tr(N_("“{command}” has run")).format(command=command)
     if node := arguments.get("node"):
-        expected = tr(N_("“{command}” has run on {node}")).format(command=arguments["command"], node=node)
+        expected = tr(N_("“{command}” has run on {node}")).format(command=command, node=node)
     seen = tr(N_("not yet"))
     for ran in reversed(facts.ran):
         if not wanted.search(ran.line):
@@ -406,11 +413,11 @@ def _fits(ran: Ran, arguments: Arguments) -> tuple[str, dict[str, str | float]]:
 @check("answer", {"is": "pattern"}, {}, ("text",))
 def answer(facts: Facts, arguments: Arguments, _known: Figures) -> Finding:
     """The learner's answer, ``:answer …`` or ``:1`` …, is that pattern, whole; case does not count."""
-    expected = tr(N_("the right answer (`:answer …`)"))
+    expected = tr(N_("the right answer"))
     for given in reversed(facts.answers):
         if re.fullmatch(arguments["is"], given.strip(), re.IGNORECASE):
             return Finding(True, expected, given, {"text": given})
-        return Finding(False, expected, tr(N_("“{answer}” is not it")).format(answer=given))
+        return Finding(False, expected, tr(N_("“{answer}”, and that is not it")).format(answer=given))
     return Finding(False, expected, tr(N_("none yet")))
 
 

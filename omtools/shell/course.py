@@ -239,9 +239,8 @@ class Course:
         step = self.step
         if self.sandbox or step is None or (event.lesson, event.step) != (self.lesson.id, step.id):
             return []
-        told: list[Action] = [TellFindings(event.findings)] if event.asked else []
         if self.solved or not all(finding.ok for finding in event.findings):
-            return told
+            return [TellFindings(event.findings)] if event.asked else []
         old = self.record
         labels = {spec.label for spec in step.checks}
         solved = StepRecord(
@@ -251,8 +250,9 @@ class Course:
             solution=old.solution,
             figures={name: value for name, value in event.figures.items() if name.split(".")[0] in labels},
         )
-        actions = [*told, self._change(Keep(self.lesson.id, step.id, solved))]
-        return [*actions, StopWatching(), Celebrate(self.lesson, step, event.figures)]
+        known = _within(step.solution, event.typed)
+        kept = self._change(Keep(self.lesson.id, step.id, solved))
+        return [kept, StopWatching(), Celebrate(self.lesson, step, event.figures, known)]
 
     # -------------------------------------------------------------------------------------------- again
 
@@ -273,3 +273,9 @@ class Course:
     def _change(self, change: Change) -> Save:
         self.progress = record.apply(self.progress, change)
         return Save((change,))
+
+
+def _within(solution: Sequence[str], typed: Sequence[str]) -> bool:
+    """Whether every line of the solution was typed, in that order."""
+    rest = iter(typed)
+    return all(line in rest for line in solution)

@@ -36,6 +36,9 @@ _STYLE = Style.from_dict(
         "comment": "italic",
     }
 )
+# Seconds for a terminal to say where its cursor is, before it counts as one that never does. What is to be
+# written over the prompt waits for that answer.
+_CURSOR_PATIENCE = 0.4
 _TOKEN = re.compile(
     r"(?P<quoted>'[^']*'?|\"[^\"]*\"?)|(?P<comment>(?<!\S)#.*)|(?P<word>[^\s'\"|&;()<>]+)|(?P<rest>.)"
 )
@@ -132,6 +135,9 @@ class Editor:
             refresh_interval=1.0,
             enable_open_in_editor=False,
         )
+        renderer = self._session.app.renderer
+        renderer.CPR_TIMEOUT = _CURSOR_PATIENCE  # type: ignore[assignment]
+        renderer.cpr_not_supported_callback = None  # it would warn of it in the middle of the lesson
 
     def _bottom(self) -> StyleAndTextTuples:
         width = get_app().output.get_size().columns

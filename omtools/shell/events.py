@@ -94,6 +94,7 @@ class Found:
     Attributes:
         lesson: for which step; what is late is not mistaken for the present one.
         asked: the learner asked for it, so it is told also if nothing is new.
+        typed: what was typed since the step began.
     """
 
     lesson: str
@@ -101,6 +102,7 @@ class Found:
     findings: tuple[Finding, ...]
     figures: Figures
     asked: bool = False
+    typed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,11 +176,16 @@ class TellFindings:
 
 @dataclass(frozen=True, slots=True)
 class Celebrate:
-    """The step is solved: say so, what happened, and the solution for comparison."""
+    """The step is solved: say so, what happened, and the solution for comparison.
+
+    Attributes:
+        known: the solution is what was typed: it needs no showing.
+    """
 
     lesson: Lesson
     step: Step
     figures: Figures
+    known: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ import select
 import signal
 import sys
 import termios
+import time
 import tty
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -17,6 +18,9 @@ from omtools.shell.node_shell import NodeShell
 from omtools.shell.screen import Screen
 
 _PIECE = 4096
+# News of the course waits so long for the end of the command, so that what that prints comes first; one that
+# takes longer is not waited for.
+_LAST_WORDS_S = 0.3
 
 
 class HungUpError(Exception):
@@ -69,11 +73,13 @@ def relay(shell: NodeShell, line: str, screen: Screen, wake: int, awake: Callabl
     terminal = sys.stdin.fileno() if sys.stdin.isatty() else None
     with _sizes(shell, screen), _raw_terminal(terminal), screen.raw():
         shell.begin(line)
+        due: float | None = None
         while True:
-            sources = [shell.fileno()] if wake < 0 else [shell.fileno(), wake]
+            sources = [shell.fileno()] if wake < 0 or due is not None else [shell.fileno(), wake]
             if terminal is not None and not shell.waiting:
                 sources.append(terminal)
-            ready, writable, _x = select.select(sources, [shell.fileno()] if shell.waiting else [], [])
+            left = None if due is None else max(0.0, due - time.monotonic())
+            ready, writable, _x = select.select(sources, [shell.fileno()] if shell.waiting else [], [], left)
             if writable:
                 shell.flush()
             if shell.fileno() in ready:
@@ -83,6 +89,9 @@ def relay(shell: NodeShell, line: str, screen: Screen, wake: int, awake: Callabl
                     screen.fresh_line()
                     return ran
             if wake in ready:
+                due = time.monotonic() + _LAST_WORDS_S
+            if due is not None and time.monotonic() >= due:
+                due = None
                 awake()
             if terminal in ready:
                 shell.type(_keys(terminal))

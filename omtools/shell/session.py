@@ -264,6 +264,8 @@ class Session:
 
     def _line(self, line: str) -> None:
         text = line.strip()
+        if self.workshop is not None:
+            self.workshop.typed(text)
         if text == _GONE:
             self._killed(self._node)
         elif text.startswith(":") and text[1:2].strip():

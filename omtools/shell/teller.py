@@ -132,9 +132,11 @@ class Teller:
         self._gap()
         self._screen.say(f"{self._mark(True)} {tr(N_('Solved'))}", f"{BOLD};{GOOD}")
         self._screen.show(fill(action.step.after, action.figures))
-        if not action.step.solution[0].startswith(":"):
+        if action.known:
+            self._screen.say(tr(N_("(The solution is the same.)")), DIM)
+        elif not action.step.solution[0].startswith(":"):
             self._solution(tr(N_("For comparison, one way:")), action.step.solution)
-        self._screen.say(tr(N_("`:next` goes on.")), DIM)
+        self._screen.show(tr(N_("`:next` goes on.")))
 
     def _done(self, action: events.LessonDone) -> None:
         self._gap()

@@ -19,7 +19,7 @@ from omtools.shell.course import Course
 from omtools.shell.facts import Facts, Ran
 from omtools.shell.lesson import METAL, Lesson, Step
 from omtools.shell.progress import Progress, Store
-from omtools.shell.registry import Figures
+from omtools.shell.registry import Figures, Finding
 from omtools.shell.screen import Screen
 from omtools.shell.teller import Teller
 from omtools.shell.words import tr
@@ -87,6 +87,7 @@ class Workshop:
         self._news: queue.SimpleQueue[events.Found] = queue.SimpleQueue()
         self._watch: _Watch | None = None
         self._ending = False
+        self._typed: list[str] = []
         self._look = threading.Event()
         self.bench = desk.bench(self._look, metal=False)
         self._thread = threading.Thread(target=self._watching, name="watch", daemon=True)
@@ -130,7 +131,7 @@ class Workshop:
             findings, figures = evaluate_all(watch.step.checks, self.latest, watch.known)
             if all(finding.ok for finding in findings) and watch is self._watch:
                 solved = watch
-                self._news.put(events.Found(watch.lesson.id, watch.step.id, tuple(findings), figures))
+                self._news.put(self._found(watch, findings, figures))
                 os.write(self._says, b"x")
 
     def heard(self) -> None:
@@ -155,7 +156,17 @@ class Workshop:
             self._screen.say(str(error))
             return
         findings, figures = evaluate_all(step.checks, facts, known)
-        self.handle(events.Found(lesson.id, step.id, tuple(findings), figures, asked))
+        self.handle(self._found(_Watch(lesson, step, known), findings, figures, asked=asked))
+
+    def _found(
+        self, watch: _Watch, findings: Sequence[Finding], figures: Figures, *, asked: bool = False
+    ) -> events.Found:
+        typed = tuple(self._typed)
+        return events.Found(watch.lesson.id, watch.step.id, tuple(findings), figures, asked, typed)
+
+    def typed(self, line: str) -> None:
+        """The learner has typed a line, for whomever it is."""
+        self._typed.append(line)
 
     def ran(self, what: Ran | str) -> None:
         """The learner ran a command, or answered; look at once."""
@@ -206,6 +217,7 @@ class Workshop:
         if action.node:
             self._desk.go(action.node)
         self.bench.clear()
+        self._typed = []
         known = self.course.progress.figures(action.lesson.id)
         self._watch = _Watch(action.lesson, action.step, known)
         self._look.set()

@@ -7,7 +7,8 @@ import contextlib
 import itertools
 import os
 import socket
-from collections.abc import AsyncIterator, Callable
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,8 +34,17 @@ from omtools.migration.orders import (
     Phase,
     State,
     Statistics,
+    WorkerOrder,
 )
 
+_WORKER = """
+import os, sys
+from omtools.migration.errand import work
+from omtools.migration.orders import WorkerOrder
+if os.fork():
+    os._exit(0)
+work(WorkerOrder(*sys.argv[1:3]), [int(number) for number in sys.argv[3:]])
+"""
 _command_decoder = msgspec.json.Decoder(Command)
 
 
@@ -260,6 +270,19 @@ class FakeEngine:
         await keeper.start()
         self.keepers[Path(order.control)] = keeper
         return Launched(os.getpid(), keeper.port)
+
+    async def start_worker(self, run: Path, order: WorkerOrder, descriptors: Sequence[int]) -> None:  # noqa: ARG002
+        """Start a real one, without a template."""
+        given = [os.dup(descriptor) for descriptor in descriptors]
+        try:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-c", _WORKER, order.module, order.argument, *map(str, given),
+                pass_fds=given, stdin=asyncio.subprocess.DEVNULL,
+            )  # fmt: skip
+        finally:
+            for descriptor in given:
+                os.close(descriptor)
+        assert await process.wait() == 0  # it leaves a child of its own behind
 
     def survey(self, pid: int) -> FakeSurvey:
         """Know the processes of `owners`, or the real ones."""

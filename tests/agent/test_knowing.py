@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from pathlib import Path
 
 import pytest
 
-from omtools.agent import api
+from omtools.agent import api, knowing as knowing_module
 from omtools.agent.callers import Caller
+from omtools.cluster.gossip import State
 from omtools.cluster.load import BLOCK, UP
 from omtools.cluster.vector import Entry, Message, Vector, encode
 from omtools.errors import BadRequest, NotAllowed
@@ -60,6 +63,32 @@ async def test_a_round_of_decisions_that_wants_another_soon(pair: Cluster) -> No
     async with asyncio.timeout(60):
         await soon.wait()
     assert rounds[1] - rounds[0] > 0.19
+
+
+async def test_with_one_processor_others_hear_of_a_node_first(
+    pair: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the keepers' template is started, which takes that processor seconds on an emulated machine."""
+    heard: list[object] = []
+    monkeypatch.setattr(knowing_module, "_INTRODUCED", 60.0)  # so that load cannot cut it short
+    await pair.stop(2)
+
+    async def template(run: Path) -> None:  # noqa: ARG001 - the engine's signature
+        heard.append(pair.agents[1].knowing.gossip.state(time.monotonic(), 2))
+        pair.engine.templates += 1
+
+    monkeypatch.setattr(pair.engine, "ensure_template", template)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _pid: {0})
+    await pair.start(2)
+    assert heard == [State.UP]
+
+
+async def test_a_node_alone_does_not_wait_to_be_heard(pair: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(knowing_module, "_INTRODUCED", 3600.0)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _pid: {0})
+    await pair.stop()
+    async with asyncio.timeout(60):
+        await pair.start(1)
 
 
 async def test_who_was_never_heard_of(pair: Cluster) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,6 +21,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from terminals import Terminal
 
 from bench.lab_bench import Table, cpu_seconds, keep, machine
+from omtools.agent import api
+from omtools.agent.client import Client
+from omtools.agent.paths import SOCKET
 from omtools.lab.lab import Lab
 from omtools.lab.metal import image
 from omtools.lab.metal.lab import MetalLab
@@ -106,7 +108,7 @@ def until_prompt(*, with_lab: bool) -> float:
 
 def until_noticed() -> float:
     """Seconds from a step being solved, by somebody else, to omsh saying so."""
-    Lab.up()
+    lab = Lab.up()
     with tempfile.TemporaryDirectory() as place:
         lessons = Path(place, "lessons", "en")
         lessons.mkdir(parents=True)
@@ -114,11 +116,11 @@ def until_noticed() -> float:
         outside = environment(place) | {"OMSH_LESSONS": str(lessons.parent)}
         with Terminal(["-m", "omtools.commands.omsh"], outside, 100, 40) as omsh:
             omsh.wait_for(PROMPT)
-            command = [sys.executable, "-m", "omtools.commands.omlab", "exec", "mCii", "--", "mosctl", "block"]
-            subprocess.run(command, env=outside, check=True, capture_output=True)
-            solved = time.perf_counter()
-            omsh.wait_for(SOLVED)
-            taken = time.perf_counter() - solved
+            with Client(lab.node("mCii").files.run / SOCKET) as agent:
+                solved = time.perf_counter()
+                agent.call(api.Switch("block", on=True), api.Done)
+                omsh.wait_for(SOLVED)
+                taken = time.perf_counter() - solved
             omsh.press(":quit\r")
             omsh.end()
     return taken

@@ -8,6 +8,7 @@ import mmap
 import os
 import struct
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -86,6 +87,20 @@ def test_stat_and_status_of_oddly_named_processes(name: bytes) -> None:
     finally:
         os.kill(pid, 9)
         os.waitpid(pid, 0)
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        ("['another', 'name']", b"another\0name"),
+        ("['short', 'x' * 5000, 'not after a gap']", b"short"),  # there is less room than that
+        ("[]", b""),
+    ],
+)
+def test_a_process_is_shown_with_another_command_line(words: str, shown: bytes) -> None:
+    script = f"from omtools.linux.proc import show_as; show_as({words}); print(open('/proc/self/cmdline', 'rb').read().rstrip(bytes(1)))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == repr(shown)
 
 
 def test_stat_agrees_with_other_files() -> None:

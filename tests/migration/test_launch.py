@@ -8,6 +8,7 @@ import os
 import select
 import shutil
 import signal
+import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,8 +20,17 @@ from tracees import ECHO, PATIENCE, gone, python
 from omtools.agent.certificates import make_identity
 from omtools.errors import NoAgent, OmError
 from omtools.linux import proc
-from omtools.migration.launch import SOCKET, end_template, ensure_template, launch
-from omtools.migration.orders import Credentials, DeputyOrder, Endpoint, GuestOrder, Launched, Refused, State
+from omtools.migration.launch import SOCKET, end_template, ensure_template, launch, start_worker
+from omtools.migration.orders import (
+    Credentials,
+    DeputyOrder,
+    Endpoint,
+    GuestOrder,
+    Launched,
+    Refused,
+    State,
+    WorkerOrder,
+)
 from omtools.migration.template import LOG, LOG_LIMIT
 
 ONE, OTHER = make_identity("one"), make_identity("other")
@@ -156,7 +166,57 @@ async def raw(run: Path, line: bytes) -> Launched | Refused | None:
     return msgspec.json.decode(answer, type=Launched | Refused) if answer else None
 
 
-BAD_ORDERS = [b"hello", b"{}", b'{"type":"deputy"}', b"\xff\xfe", b'{"type":"guest","pid":"x"}', b"[" * 9000]
+BAD_ORDERS = [b"hello", b"{}", b'{"type":"worker","module":"os","argument":""}', b'{"type":"deputy"}', b"\xff\xfe", b'{"type":"guest","pid":"x"}', b"[" * 9000]
+
+
+WORKER = """\
+import os, socket, sys
+def main(arguments):
+    print("at work in", os.getcwd(), flush=True)
+    print(arguments[1], file=sys.stderr, flush=True)
+    with socket.socket(fileno=int(arguments[0])) as listener:
+        connection, _address = listener.accept()
+        with connection:
+            connection.sendall(b"%d" % os.getpid())
+    return 0
+"""
+
+
+def descriptors_of(stack: contextlib.ExitStack, run: Path) -> tuple[int, list[int]]:
+    """Where a worker's first word is read, and what a worker gets."""
+    listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+    listener.bind(str(run / "worker.sock"))
+    listener.listen()
+    hears, says = os.pipe()
+    stack.callback(os.close, says)
+    log = stack.enter_context((run / "worker.log").open("wb"))
+    return hears, [listener.fileno(), says, log.fileno()]
+
+
+async def test_a_worker_is_forked_and_speaks_where_it_is_told(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (run / "a_worker.py").write_text(WORKER)
+    monkeypatch.setenv("PYTHONPATH", f"{run}:{os.environ.get('PYTHONPATH', '')}")
+    with contextlib.ExitStack() as stack:
+        hears, given = descriptors_of(stack, run)
+        await start_worker(run, WorkerOrder("a_worker", "an argument"), given)
+    with open(hears, "rb") as pipe:
+        assert pipe.readline() == b"at work in /\n"
+    reader, writer = await asyncio.open_unix_connection(str(run / "worker.sock"))
+    pid = int(await reader.read())
+    writer.close()
+    while not gone(pid):
+        await asyncio.sleep(0.01)
+    assert (run / "worker.log").read_text() == "an argument\n"
+    assert (await launch(run, guest(run))).pid  # the template serves on
+
+
+async def test_a_worker_that_cannot_work_is_the_end_of_its_pipe(run: Path) -> None:
+    with contextlib.ExitStack() as stack:
+        hears, given = descriptors_of(stack, run)
+        await start_worker(run, WorkerOrder("there.is.no.such.module", ""), given)
+    with open(hears, "rb") as pipe:
+        assert pipe.read() == b""
+    assert "ModuleNotFoundError" in (run / "worker.log").read_text()
 
 
 @pytest.mark.parametrize("line", [order + b"\n" for order in BAD_ORDERS])

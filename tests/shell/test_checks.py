@@ -146,7 +146,7 @@ def test_it_is_so(line: str) -> None:
         ("command_ran command=migrate node=mCii", "it ran on metrakilate"),
         ("command_ran command=work failed=yes", "it did not fail"),
         ("command_ran command=work output=product", "it printed something else"),
-        ("answer is=three", "“ Two ” is not it"),
+        ("answer is=three", "“ Two ”, and that is not it"),
         ("compare left=a.x right=c.x", "c.x is missing"),
     ],
 )

@@ -57,6 +57,19 @@ def test_an_unsolved_step_is_left_only_when_asked_twice() -> None:
     assert not one.progress.solved("sample", "one")
 
 
+def test_who_found_the_solution_is_not_shown_it_again() -> None:
+    for typed, known in (
+        (("ls", "touch one", "mps", "echo x > one"), True),
+        (("echo x > one", "touch one"), False),
+        (("touch one; echo x > one",), False),
+    ):
+        one = course()
+        play(one, ev.Begin())
+        *_before, last = one.handle(ev.Found("sample", "one", (GOOD,), {}, typed=typed), 1.0)
+        assert isinstance(last, ev.Celebrate)
+        assert last.known == known
+
+
 def test_hints_then_the_solution_and_what_is_noted() -> None:
     one = course()
     assert play(one, ev.Begin(), *[ev.Hint()] * 4)[3:] == ["TellHint"] * 3 + ["TellSolution"]
@@ -88,7 +101,7 @@ def test_findings_are_told_only_to_who_asked_and_late_ones_not_at_all() -> None:
     assert play(one, found("sample", "one", GOOD, BAD)) == []
     assert play(one, found("sample", "one", GOOD, BAD, asked=True)) == ["TellFindings"]
     assert play(one, found("sample", "two"), found("later", "one")) == []
-    assert play(one, found("sample", "one", asked=True)) == ["TellFindings", "StopWatching", "Celebrate"]
+    assert play(one, found("sample", "one", asked=True)) == ["StopWatching", "Celebrate"]  # what else is there to say
     assert play(one, found("sample", "one")) == []
 
 

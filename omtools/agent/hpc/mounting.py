@@ -1,6 +1,7 @@
-"""The process that mounts the tree: ``python -m`` this.
+"""The process that mounts the tree.
 
-Its arguments are the number of the inherited control socket and the order as JSON.
+It is a worker (`omtools.migration.errand`). Its arguments are the number of the inherited control socket and
+the order as JSON.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from omtools.errors import CannotMount, CannotUnmount, OmError
 from omtools.linux.fuse.mount import MountOptions, mount
 from omtools.linux.fuse.session import Session
 from omtools.omfs.orders import Done, MountOrder, Question, Reply
-from omtools.omfs.worker import Control, detach, farewell, first_word, inherited_listener
+from omtools.omfs.worker import Control, farewell, first_word, inherited_listener, leave_home
 
 
 def _log(sentence: str, error: BaseException) -> None:
@@ -42,7 +43,7 @@ def _mounted(order: MountOrder, handler: HpcHandler) -> Session:
 
 def main(arguments: list[str]) -> int:
     """Mount, serve, unmount. What came of mounting is the first line on standard output, a `Done`."""
-    detach()
+    leave_home()
     order = msgspec.json.decode(arguments[1], type=MountOrder)
     handler = HpcHandler(Asking(Path(order.agent), _log, Path(order.directory)))
     try:
@@ -72,6 +73,3 @@ def main(arguments: list[str]) -> int:
     control.close()
     return 0
 
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
