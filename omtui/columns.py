@@ -20,6 +20,7 @@ class Column(NamedTuple):
         width: in cells; 0: what is left.
         right: its text stands at the right.
         rank: the highest are left out first where there is no room.
+        most: cells that a column with what is left takes, 0: all.
     """
 
     key: str
@@ -27,6 +28,7 @@ class Column(NamedTuple):
     width: int
     right: bool = False
     rank: int = 0
+    most: int = 0
 
 
 Cell = Callable[[_R, Column, int], Span]
@@ -37,10 +39,14 @@ def fitting(columns: Sequence[Column], width: int) -> list[tuple[Column, int]]:
     kept = list(columns)
     while len(kept) > 1 and _needed(kept) > width:
         kept.remove(max(kept, key=lambda column: column.rank))
-    rest = width - sum(column.width for column in kept) - len(kept) + 1
-    flexible = [column for column in kept if not column.width]
-    share = max(0, rest) // max(1, len(flexible))
-    return [(column, column.width or share) for column in kept]
+    rest = max(0, width - sum(column.width for column in kept) - len(kept) + 1)
+    # Those that want least choose first, so that others have what these leave.
+    flexible = sorted((c for c in kept if not c.width), key=lambda column: column.most or width)
+    shares: dict[str, int] = {}
+    for index, column in enumerate(flexible):
+        shares[column.key] = min(column.most or rest, rest // (len(flexible) - index))
+        rest -= shares[column.key]
+    return [(column, column.width or shares[column.key]) for column in kept]
 
 
 def _needed(columns: Sequence[Column]) -> int:

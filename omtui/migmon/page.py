@@ -132,9 +132,11 @@ class Circle(Canvas):
     def step_target(self, steps: int) -> None:
         """To the next node."""
         found = [place.number for place in self.scene.places]
-        if found:
-            index = found.index(self.look.target) + steps if self.look.target in found else 0
-            self.choose(self.look._replace(target=found[index % len(found)]))
+        here = self._where(self.look.process)
+        others = [number for number in found if number != here] if self.look.process else found
+        if others:
+            index = others.index(self.look.target) + steps if self.look.target in others else 0
+            self.choose(self.look._replace(target=others[index % len(others)]))
 
     # ------------------------------------------------------------------------------------ mouse
 
@@ -231,9 +233,9 @@ class MigmonPage(Page):
         if process is None:
             text = _("■ at home   green: away, with a line to its home   yellow: a guest")
         else:
-            text = f"{about(process, self.state, None)}  {process.command}"
-            if self.circle.look.target:
-                text += f"  → {self.state.name_of(self.circle.look.target)}"
+            target = self.circle.look.target
+            to = f" → {self.state.name_of(target)}" if target else ""
+            text = f"{about(process, self.state, None)}{to}  {process.command}"
         self._put("#about", Content(text))
 
     def on_circle_chosen(self, _event: Circle.Chosen) -> None:

@@ -9,6 +9,7 @@ from omtools.i18n import N_, _
 from omtui.cells import rate_of, size_of
 from omtui.columns import Cell, Column
 from omtui.model import Process, State, matching_processes, sorted_processes
+from omtui.reasons import reason_for_people
 from omtui.spans import Role, Span
 from omtui.tree import as_tree
 
@@ -110,7 +111,9 @@ def known_reason(process: Process, state: State) -> str:
     if process.reason:
         return process.reason
     decided = state.decisions.get(process.pid)
-    return decided.reason if decided is not None and decided.what in ("stay", "failed") else ""
+    if decided is None or decided.what not in ("stay", "failed"):
+        return ""
+    return reason_for_people(decided.reason)
 
 
 def about(process: Process, state: State, cantmove: str | None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from pilots import INTERVAL, application, pictures, piloted, screen_text, until
 from textual.command import CommandPalette
+from textual.containers import VerticalScroll
 from textual.pilot import Pilot
 
 from omtools import i18n
@@ -60,6 +61,32 @@ async def test_help_names_every_key_and_everything_that_can_be_typed(agent: Simu
             assert words in text
         await pilot.press("escape")
         assert len(app.screen_stack) == 1
+
+
+async def test_a_long_text_has_the_keys_of_a_pager(agent: SimulatedAgent) -> None:
+    app = application(agent)
+    async with piloted(app, (80, 24)) as pilot:
+        await pilot.press("question_mark")
+        frame = app.screen.query_one(VerticalScroll)
+        await pilot.press("j", "j", "k")
+        assert frame.scroll_y == 1
+        await pilot.press("G")
+        assert frame.scroll_y == frame.max_scroll_y > 24
+        await pilot.press("g", "space")
+        assert 10 < frame.scroll_y < 24
+        assert all(len(line) <= 80 for line in screen_text(app).split("\n"))
+        await pilot.press("G", "space")
+        assert len(app.screen_stack) == 1
+
+
+async def test_the_keys_of_all_screens_are_always_named(agent: SimulatedAgent) -> None:
+    app = application(agent)
+    async with piloted(app, (80, 24)) as pilot:
+        for key in "12345":
+            await pilot.press(key)
+            line = screen_text(app).split("\n")[-1]
+            assert line.startswith("? help  ")
+            assert line.endswith("  / filter  : command  q quit")
 
 
 async def test_pages_by_digits_and_by_mouse(agent: SimulatedAgent) -> None:
