@@ -63,12 +63,20 @@ def put(text: str, width: int, right: bool = False) -> str:
 def row_line(row: _R, columns: Sequence[tuple[Column, int]], cell: Cell[_R]) -> Line:
     """A row as a line."""
     spans: list[Span] = []
-    for index, (column, width) in enumerate(columns):
-        if index:
-            spans.append(Span(" "))
+    texts: list[str] = []  # of cells that look alike; blanks look like whatever is before them
+    look: Role = "plain"
+    for column, width in columns:
         text, role = cell(row, column, width)
-        spans.append(Span(put(text, width, column.right), role))
-    return tuple(joined(spans))
+        if len(text) != width:
+            text = put(text, width, column.right)
+        if role != look and not text.isspace():
+            if texts:
+                spans.append(Span("".join(texts), look))
+                texts = []
+            look = role
+        texts += (text, " ")
+    spans.append(Span("".join(texts[:-1]), look))
+    return tuple(spans)
 
 
 def head_line(

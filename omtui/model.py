@@ -277,13 +277,14 @@ def matching_processes(found: list[Process], wanted: str) -> list[Process]:
     text = wanted.strip().lower()
     if not text:
         return found
+    # Ten thousand are looked through with each key: a number is compared as such, and only if it is one.
+    number = int(text) if text.isascii() and text.isdecimal() and text[0] != "0" else -1
     return [
         process
         for process in found
         if text in process.command.lower()
-        or text == str(process.pid)
-        or (process.node and text == str(process.node))
-        or text in process.reason.lower()
+        or number in (process.pid, process.node)
+        or (process.reason and text in process.reason.lower())
     ]
 
 

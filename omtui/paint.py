@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from rich.segment import Segment
 from rich.style import Style
+from textual.geometry import Region
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
@@ -49,6 +50,21 @@ class Canvas(ScrollView, can_focus=True):
         & > .om--dim, & > .om--axis, & > .om--free { color: ansi_default; text-style: dim; }
     }
     """
+
+    def render_lines(self, crop: Region) -> list[Strip]:
+        """As Textual does, but quickly where it has nothing to add: no frame, no margin, nothing see-through.
+
+        Its own way costs twice what our drawing of a line does, and lines of lists are mostly drawn once.
+        """
+        if any(self.gutter) or self.opacity < 1:
+            return super().render_lines(crop)
+        width, background = self.region.width, self.background_colors[1]
+        strips = [self.render_line(y).adjust_cell_length(width) for y in crop.line_range]
+        for look in self.get_line_filters():
+            strips = [strip.apply_filter(look, background) for strip in strips]
+        if crop.column_span != (0, width):
+            strips = [strip.crop(*crop.column_span) for strip in strips]
+        return strips
 
     def style_of(self, role: Role) -> Style:
         """The look of a role in the present theme."""

@@ -38,6 +38,13 @@ CHOICE_COLUMNS = (
     Column("memory", N_("MEMORY"), 6, rank=1),
 )
 _SORTED_BY = {"load-bar": "load", "history": "load", "slider": "speed", "memory-history": "memory"}
+_FIGURES: dict[str, Callable[[api.NodeView], str]] = {
+    "cpus": lambda view: str(view.cpus),
+    "speed": lambda view: str(view.speed),
+    "load": lambda view: f"{view.load / FULL:.2f}",
+    "guests": lambda view: str(view.guests or ""),
+    "away": lambda view: str(view.away or ""),
+}
 _HIGH = 0.75  # of a bar: drawn in another colour
 _MOST = 2 * FULL  # load at the end of a bar
 
@@ -60,21 +67,14 @@ def cell_of(own: Callable[[], int]) -> Cell[Node]:
 
 def _cell(node: Node, key: str, width: int, own: int) -> Span:
     view = node.view
+    if (figure := _FIGURES.get(key)) is not None:
+        return Span(figure(view))
     if key in ("number", "name"):
         text = str(view.number) if key == "number" else view.name
         return Span(text, "own" if view.number == own else "number" if node.up else "dead")
     if key == "status":
         return Span(_(node.words), _status_role(node))
-    if key in ("slider", "load-bar", "history", "memory", "memory-history"):
-        return _drawn(node, key, width)
-    texts = {
-        "cpus": str(view.cpus),
-        "speed": str(view.speed),
-        "load": f"{view.load / FULL:.2f}",
-        "guests": str(view.guests or ""),
-        "away": str(view.away or ""),
-    }
-    return Span(texts[key])
+    return _drawn(node, key, width)
 
 
 def _status_role(node: Node) -> Role:

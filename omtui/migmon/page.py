@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from operator import attrgetter
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -53,7 +55,6 @@ class Circle(Canvas):
         self.look = Look()
         self.scene = Scene()
         self.processes: list[Process] = []
-        self._by_pid: dict[int, Process] = {}
         self.groups: dict[int, list[Process]] = {}
         self._numbers: list[int] = []
         self._known: tuple[int, int, Size, list[int]] | None = None  # what `_numbers` was chosen from
@@ -68,7 +69,6 @@ class Circle(Canvas):
         known = (state.own, self.turned, self.size, list(state.nodes))
         if processes is not self.processes:
             self.processes = processes
-            self._by_pid = {one.pid: one for one in processes}
             self.groups = by_node(processes, state.own)
             self._known = None
         if known != self._known:
@@ -113,7 +113,9 @@ class Circle(Canvas):
 
     def process(self, pid: int) -> Process | None:
         """One of those that may be on it."""
-        return self._by_pid.get(pid)
+        at = bisect_left(self.processes, pid, key=attrgetter("pid"))
+        found = self.processes[at : at + 1]
+        return found[0] if found and found[0].pid == pid else None
 
     def choose(self, look: Look) -> None:
         """Choose something else."""
