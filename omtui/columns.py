@@ -8,7 +8,6 @@ from typing import NamedTuple, TypeVar
 from omtui.spans import Line, Role, Span, joined
 
 _R = TypeVar("_R")
-_LEAST = 8  # cells that the widest column keeps before others are left out
 
 
 class Column(NamedTuple):
@@ -21,6 +20,7 @@ class Column(NamedTuple):
         right: its text stands at the right.
         rank: the highest are left out first where there is no room.
         most: cells that a column with what is left takes, 0: all.
+        least: cells that it keeps before others are left out.
     """
 
     key: str
@@ -29,6 +29,7 @@ class Column(NamedTuple):
     right: bool = False
     rank: int = 0
     most: int = 0
+    least: int = 8
 
 
 Cell = Callable[[_R, Column, int], Span]
@@ -44,13 +45,14 @@ def fitting(columns: Sequence[Column], width: int) -> list[tuple[Column, int]]:
     flexible = sorted((c for c in kept if not c.width), key=lambda column: column.most or width)
     shares: dict[str, int] = {}
     for index, column in enumerate(flexible):
-        shares[column.key] = min(column.most or rest, rest // (len(flexible) - index))
+        share = max(column.least, rest // (len(flexible) - index))
+        shares[column.key] = min(column.most or rest, share, rest)
         rest -= shares[column.key]
     return [(column, column.width or shares[column.key]) for column in kept]
 
 
 def _needed(columns: Sequence[Column]) -> int:
-    return sum(column.width or _LEAST for column in columns) + len(columns) - 1
+    return sum(column.width or column.least for column in columns) + len(columns) - 1
 
 
 def put(text: str, width: int, right: bool = False) -> str:

@@ -17,7 +17,7 @@ from omtui.sums import efficiency, totals
 
 COLUMNS = (
     Column("number", N_("#"), 5, right=True),
-    Column("name", N_("NODE"), 0, most=24),
+    Column("name", N_("NODE"), 0, most=24, least=12),
     Column("status", N_("STATUS"), 8, rank=1),
     Column("cpus", N_("CPUS"), 4, right=True, rank=4),
     Column("speed", N_("SPEED"), 6, right=True, rank=2),

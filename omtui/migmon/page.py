@@ -26,7 +26,7 @@ from omtui.page import Page
 from omtui.paint import Canvas
 from omtui.processes.rows import about
 
-_FRAMES = 12  # per second, while something moves
+_FRAMES = 10  # per second, while something moves
 
 
 class Circle(Canvas):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from pilots import INTERVAL, application, pictures, piloted, screen_text, until
+from rich.color_triplet import ColorTriplet
 from textual.command import CommandPalette
 from textual.containers import VerticalScroll
 from textual.pilot import Pilot
@@ -24,6 +25,7 @@ from omtui.processes.page import ProcessesPage
 from omtui.sheet import Sheet
 from omtui.simulated import SimulatedAgent, SimulatedMachine
 from omtui.source import Source
+from omtui.spans import ROLES
 
 
 async def typed(pilot: Pilot[int], app: Omtui, line: str) -> None:
@@ -261,3 +263,27 @@ async def test_in_spanish(agent: SimulatedAgent) -> None:
             assert "enviar todos los huéspedes a casa" in screen_text(app)
     finally:
         i18n.speak(["en"])
+
+
+def brightness(colour: ColorTriplet) -> float:
+    """Relative luminance, as WCAG 2.1 defines it."""
+    linear = [
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4
+        for part in (one / 255 for one in colour)
+    ]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("theme", ["textual-dark", "textual-light", "nord"])
+async def test_everything_that_is_read_stands_out_from_what_is_behind_it(agent: SimulatedAgent, theme: str) -> None:
+    source = Source(agent.socket, interval=INTERVAL, machine=SimulatedMachine(agent))
+    app = Omtui(source, theme=theme)
+    async with piloted(app):
+        sheet = app.screen.query_one(Sheet)
+        looks = {f"om--{role}" for role in ROLES if role not in ("free", "bar", "line", "high")}
+        for look in looks | {"om--cursor", "om--blurred"}:
+            style = sheet.get_component_rich_style(look)
+            assert style.color is not None
+            assert style.bgcolor is not None
+            dark, light = sorted(brightness(one.get_truecolor()) for one in (style.color, style.bgcolor))
+            assert (light + 0.05) / (dark + 0.05) > 3, look  # WCAG's least for what is large or bold
