@@ -52,6 +52,10 @@ class LivePage(Page):
     """Events."""
 
     NAME = "live"
+    LIST_KEYS: ClassVar[tuple[tuple[str, str], ...]] = (
+        *Page.LIST_KEYS[:2],
+        ("tab", N_("to the other list: the processes, or what happened")),
+    )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("h", "home", N_("home"), tooltip=N_("call home"), id="live.home"),
         Binding(

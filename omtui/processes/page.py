@@ -111,7 +111,13 @@ class ProcessesPage(Page):
     def body(self) -> ComposeResult:
         """The list, nodes to drag to, and a line on the process under the cursor."""
         with Horizontal():
-            yield Sheet[Process](COLUMNS, cell_of(self._reason), lambda process: process.pid, id="list")
+            yield Sheet[Process](
+                COLUMNS,
+                cell_of(self._reason),
+                lambda process: process.pid,
+                id="list",
+                empty=N_("There is no such process; Esc and `v` show others."),
+            )
             yield Sheet[Node](
                 CHOICE_COLUMNS,
                 node_cell_of(lambda: self.state.own),

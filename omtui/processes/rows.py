@@ -24,7 +24,7 @@ COLUMNS = (
     Column("frozen_ms", N_("MS"), 5, right=True, rank=5),
     Column("dfsa_bytes", N_("DFSA"), 5, right=True, rank=9),
     Column("reason", N_("STAYS BECAUSE"), 30, rank=8),
-    Column("command", N_("COMMAND"), 0),
+    Column("command", N_("COMMAND"), 0, least=20),
 )
 _NOTHING = Span("")
 _TEXTS: dict[str, Callable[[Process], str]] = {

@@ -252,3 +252,12 @@ async def test_nodes_beside_the_list(agent: SimulatedAgent) -> None:
         await until(pilot, lambda: "palenque" in screen_text(app))
         await pilot.press("o")
         assert not page_of(app).nodes.display
+
+
+async def test_where_no_process_fits_it_says_how_to_see_others(agent: SimulatedAgent) -> None:
+    app = application(agent, "processes")
+    async with piloted(app) as pilot:
+        await pilot.press("slash", *"xyzzy", "enter")
+        assert "There is no such process; Esc" in screen_text(app)
+        await pilot.press("escape")
+        assert "There is no such process" not in screen_text(app)
