@@ -23,6 +23,7 @@ class Switch:
         name: in the API.
         key: that toggles it.
         what: it does when it is on.
+        otherwise: what holds when it is off.
         bit: of the status; 0: it stands in the node's report under its name.
         inverted: the bit is set when it is off.
     """
@@ -30,8 +31,13 @@ class Switch:
     name: str
     key: str
     what: str
+    otherwise: str
     bit: int = 0
     inverted: bool = False
+
+    def meaning(self, on: bool) -> str:
+        """What that position does, for people."""
+        return _(self.what if on else self.otherwise)
 
     def is_on(self, status: int, report: api.NodeReport | None) -> bool:
         """Whether it is on."""
@@ -41,12 +47,24 @@ class Switch:
 
 
 SWITCHES = (
-    Switch("block", "b", N_("accept no guests"), BLOCK),
-    Switch("stay", "s", N_("this node's processes stay at home"), STAY),
-    Switch("lstay", "l", N_("local processes stay, guests may go on"), LSTAY),
-    Switch("quiet", "u", N_("send no news to other nodes"), QUIET),
-    Switch("mfs", "f", N_("give this node's files to other nodes"), NOMFS, inverted=True),
-    Switch("dfsa", "d", N_("migrated processes open files where they run")),
+    Switch("block", "b", N_("accept no guests"), N_("accept guests"), BLOCK),
+    Switch("stay", "s", N_("this node's processes stay at home"), N_("its processes may leave"), STAY),
+    Switch("lstay", "l", N_("local processes stay, guests may go on"), N_("local ones may leave"), LSTAY),
+    Switch("quiet", "u", N_("send no news to other nodes"), N_("send news to other nodes"), QUIET),
+    Switch(
+        "mfs",
+        "f",
+        N_("give this node's files to other nodes"),
+        N_("keep this node's files from other nodes"),
+        NOMFS,
+        inverted=True,
+    ),
+    Switch(
+        "dfsa",
+        "d",
+        N_("migrated processes open files where they run"),
+        N_("migrated processes open files at home"),
+    ),
 )
 
 
@@ -189,7 +207,7 @@ def switch(row: Switch, on: bool, node: str = "") -> Action:
     """Set a switch of a node."""
     verb = row.name if on else f"no{row.name}"
     state = _("on") if on else _("off")
-    said = _("{name} is {state}: {what}.").format(name=row.name, state=state, what=_(row.what))
+    said = _("{name} is {state}: {what}.").format(name=row.name, state=state, what=row.meaning(on))
     request = api.Switch(row.name, on, node)  # type: ignore[arg-type]  # of the API's own names
     return Action(f"mosctl {verb}{_on(node)}", request, said)
 

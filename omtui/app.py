@@ -11,6 +11,7 @@ from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.command import CommandPalette
 from textual.screen import Screen
+from textual.widgets import Input
 
 from omtools.errors import InThePast, OmError, ReadOnly
 from omtools.i18n import N_, _
@@ -30,6 +31,8 @@ from omtui.processes.page import ProcessesPage
 from omtui.recording.places import file_to_read
 from omtui.travelling import Travelling
 
+GOES_ON = "…"  # said of what is not done yet
+
 
 class Said(NamedTuple):
     """The last action.
@@ -38,11 +41,18 @@ class Said(NamedTuple):
         command: the command line that does the same.
         sentence: what came of it.
         bad: it could not be done.
+        hidden: it has been read, and takes no room any more.
     """
 
     command: str = ""
     sentence: str = ""
     bad: bool = False
+    hidden: bool = False
+
+    @property
+    def shown(self) -> Said:
+        """What of it is on the screen."""
+        return Said() if self.hidden else self
 
 
 class Omtui(Travelling):
@@ -60,8 +70,9 @@ class Omtui(Travelling):
     }
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("question_mark,f1", "explain", N_("help"), id="app.help"),
-        Binding("slash", "filter", N_("filter"), id="app.filter"),
-        Binding("colon", "command", N_("command"), id="app.command"),
+        # With priority, so that the line is there before the next key is looked at, however fast it comes.
+        Binding("slash", "filter", N_("filter"), priority=True, id="app.filter"),
+        Binding("colon", "command", N_("command"), priority=True, id="app.command"),
         Binding("ctrl+p", "command_palette", N_("all commands"), show=False, id="app.palette"),
         Binding(
             "p", "pause", N_("pause"), show=False, tooltip=N_("hold the picture, or go on"), id="app.pause"
@@ -73,6 +84,14 @@ class Omtui(Travelling):
         Binding("4", "go('live')", N_("what happens"), show=False, id="app.live"),
         Binding(
             "5", "go('analyzer')", N_("load and memory of hours and days"), show=False, id="app.analyzer"
+        ),
+        Binding(
+            "escape",
+            "let_go",
+            N_("let go"),
+            show=False,
+            tooltip=N_("show all rows again, and forget what was said last"),
+            id="app.let-go",
         ),
         Binding("q", "leave", N_("quit"), id="app.quit"),
     ]
@@ -100,6 +119,7 @@ class Omtui(Travelling):
         self.paused = False
         self.said = Said()
         self.filters: dict[str, str] = {}
+        self.typed: list[str] = []
         self._first_page = page
         self._own_keys = dict(keys or {})
         if theme:
@@ -169,7 +189,7 @@ class Omtui(Travelling):
                 return
         if command:
             self.copy_to_clipboard(command)
-        self.say(command, "…")
+        self.say(command, GOES_ON)
         sentences, failures = await self._do_all(wanted)
         self.say(command, " ".join(failures + sentences), bool(failures))
 
@@ -256,6 +276,10 @@ class Omtui(Travelling):
         """While a terminal is seen, all keys but its own are the program's."""
         if self._screen_stack and action != "leave_terminal" and self.screen.id == "terminal":
             return False
+        if action in ("filter", "command") and (
+            not isinstance(self.screen, Page) or isinstance(self.focused, Input)
+        ):
+            return False  # there it is a letter like any other
         return super().check_action(action, parameters)
 
     def look_at(self, word: str) -> None:
@@ -274,8 +298,21 @@ class Omtui(Travelling):
     # -------------------------------------------------------------------------------------- keys
 
     def action_go(self, page: str) -> None:
-        """To another screen."""
+        """To another screen; what was said on this one stays here."""
+        if page != self.current_mode:
+            self.hush()
         self.switch_mode(page)
+
+    def hush(self) -> None:
+        """What was said has been read; its command line can still be copied."""
+        if self.said.sentence != GOES_ON:
+            self.said = Said(self.said.command, hidden=True)
+
+    def action_let_go(self) -> None:
+        """Escape: nothing is filtered any more, and the last sentence makes room."""
+        self.hush()
+        if self.page is not None:
+            self.page.filter_by("")
 
     def action_explain(self) -> None:
         """All keys."""

@@ -27,6 +27,13 @@ def curve(values: Sequence[float], width: int, top: float, ascii_only: bool = Fa
     return "".join(heights[level] for level in levels).rjust(width)
 
 
+def paired(values: Sequence[float]) -> list[float]:
+    """Half as many: the means of two each, the last ones together."""
+    known = list(values)
+    odd = len(known) % 2
+    return known[:odd] + [sum(known[at : at + 2]) / 2 for at in range(odd, len(known), 2)]
+
+
 def slider_place(speed: int, width: int) -> int:
     """The cell of the knob on a logarithmic slider."""
     share = math.log(min(FASTEST, max(SLOWEST, speed)) / SLOWEST) / math.log(FASTEST / SLOWEST)

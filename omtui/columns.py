@@ -8,7 +8,6 @@ from typing import NamedTuple, TypeVar
 from omtui.spans import Line, Role, Span, joined
 
 _R = TypeVar("_R")
-_LEAST = 8  # cells that the widest column keeps before others are left out
 
 
 class Column(NamedTuple):
@@ -20,6 +19,8 @@ class Column(NamedTuple):
         width: in cells; 0: what is left.
         right: its text stands at the right.
         rank: the highest are left out first where there is no room.
+        most: cells that a column with what is left takes, 0: all.
+        least: cells that it keeps before others are left out.
     """
 
     key: str
@@ -27,6 +28,8 @@ class Column(NamedTuple):
     width: int
     right: bool = False
     rank: int = 0
+    most: int = 0
+    least: int = 8
 
 
 Cell = Callable[[_R, Column, int], Span]
@@ -37,14 +40,19 @@ def fitting(columns: Sequence[Column], width: int) -> list[tuple[Column, int]]:
     kept = list(columns)
     while len(kept) > 1 and _needed(kept) > width:
         kept.remove(max(kept, key=lambda column: column.rank))
-    rest = width - sum(column.width for column in kept) - len(kept) + 1
-    flexible = [column for column in kept if not column.width]
-    share = max(0, rest) // max(1, len(flexible))
-    return [(column, column.width or share) for column in kept]
+    rest = max(0, width - sum(column.width for column in kept) - len(kept) + 1)
+    # Those that want least choose first, so that others have what these leave.
+    flexible = sorted((c for c in kept if not c.width), key=lambda column: column.most or width)
+    shares: dict[str, int] = {}
+    for index, column in enumerate(flexible):
+        share = max(column.least, rest // (len(flexible) - index))
+        shares[column.key] = min(column.most or rest, share, rest)
+        rest -= shares[column.key]
+    return [(column, column.width or shares[column.key]) for column in kept]
 
 
 def _needed(columns: Sequence[Column]) -> int:
-    return sum(column.width or _LEAST for column in columns) + len(columns) - 1
+    return sum(column.width or column.least for column in columns) + len(columns) - 1
 
 
 def put(text: str, width: int, right: bool = False) -> str:
@@ -57,12 +65,20 @@ def put(text: str, width: int, right: bool = False) -> str:
 def row_line(row: _R, columns: Sequence[tuple[Column, int]], cell: Cell[_R]) -> Line:
     """A row as a line."""
     spans: list[Span] = []
-    for index, (column, width) in enumerate(columns):
-        if index:
-            spans.append(Span(" "))
+    texts: list[str] = []  # of cells that look alike; blanks look like whatever is before them
+    look: Role = "plain"
+    for column, width in columns:
         text, role = cell(row, column, width)
-        spans.append(Span(put(text, width, column.right), role))
-    return tuple(joined(spans))
+        if len(text) != width:
+            text = put(text, width, column.right)
+        if role != look and not text.isspace():
+            if texts:
+                spans.append(Span("".join(texts), look))
+                texts = []
+            look = role
+        texts += (text, " ")
+    spans.append(Span("".join(texts[:-1]), look))
+    return tuple(spans)
 
 
 def head_line(

@@ -19,6 +19,12 @@ from omtui.cluster.rows import CHOICE_COLUMNS, cell_of
 from omtui.model import Node
 from omtui.sheet import Sheet
 
+
+def reading_width(width: int) -> int:
+    """Columns that a text in a small window has, of so many: all but frame, margin and scroll bar."""
+    return width * 96 // 100 - 6
+
+
 _CSS = """
     {name} {{ align: center middle; background: $background 50%; }}
     {name} > VerticalScroll {{
@@ -30,24 +36,39 @@ _CSS = """
 
 
 class Show(ModalScreen[None]):
-    """Something to read; any key closes it."""
+    """Something to read, with the keys of a pager."""
 
     DEFAULT_CSS = _CSS.format(name="Show")
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q,Q,enter,space,question_mark,f1", "close", show=False)
+        Binding("escape,q,Q,enter,question_mark,f1", "close", show=False),
+        Binding("j", "scroll(1)", show=False),
+        Binding("k", "scroll(-1)", show=False),
+        Binding("space,ctrl+f", "scroll(0, 1)", show=False),
+        Binding("ctrl+b", "scroll(0, -1)", show=False),
+        Binding("g", "scroll(-1000000)", show=False),
+        Binding("G", "scroll(1000000)", show=False),
     ]
 
-    def __init__(self, title: str, text: str) -> None:
+    def __init__(self, title: str, text: str | Content) -> None:
         super().__init__()
         self._title = title
-        self._text = text
+        self._text = Content(text) if isinstance(text, str) else text
 
     def compose(self) -> ComposeResult:
         """A frame with the text in it."""
         with VerticalScroll() as frame:
             frame.border_title = Content(self._title)
             frame.border_subtitle = Content(_("Esc closes this"))
-            yield Static(Content(self._text))
+            yield Static(self._text)
+
+    def action_scroll(self, lines: int, pages: int = 0) -> None:
+        """As in a pager; where all is seen already there is nothing more to read."""
+        frame = self.query_one(VerticalScroll)
+        if pages > 0 and frame.scroll_y >= frame.max_scroll_y:
+            self.dismiss(None)
+            return
+        height = frame.scrollable_content_region.height
+        frame.scroll_relative(y=lines + pages * max(1, height - 1), animate=False)
 
     def action_close(self) -> None:
         """Away with it."""
@@ -142,11 +163,21 @@ class Choose(ModalScreen[str]):
         Binding("escape,q", "choose('')", show=False),
     ]
 
-    def __init__(self, question: str, nodes: Sequence[Node], own: int) -> None:
+    def __init__(self, question: str, nodes: Sequence[Node], own: int, now: int = 0) -> None:
+        """Nothing is chosen yet.
+
+        Args:
+            question: to be answered.
+            nodes: to choose from.
+            own: number of the node from which the cluster is seen.
+            now: of the one where the process is; the cursor stands on another one.
+        """
         super().__init__()
         self._question = question
         self._shown = nodes
         self._own = own
+        self._now = now
+        self._typed = ""
 
     def compose(self) -> ComposeResult:
         """The nodes that are up."""
@@ -160,8 +191,26 @@ class Choose(ModalScreen[str]):
 
     def on_mount(self) -> None:
         """Fill the list."""
-        self.query_one(Sheet).show(self._shown)
-        self.query_one(Sheet).focus()
+        sheet = self.query_one(Sheet)
+        sheet.show(self._shown)
+        other = next((node for node in self._shown if node.view.number != self._now), None)
+        if other is not None:
+            sheet.go_to(other.view.number)
+        self.set_focus(sheet)
+
+    def on_key(self, event: Key) -> None:
+        """A node's number, digit by digit."""
+        digit = event.character or ""
+        if not (digit.isascii() and digit.isdigit()):
+            self._typed = ""
+            return
+        event.stop()
+        numbers = {str(node.view.number) for node in self._shown}
+        for typed in (self._typed + digit, digit):
+            if any(number.startswith(typed) for number in numbers):
+                self._typed = typed
+                self.query_one(Sheet).go_to(int(typed))
+                return
 
     def on_sheet_selected(self, event: Sheet.Selected) -> None:
         """A node it is."""

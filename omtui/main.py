@@ -20,6 +20,7 @@ from omtools.errors import BadKeys, OmError
 from omtools.i18n import _
 from omtools.linux.namespaces import set_parent_death_signal
 from omtui.commandline import PAGES, THEMES
+from omtui.frames import draw_in_time
 from omtui.web.place import DEFAULT, place_of
 
 _DEMO_STEPS, _DEMO_STEP_S = 180, 20  # pictures of a demonstration's past, and seconds between them
@@ -62,6 +63,7 @@ def options() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit status."""
+    draw_in_time()
     return run(_omtui, arguments)
 
 

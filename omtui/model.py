@@ -5,14 +5,27 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from operator import attrgetter
 
 from omtools.agent import api
 from omtools.cluster.load import UP, status_words
 from omtui.local import LocalProcess
-from omtui.moving import UNKNOWN, Flight, Key, Move, Pace, key_of, move_from_home, notice, paces_after
+from omtui.locks import locked_at_home
+from omtui.moving import (
+    UNKNOWN,
+    Flight,
+    Key,
+    Move,
+    Pace,
+    Seen,
+    key_of,
+    move_from_home,
+    notice,
+    paces_after,
+    seen_of,
+)
 
 HISTORY = 60  # pictures that are remembered per node, one a second
 
@@ -49,8 +62,13 @@ class Node:
         """Its state for people: what sets it apart from an ordinary live node, else UP."""
         if not self.up:
             return self.view.state or _UNKNOWN
-        rest = [word for word in status_words(self.view.status) if word not in ("CONF", "UP")]
-        return " ".join(rest) or "UP"
+        return status_for_people(self.view.status)
+
+
+def status_for_people(status: int) -> str:
+    """What sets a live node apart from an ordinary one, else UP."""
+    rest = [word for word in status_words(status) if word not in ("CONF", "UP")]
+    return " ".join(rest) or "UP"
 
 
 def is_up(view: api.NodeView) -> bool:
@@ -66,50 +84,6 @@ def used_memory(view: api.NodeView) -> int:
 def memory_share(view: api.NodeView) -> float:
     """Used share of a node's memory, 0 to 1."""
     return min(1.0, used_memory(view) / view.mem_total) if view.mem_total else 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Totals:
-    """The cluster in figures; loads and memory are of the nodes that are up."""
-
-    nodes: int = 0
-    up: int = 0
-    cpus: int = 0
-    load: float = 0.0
-    mem_total: int = 0
-    mem_used: int = 0
-    guests: int = 0
-    away: int = 0
-
-
-def totals(nodes: Iterable[api.NodeView]) -> Totals:
-    """Sum up."""
-    number = up = cpus = mem_total = mem_used = guests = away = 0
-    load = 0.0
-    for view in nodes:
-        number += 1
-        if not is_up(view):
-            continue
-        up += 1
-        cpus += view.cpus
-        load += view.load
-        mem_total += view.mem_total
-        mem_used += used_memory(view)
-        guests += view.guests
-        away += view.away
-    return Totals(number, up, cpus, load, mem_total, mem_used, guests, away)
-
-
-def efficiency(loads: Iterable[float]) -> int:
-    """How evenly the load is spread, in percent: 100 where all nodes have the same.
-
-    The mean over the highest: the share of the time that the nodes would work if each had to wait for the
-    one with the most to do (the usual measure of load balance in parallel computing, and what openMosixview
-    called load-balancing efficiency).
-    """
-    known = list(loads)
-    highest = max(known, default=0.0)
-    return round(100 * sum(known) / len(known) / highest) if highest > 0 else 100
 
 
 NODE_KEYS = ("number", "name", "status", "cpus", "speed", "load", "memory", "guests", "away")
@@ -221,17 +195,23 @@ def process_of(
     )
 
 
+def at_home(seen: LocalProcess, own: int, locked: bool) -> Process:
+    """A process of which the agent has nothing to tell."""
+    return Process(seen.pid, seen.ppid, seen.uid, seen.state, seen.command, own, locked=locked)
+
+
 Made = tuple[LocalProcess | None, api.ProcessInfo | None, float, Process]
 
 
-def merged(
+def merged(  # noqa: PLR0917 - all that is known of processes
     infos: Iterable[api.ProcessInfo],
     local: Iterable[LocalProcess],
     own: int,
     paces: Mapping[Key, Pace] | None = None,
     made: dict[int, Made] | None = None,
+    locked: Collection[int] = (),
 ) -> list[Process]:
-    """All processes, from what the agent lists and what /proc shows, by pid.
+    """All processes, from what the agent lists and what /proc shows, by pid; `locked` are those at home.
 
     `made` is what was made the last time, and of what, and is brought up to date: most processes stay as they
     are, and to compare one costs a tenth of making it.
@@ -242,7 +222,7 @@ def merged(
     found = []
     for seen in local:
         info = told.pop(seen.pid, None)
-        found.append(_made(before.get(seen.pid), seen, info, own, paces, after))
+        found.append(_made(before.get(seen.pid), seen, info, own, paces, after, seen.pid in locked))
     found.extend(_made(before.get(pid), None, info, own, paces, after) for pid, info in told.items())
     found.sort(key=_BY_PID)
     if made is not None:
@@ -258,15 +238,17 @@ def _made(  # noqa: PLR0917 - of everything that it is made of
     own: int,
     paces: Mapping[Key, Pace] | None,
     after: dict[int, Made],
+    locked: bool = False,
 ) -> Process:
     rate = _rate(info, paces) if info is not None else UNKNOWN
-    if before is not None and before[0] == seen and before[1] == info and before[2] == rate:
+    same = before is not None and before[0] == seen and before[1] == info and before[2] == rate
+    if before is not None and same and (info is not None or before[3].locked == locked):
         made = before
     elif info is not None:
         made = (seen, info, rate, process_of(info, own, seen, rate))
     else:
         assert seen is not None
-        process = Process(seen.pid, seen.ppid, seen.uid, seen.state, seen.command, own)
+        process = at_home(seen, own, locked)
         made = (seen, None, rate, process)
     after[made[3].pid] = made
     return made[3]
@@ -295,13 +277,14 @@ def matching_processes(found: list[Process], wanted: str) -> list[Process]:
     text = wanted.strip().lower()
     if not text:
         return found
+    # Ten thousand are looked through with each key: a number is compared as such, and only if it is one.
+    number = int(text) if text.isascii() and text.isdecimal() and text[0] != "0" else -1
     return [
         process
         for process in found
         if text in process.command.lower()
-        or text == str(process.pid)
-        or (process.node and text == str(process.node))
-        or text in process.reason.lower()
+        or number in (process.pid, process.node)
+        or (process.reason and text in process.reason.lower())
     ]
 
 
@@ -322,7 +305,8 @@ class State:
         decisions: the balancer's and the usher's latest, by pid, 0 for those about the node.
         paces: how many calls each process that is away has had done at home.
         happened: what subscribers were told, the latest last: seconds since the epoch, node (0: own), event.
-        abroad: where processes of other homes run, as far as was heard, by home and its local pid.
+        locked: pids of processes at home that the balancer leaves alone.
+        abroad: how processes of other homes are, as far as was heard, by home and its local pid.
         moves: processes seen to have moved, the latest last.
         flights: processes that are moving, by home (or host, for a guest), role and local pid there.
         latencies: pid of the process whose calls a screen shows, with the figures or why there are none.
@@ -340,7 +324,8 @@ class State:
     decisions: dict[int, api.Decided] = field(default_factory=dict)
     paces: dict[Key, Pace] = field(default_factory=dict)
     happened: deque[tuple[float, int, api.Told]] = field(default_factory=lambda: deque(maxlen=_HAPPENED))
-    abroad: dict[tuple[int, int], int] = field(default_factory=dict)
+    locked: set[int] = field(default_factory=set)
+    abroad: dict[tuple[int, int], Seen] = field(default_factory=dict)
     moves: deque[Move] = field(default_factory=lambda: deque(maxlen=_MOVES))
     flights: dict[tuple[int, str, int], Flight] = field(default_factory=dict)
     latencies: tuple[int, api.CallFigures | str] | None = None
@@ -369,6 +354,10 @@ class State:
         self.nodes = nodes
         self.heard += 1
 
+    def know(self, listing: api.ProcessList) -> None:
+        """What the agent lists, while no screen shows processes."""
+        self.infos = {key_of(info): info for info in listing.processes}
+
     def hear_processes(self, listing: api.ProcessList, local: list[LocalProcess], now: float) -> None:
         """A new picture of all processes."""
         self.own = listing.node
@@ -378,7 +367,8 @@ class State:
         self.infos = infos
         self.local = {process.pid: process for process in local}
         self.paces = paces_after(self.paces, infos.values(), now)
-        self.processes = merged(listing.processes, local, self.own, self.paces, self._made)
+        self.locked = locked_at_home(listing.locked, self.local)
+        self.processes = merged(listing.processes, local, self.own, self.paces, self._made, self.locked)
         self._changed.clear()
 
     def _notice_move(self, before: api.ProcessInfo | None, info: api.ProcessInfo, now: float) -> None:
@@ -393,8 +383,12 @@ class State:
         """
         if node and isinstance(event, api.ProcessChanged):
             return self._hear_elsewhere(event, now, node)
-        if not (isinstance(event, api.ProcessChanged) and event.process.sent):
-            self.happened.append((now, node, event))  # and not each step of a move
+        if isinstance(event, api.ProcessChanged):
+            before = self.infos.get(key_of(event.process))
+            self._list(event, now, node, None if before is None else seen_of(before))
+            self._hear_process(event, now)
+            return True
+        self.happened.append((now, node, event))
         if isinstance(event, api.SwitchChanged):
             return self._hear_switch(event)
         if isinstance(event, api.Decided) and not node:
@@ -402,10 +396,12 @@ class State:
             while len(self.decisions) > _DECISIONS:
                 del self.decisions[next(iter(self.decisions))]
             return True
-        if not isinstance(event, api.ProcessChanged):
-            return True  # the list of what happened
-        self._hear_process(event, now)
-        return True
+        return True  # the list of what happened
+
+    def _list(self, event: api.ProcessChanged, now: float, node: int, before: Seen | None) -> None:
+        """List what has happened: not each step of a move, and nothing that only tells of more calls."""
+        if not event.process.sent and before != seen_of(event.process):
+            self.happened.append((now, node, event))
 
     def _hear_switch(self, event: api.SwitchChanged) -> bool:
         node = self.nodes.get(event.node)
@@ -439,14 +435,17 @@ class State:
         if info.role == "guest":
             return False
         self._notice_pages(node, event, now)
-        if not info.sent:
-            self.happened.append((now, node, event))
         key = (node, info.local_pid)
-        before = self.abroad.pop(key, info.where)  # the first that is heard need not be a move
-        if before != info.where:
-            self.moves.append(Move(now, info.local_pid, before, info.where, info.bytes, info.frozen_ms))
+        now_seen = seen_of(info)
+        # Of those that are away it is told now and then what they do: the first that is heard may be that.
+        before = self.abroad.pop(key, now_seen if info.phase == "away" else None)
+        self._list(event, now, node, before)
+        if before is not None and before.where != info.where:
+            self.moves.append(
+                Move(now, info.local_pid, before.where, info.where, info.bytes, info.frozen_ms)
+            )
         if not event.gone:
-            self.abroad[key] = info.where
+            self.abroad[key] = now_seen
             if len(self.abroad) > _ABROAD:
                 del self.abroad[next(iter(self.abroad))]
         return True
@@ -461,7 +460,7 @@ class State:
     def _without_agent(self, pid: int) -> Process | None:
         """A process of which the agent tells nothing any more; None: it is not of this machine."""
         seen = self.local.get(pid)
-        return Process(pid, seen.ppid, seen.uid, seen.state, seen.command, self.own) if seen else None
+        return at_home(seen, self.own, pid in self.locked) if seen else None
 
     def settle(self) -> None:
         """Put what has changed into the list of processes."""
@@ -483,14 +482,6 @@ class State:
     def now(self) -> float:
         """The moment that is shown, seconds since the epoch."""
         return time.time() if self.when is None else self.when
-
-    def totals(self) -> Totals:
-        """The cluster in figures."""
-        return totals(node.view for node in self.nodes.values())
-
-    def efficiency(self) -> int:
-        """How evenly the load is spread over the nodes that are up, in percent."""
-        return efficiency(node.view.load for node in self.nodes.values() if node.up)
 
 
 def with_status(view: api.NodeView, status: int) -> api.NodeView:

@@ -69,6 +69,27 @@ class Flight(NamedTuple):
         return self.sent / (self.when - self.since) if self.when > self.since else 0.0
 
 
+class Seen(NamedTuple):
+    """What was heard of a process, without what is counted all the time.
+
+    Attributes:
+        where: number of the node that executes it.
+        target: of the node it goes to, 0: none.
+        moves: so far.
+    """
+
+    phase: str
+    where: int
+    target: int
+    moves: int
+    reason: str
+
+
+def seen_of(info: api.ProcessInfo) -> Seen:
+    """That of what is told of a process."""
+    return Seen(info.phase, info.where, info.target, info.moves, info.reason)
+
+
 _MOVING = ("linking", "freezing", "sending", "coming")
 
 

@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING, ClassVar, cast
 
 from rich.cells import cell_len
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import Binding
 from textual.content import Content
 from textual.css.query import NoMatches
 from textual.events import Resize, ScreenResume
 from textual.screen import Screen
-from textual.suggester import SuggestFromList
 from textual.widget import Widget
 from textual.widgets import Input, Static
 
 from omtools.i18n import N_, _
 from omtui.clickable import clickable
-from omtui.commandline import PAGES, SYNTAX, suggestions
-from omtui.dialogs import Show
+from omtui.commandline import PAGES, SYNTAX
+from omtui.dialogs import Show, reading_width
 from omtui.model import Process, State
+from omtui.prompt import Prompt
 from omtui.spans import as_columns
 from omtui.timeline import Timeline
 from omtui.travelling import Travelling
@@ -37,18 +37,7 @@ TITLES = {
 }
 
 
-class Prompt(Input):
-    """The line for a filter or a command."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "leave", show=False)]
-
-    def __init__(self) -> None:
-        super().__init__(compact=True, id="prompt")
-        self.mode = ""
-
-    def action_leave(self) -> None:
-        """Escape: as if nothing had been typed."""
-        cast(Page, self.screen).leave_prompt("")
+_ROOMY = 120  # columns from which on a sentence on a process fits a line
 
 
 def _explained(binding: Binding) -> str:
@@ -56,6 +45,12 @@ def _explained(binding: Binding) -> str:
     said = _(binding.description)
     more = binding.tooltip not in ("", binding.description)
     return f"{said}: {_(binding.tooltip)}" if more else said
+
+
+def _cells_of(found: tuple[str, Binding, str]) -> int:
+    """That a key takes in the line below, with the gap behind it."""
+    key, binding, _where = found
+    return cell_len(f"{key} {_(binding.description)}  ")
 
 
 class Page(Screen[None]):
@@ -68,6 +63,7 @@ class Page(Screen[None]):
         ("space", N_("mark a row: what follows is done to all marked ones")),
         ("enter", N_("open")),
     )
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (_ROOMY, "-roomy")]  # noqa: RUF012 - so Textual declares it
     WORDS: ClassVar[tuple[tuple[str, str], ...]] = ()  # on this screen, with what they mean
     DEFAULT_CSS = """
     Page { layout: vertical; background: $background; }
@@ -78,7 +74,11 @@ class Page(Screen[None]):
     }
     Page > #tabs { background: $panel; }
     Page.-past > #tabs { background: $warning-muted; }
-    Page > #trouble { color: $error; text-style: bold; display: none; }
+    Page > #trouble {
+        color: $error; text-style: bold; display: none; height: auto; max-height: 3; text-wrap: wrap;
+    }
+    Page > #about { text-wrap: wrap; }
+    Page.-narrow > #about { height: 2; }
     Page > #said { height: auto; max-height: 3; text-wrap: wrap; display: none; }
     Page > #said.-bad { color: $error; }
     Page > #prompt { display: none; background: $surface; }
@@ -92,7 +92,7 @@ class Page(Screen[None]):
         yield from self.body()
         yield Timeline()
         yield Static(id="said")
-        yield Prompt()
+        yield Prompt(self.omtui.typed)
         yield Static(id="keys")
 
     def body(self) -> ComposeResult:
@@ -142,8 +142,8 @@ class Page(Screen[None]):
         trouble = self.query_one("#trouble", Static)
         if trouble.display != bool(self.state.trouble):
             trouble.display = bool(self.state.trouble)
-        if self.state.trouble:
-            self._put("#trouble", Content(self.state.trouble))
+        if self.state.trouble and trouble.content != Content(self.state.trouble):
+            trouble.update(Content(self.state.trouble))
         self.query_one(Timeline).draw_again()
         self.set_class(self.omtui.feed.past is not None, "-past")
         self.draw_said()
@@ -160,14 +160,14 @@ class Page(Screen[None]):
     def draw_said(self) -> None:
         """The last action: its command line, and what came of it."""
         widget = self.query_one("#said", Static)
-        said = self.omtui.said
+        shown = self.omtui.said.shown
         content = Content.assemble(
-            (f"$ {said.command}  " if said.command else "", "bold"),
-            said.sentence,
+            (f"$ {shown.command}  " if shown.command else "", "bold"),
+            shown.sentence,
         )
         if widget.content != content:
-            widget.set_class(said.bad, "-bad")
-            widget.display = bool(said.command or said.sentence)
+            widget.set_class(shown.bad, "-bad")
+            widget.display = bool(shown.command or shown.sentence)
             widget.update(content)
 
     def _tabs_line(self) -> Content:
@@ -194,54 +194,56 @@ class Page(Screen[None]):
         return found
 
     def _keys_line(self, width: int) -> Content:
-        """As many keys as there is room for; the one that tells all others comes first."""
+        """The keys that all screens have, and between them as many of this one's as there is room for."""
+        shown = [found for found in self.shown_bindings() if found[1].show]
+        always = [found for found in shown if found[2] == "app"]
+        kept: list[tuple[str, Binding, str]] = []
+        width -= sum(_cells_of(found) for found in always) - 2
+        for found in shown:
+            if found not in always and (width := width - _cells_of(found)) >= 0:
+                kept.append(found)
         parts: list[Content] = []
-        for key, binding, where in sorted(self.shown_bindings(), key=lambda found: found[1].id != "app.help"):
-            if not binding.show:
-                continue
+        for key, binding, where in (*always[:1], *kept, *always[1:]):
             said = f" {_(binding.description)}"
-            width -= cell_len(key + said)
-            if width < 0:
-                break
             gap = [Content("  ")] if parts else []
             parts += [*gap, clickable(f"{where}.{binding.action}", (key, "bold"), (said, ""))]
-            width -= 2
         return Content.assemble(*parts)
 
-    def help_text(self) -> str:
-        """All keys of this screen, and all that can be typed."""
-        rows = [(_(key), _(what)) for key, what in self.LIST_KEYS]
-        rows += [(key, _explained(binding)) for key, binding, _w in self.shown_bindings()]
-        rows += [(_(word), _(meaning)) for word, meaning in self.WORDS]
+    def help_text(self, width: int) -> Content:
+        """All keys of this screen, what words on it mean, and all that can be typed, in that many columns."""
+        found = self.shown_bindings()
+        here = [(_(key), _(what)) for key, what in self.LIST_KEYS]
+        here += [(key, _explained(binding)) for key, binding, where in found if where == "screen"]
+        anywhere = [(key, _explained(binding)) for key, binding, where in found if where == "app"]
+        words = [(_(word), _(meaning)) for word, meaning in self.WORDS]
         typed = [(f":{line}", _(what)) for line, what in SYNTAX]
-        return as_columns(rows) + "\n\n" + as_columns(typed)
+        parts = [
+            (_("On this screen"), here),
+            (_("What is written there"), words),
+            (_("On every screen"), anywhere),
+            (_("What can be typed"), typed),
+        ]
+        blocks = [
+            Content.assemble((title, "bold"), "\n", as_columns(rows, width=width))
+            for title, rows in parts
+            if rows
+        ]
+        return Content("\n\n").join(blocks)
 
     def explain(self) -> None:
         """Show them."""
-        self.app.push_screen(Show(_(TITLES[self.NAME]), self.help_text()))
+        self.app.push_screen(Show(_(TITLES[self.NAME]), self.help_text(reading_width(self.app.size.width))))
 
     # --------------------------------------------------------------------------------- prompts
 
     def open_prompt(self, mode: str, given: str = "") -> None:
         """Let something be typed: "/" a filter, ":" a command."""
-        prompt = self.query_one(Prompt)
-        prompt.mode = mode
-        prompt.suggester = SuggestFromList(suggestions()) if mode == ":" else None
-        prompt.placeholder = _("a command; Esc gives up") if mode == ":" else _("what rows must have in them")
-        prompt.select_on_focus = mode != ":"  # the beginning of a command is for going on with
-        prompt.value = given
-        prompt.cursor_position = len(given)
-        prompt.display = True
-        prompt.focus()
+        self.query_one(Prompt).ask(mode, given)
 
     def leave_prompt(self, value: str) -> None:
         """Enter or escape."""
-        prompt = self.query_one(Prompt)
-        mode, prompt.mode = prompt.mode, ""
-        prompt.display = False
-        first = self.first_focus()
-        if first is not None:
-            first.focus()
+        mode = self.query_one(Prompt).leave(value)
+        self.set_focus(self.first_focus())
         if mode == "/":
             self.filter_by(value)
         elif mode == ":" and value:

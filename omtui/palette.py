@@ -48,8 +48,9 @@ def _node_entries(app: Omtui) -> list[Entry]:
     found = []
     for row in actions.known_switches():
         for on in (True, False):
-            said = _("Switch {name} on: {what}") if on else _("Switch {name} off, which means: {what}")
-            found.append(_entry(app, said.format(name=row.name, what=_(row.what)), actions.switch(row, on)))
+            said = _("Switch {name} on: {what}") if on else _("Switch {name} off: {what}")
+            title = said.format(name=row.name, what=row.meaning(on))
+            found.append(_entry(app, title, actions.switch(row, on)))
     found.append(_entry(app, _("Expel: send all guests home"), actions.expel()))
     found.append(_entry(app, _("Bring: call all own processes home"), actions.bring()))
     found.append(_entry(app, _("Tell others the measured speed"), actions.set_speed(0)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Hashable, Sequence
 from typing import ClassVar, Generic, TypeVar
 
@@ -18,6 +19,7 @@ from omtui.paint import Canvas
 from omtui.spans import Line, Span
 
 R = TypeVar("R")
+_READABLE = 20  # columns that a sentence is put into at least
 
 
 class Sheet(Canvas, Generic[R]):
@@ -177,7 +179,8 @@ class Sheet(Canvas, Generic[R]):
             line = self._lines[index] = known.get(index) or row_line(row, self.columns, self._cell)
             lines.append((line, index == self.cursor, marked))
         if not self.rows and self._empty:
-            lines.append(((Span(_(self._empty), "dim"),), False, False))
+            said = textwrap.wrap(_(self._empty), max(_READABLE, width))
+            lines += [((Span(line, "dim"),), False, False) for line in said]
         before, self._drawn = self._drawn, lines
         for y in range(max(len(lines), len(before))):
             if y >= len(before) or y >= len(lines) or before[y] != lines[y]:

@@ -163,7 +163,7 @@ class SimulatedAgent:
             case api.Expel(node) | api.Bring(node):
                 result, events = world.clear(isinstance(request, api.Expel), node)
             case api.Lock(pid, locked):
-                events = [world.lock(pid, locked)]
+                events = world.lock(pid, locked)
             case api.Switch(name, on, node):
                 events = world.switch(name, on, node)
             case api.SetSpeed(speed, node):

@@ -80,6 +80,7 @@ class Source:
         self._settling: asyncio.TimerHandle | None = None
         self._drawing = 0.0  # seconds of a processor that telling the listeners took
         self._processes_due = 0.0
+        self._unheard = True  # of the processes that are away, since the connection stands
         self._nudged = asyncio.Event()
         self._listeners: list[Callable[[], None]] = []
 
@@ -94,6 +95,7 @@ class Source:
     def nudge(self) -> None:
         """Take the next picture now, of everything."""
         self._processes_due = 0.0
+        self._unheard = True  # of the processes that are away, since the connection stands
         self._nudged.set()
 
     async def run(self) -> None:
@@ -118,6 +120,9 @@ class Source:
                 self.state.report = await self._ask(api.NodeInfo(self.want_report), api.NodeReport, _PATIENCE)
             if self.want_processes and time.monotonic() >= self._processes_due:
                 await self._ask_processes()
+            elif self._unheard:  # what will be told of them is news only against what is so now
+                self.state.know(await self._ask(api.Processes(all=True), api.ProcessList, _PATIENCE))
+                self._unheard = False
             if self.want_calls:
                 self.state.latencies = (self.want_calls, await self._calls_of(self.want_calls))
             self.state.trouble = ""
@@ -135,6 +140,7 @@ class Source:
         local = await asyncio.to_thread(self._machine.processes)
         listing = await self._ask(api.Processes(all=True), api.ProcessList, _PATIENCE)
         self.state.hear_processes(listing, local, time.time())
+        self._unheard = False
         self._processes_due = time.monotonic() + _SHARE * (time.process_time() - begun)
 
     async def _calls_of(self, pid: int) -> api.CallFigures | str:
@@ -168,6 +174,7 @@ class Source:
                 link = await open_unix(self._path, self._name)
                 self._link = link
                 self._followed.clear()
+                self._unheard = True
                 await link.call(api.Subscribe(all=True), api.Done, None, self._hear)
             return self._link
 

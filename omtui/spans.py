@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple, get_args
+
+_READABLE = 20  # columns that a column of sentences has at least
 
 Role = Literal[
     "plain",
@@ -64,7 +67,23 @@ def joined(cells: Iterable[Span], gap: str = "") -> list[Span]:
     return spans
 
 
-def as_columns(rows: Sequence[tuple[str, str]], gap: str = "  ") -> str:
-    """Two columns of text."""
+def as_columns(rows: Sequence[tuple[str, str]], gap: str = "  ", width: int = 0) -> str:
+    """Two columns of text.
+
+    Args:
+        rows: what stands in them.
+        gap: between them.
+        width: of both together: what is longer goes on in the right column; 0: as wide as they are.
+    """
     widest = max((len(left) for left, _right in rows), default=0)
-    return "\n".join(f"{left:<{widest}}{gap}{right}" for left, right in rows)
+    if width:
+        widest = min(widest, width // 3)
+    lines = []
+    for left, right in rows:
+        room = max(_READABLE, width - widest - len(gap))
+        first, *others = textwrap.wrap(right, room) if width and right else [right]
+        if len(left) > widest:  # it has a line of its own
+            lines.append(left)
+            left = ""  # noqa: PLW2901 - the rest of the row stands below
+        lines += [f"{left:<{widest}}{gap}{first}", *(" " * widest + gap + other for other in others)]
+    return "\n".join(lines)

@@ -190,7 +190,6 @@ class World:
         )
         if guest:
             process.ppid = 1
-        process.listed |= process.locked
         if process.listed:
             self._account(process)
         self.processes[pid] = process
@@ -340,7 +339,9 @@ class World:
 
     def listing(self) -> api.ProcessList:
         """Answer to `api.Processes`."""
-        return api.ProcessList(OWN, [found.info() for found in self.processes.values() if found.listed])
+        known = self.processes.values()
+        locked = {one.local_pid: True for one in known if one.locked and one.home == one.where == OWN}
+        return api.ProcessList(OWN, [one.info() for one in known if one.listed], locked)
 
     def calls(self, pid: int) -> api.CallFigures:
         """Answer to `api.Calls`: each process has its own ways, and a link of its own.
@@ -414,16 +415,15 @@ class World:
             raise CannotMigrate(pid=process.pid, reason=_("it runs best where it is"))
         return best.number
 
-    def lock(self, pid: int, locked: bool) -> api.Event:
-        """Lock or unlock a process.
+    def lock(self, pid: int, locked: bool) -> list[api.Event]:
+        """Lock or unlock a process; of one at home subscribers are told nothing.
 
         Raises:
             NoSuchProcess: there is none.
         """
         process = self.process(pid)
         process.locked = locked
-        process.listed = True
-        return api.ProcessChanged(process.info())
+        return [api.ProcessChanged(process.info())] if process.listed else []
 
     def switch(self, name: str, on: bool, word: str = "") -> list[api.Event]:
         """Set a switch of a node, which tells its subscribers."""

@@ -322,7 +322,8 @@ class Agent:
             if keeper.spoken.is_set() and not keeper.final
         ]
         mine = [info for info in found if request.all or caller.uid in (0, info.uid)]
-        return api.ProcessList(self.node.number, sorted(mine, key=lambda info: info.local_pid))
+        mine.sort(key=lambda info: info.local_pid)
+        return api.ProcessList(self.node.number, mine, self._memo.locks())
 
     def _info(self, keeper: Keeper, files: bool = False) -> api.ProcessInfo:
         state = keeper.state

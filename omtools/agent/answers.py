@@ -91,10 +91,17 @@ class CallFigures(msgspec.Struct, tag="call_figures", frozen=True):
 
 
 class ProcessList(msgspec.Struct, tag="process_list", frozen=True):
-    """Answer to `Processes`; `node` is the number of the answering node."""
+    """Answer to `Processes`.
+
+    Attributes:
+        node: number of the answering node.
+        processes: those that are away from it, or its guests.
+        locked: what was said of processes at home, by pid: locked or not; what they start inherits it.
+    """
 
     node: int
     processes: list[ProcessInfo]
+    locked: dict[int, bool] = {}
 
 
 class NodeReport(msgspec.Struct, tag="node_report", frozen=True):

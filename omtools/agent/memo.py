@@ -110,13 +110,17 @@ class Memo:
             seen[one] = found
         return found
 
+    def locks(self) -> dict[int, bool]:
+        """What was said of processes that still live: locked or not. What they start inherits it."""
+        return {
+            int(key): settings.locked
+            for key, (begun, settings) in self._memory.processes.items()
+            if settings.locked is not None and _begun(int(key)) == begun
+        }
+
     def unlocked(self) -> list[int]:
         """The processes that somebody has unlocked, and that still live."""
-        return [
-            int(key)
-            for key, (begun, settings) in self._memory.processes.items()
-            if settings.locked is False and _begun(int(key)) == begun
-        ]
+        return [pid for pid, locked in self.locks().items() if not locked]
 
     def locked(self, pid: int) -> bool:
         """Whether that process is locked, itself or by its nearest ancestor of which anything was said."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import ClassVar, cast
 
@@ -75,7 +76,7 @@ class Plots(Scrubbing):
                 self.chosen = self.nodes[0] if self.nodes else 0
             sums = history.sums(columns, self._in_sight())
         except OmError as error:
-            self._put([(Span(str(error), "dim"),)])
+            self._put([(Span(line, "dim"),) for line in textwrap.wrap(str(error), max(20, self.size.width))])
             self.nodes = []
             return
         shown = cell_at(history.moment, self.window, columns) if history.past is not None else -1

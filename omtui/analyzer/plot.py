@@ -15,7 +15,7 @@ from omtui.spans import Line, Role, Span, joined
 _UP = " ▁▂▃▄▅▆▇█"
 MARGIN = 6  # cells of the scale, at the left
 _TICK = 16  # cells from one time below the plot to the next, at least
-_MOST = 8  # lines of a plot where there are several
+_MOST = 20  # lines of a plot where there are several
 
 
 def plot(  # noqa: PLR0917 - all of them are what is drawn

@@ -16,6 +16,7 @@ from omtui import actions
 from omtui.cells import speed_at, two_digits
 from omtui.clickable import clickable
 from omtui.cluster.rows import COLUMNS, cell_of, sort_key_of, sums_line, switches_of
+from omtui.columns import put
 from omtui.dialogs import AskText
 from omtui.model import NODE_KEYS, Node, matching_nodes, sorted_nodes
 from omtui.page import Page
@@ -23,6 +24,7 @@ from omtui.sheet import Sheet
 from omtui.spans import text_of
 
 _STEP = 1.1  # of the speed, per key
+_SHORTEST = 4  # cells of a node's name in front of its switches
 _RESTS = 0.15  # seconds without a key after which the cursor rests
 
 
@@ -126,13 +128,16 @@ class ClusterPage(Page):
         node = self.sheet.current
         if node is None:
             return Content("")
-        parts: list[Content] = [Content(f"{node.view.name}: ")]
+        parts: list[Content] = []
         for name, on in switches_of(node, self.state.report):
             binding = next(b for b in self.BINDINGS if isinstance(b, Binding) and b.id == f"cluster.{name}")
             key = (self.omtui.key_of(binding), "bold")
             state = (f" {_('on')} ", "reverse") if on else (f" {_('off')} ", "")
             parts += [clickable(f"screen.switch('{name}')", key, (f" {name}", ""), state), Content(" ")]
-        return Content.assemble(*parts)
+        row = Content.assemble(*parts)
+        room = max(_SHORTEST, self.size.width - row.cell_length - 2)
+        name = node.view.name
+        return Content.assemble(put(name, room) if len(name) > room else name, ": ", row)
 
     # -------------------------------------------------------------------------------------- keys
 

@@ -9,21 +9,22 @@ from omtools.cluster.load import FULL, QUIET
 from omtools.errors import OmError
 from omtools.i18n import N_, _
 from omtui.actions import known_switches
-from omtui.cells import bar, curve, size_of, slider
+from omtui.cells import bar, curve, paired, size_of, slider
 from omtui.columns import Cell, Column
-from omtui.model import Node, State, memory_share
+from omtui.model import HISTORY, Node, State, memory_share
 from omtui.spans import Line, Role, Span, as_columns
+from omtui.sums import efficiency, totals
 
 COLUMNS = (
     Column("number", N_("#"), 5, right=True),
-    Column("name", N_("NODE"), 0),
+    Column("name", N_("NODE"), 0, most=24, least=12),
     Column("status", N_("STATUS"), 8, rank=1),
     Column("cpus", N_("CPUS"), 4, right=True, rank=4),
     Column("speed", N_("SPEED"), 6, right=True, rank=2),
     Column("slider", "", 11, rank=9),
     Column("load", N_("LOAD"), 5, right=True),
     Column("load-bar", "", 6, rank=5),
-    Column("history", N_("last minute"), 0, rank=6),
+    Column("history", N_("last minute"), 0, rank=6, most=HISTORY),
     Column("memory", N_("MEMORY"), 6, rank=3),
     Column("memory-history", "", 10, rank=10),
     Column("guests", N_("IN"), 3, right=True, rank=7),
@@ -37,6 +38,13 @@ CHOICE_COLUMNS = (
     Column("memory", N_("MEMORY"), 6, rank=1),
 )
 _SORTED_BY = {"load-bar": "load", "history": "load", "slider": "speed", "memory-history": "memory"}
+_FIGURES: dict[str, Callable[[api.NodeView], str]] = {
+    "cpus": lambda view: str(view.cpus),
+    "speed": lambda view: str(view.speed),
+    "load": lambda view: f"{view.load / FULL:.2f}",
+    "guests": lambda view: str(view.guests or ""),
+    "away": lambda view: str(view.away or ""),
+}
 _HIGH = 0.75  # of a bar: drawn in another colour
 _MOST = 2 * FULL  # load at the end of a bar
 
@@ -59,21 +67,14 @@ def cell_of(own: Callable[[], int]) -> Cell[Node]:
 
 def _cell(node: Node, key: str, width: int, own: int) -> Span:
     view = node.view
+    if (figure := _FIGURES.get(key)) is not None:
+        return Span(figure(view))
     if key in ("number", "name"):
         text = str(view.number) if key == "number" else view.name
         return Span(text, "own" if view.number == own else "number" if node.up else "dead")
     if key == "status":
         return Span(_(node.words), _status_role(node))
-    if key in ("slider", "load-bar", "history", "memory", "memory-history"):
-        return _drawn(node, key, width)
-    texts = {
-        "cpus": str(view.cpus),
-        "speed": str(view.speed),
-        "load": f"{view.load / FULL:.2f}",
-        "guests": str(view.guests or ""),
-        "away": str(view.away or ""),
-    }
-    return Span(texts[key])
+    return _drawn(node, key, width)
 
 
 def _status_role(node: Node) -> Role:
@@ -99,7 +100,8 @@ def _drawn(node: Node, key: str, width: int) -> Span:
 
 def sums_line(state: State) -> Line:
     """The whole cluster in one line."""
-    sums = state.totals()
+    sums = totals(node.view for node in state.nodes.values())
+    even = efficiency(node.view.load for node in state.nodes.values() if node.up)
     said = _(
         "{up} of {nodes} nodes up, {cpus} CPUs, load {load:.2f}, memory {used} of {total}, balance {even} %"
     ).format(
@@ -109,7 +111,7 @@ def sums_line(state: State) -> Line:
         load=sums.load / FULL,
         used=size_of(sums.mem_used),
         total=size_of(sums.mem_total),
-        even=state.efficiency(),
+        even=even,
     )
     return (Span(said, "title"),)
 
@@ -132,8 +134,9 @@ def details(report: api.NodeReport, node: Node | None) -> str:
     else:
         rows += _figures(report, node)
     if node is not None and node.loads:
-        rows.append((_("load, last minute"), curve(node.loads, len(node.loads), max(FULL, *node.loads))))
-        rows.append((_("memory, last minute"), curve(node.memory, len(node.memory), 1.0)))
+        loads, memory = paired(node.loads), paired(node.memory)
+        rows.append((_("load, last minute"), curve(loads, len(loads), max(FULL, *loads))))
+        rows.append((_("memory, last minute"), curve(memory, len(memory), 1.0)))
     return as_columns(rows)
 
 

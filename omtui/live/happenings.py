@@ -8,13 +8,13 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from omtools.agent import api
-from omtools.cluster.load import status_words
 from omtools.errors import OmError
 from omtools.i18n import N_, _
 from omtui.cells import bar, curve, rate_of, size_of
 from omtui.columns import Cell, Column
-from omtui.model import Process, State
+from omtui.model import Process, State, status_for_people
 from omtui.moving import Move
+from omtui.reasons import reason_for_people
 from omtui.spans import Line, Role, Span
 
 AWAY_COLUMNS = (
@@ -90,7 +90,7 @@ def _happening(item: tuple[float, int, api.Told], state: State) -> Happening:
 def sentence_of(event: api.Told, state: State, node: int = 0) -> tuple[str, Role]:
     """An event for people, of the own node (0) or another."""
     if isinstance(event, api.SwitchChanged):
-        words = " ".join(status_words(event.status))
+        words = status_for_people(event.status)
         return _("{node}: {words}").format(node=state.name_of(event.node), words=words), "locked"
     if isinstance(event, api.Decided):
         return _decided(event, state, node), "dim"
@@ -133,7 +133,8 @@ def _decided(event: api.Decided, state: State, node: int) -> str:
     if event.pid:
         about = _("Process {pid}").format(pid=event.pid)
     target = f" → {state.name_of(event.target)}" if event.target else ""
-    return f"{about}: {_(event.what)}{target}" + (f" ({event.reason})" if event.reason else "")
+    why = f" ({reason_for_people(event.reason)})" if event.reason else ""
+    return f"{about}: {_(event.what)}{target}{why}"
 
 
 def event_cell(row: Happening, column: Column, _width: int) -> Span:

@@ -52,6 +52,10 @@ class LivePage(Page):
     """Events."""
 
     NAME = "live"
+    LIST_KEYS: ClassVar[tuple[tuple[str, str], ...]] = (
+        *Page.LIST_KEYS[:2],
+        ("tab", N_("to the other list: the processes, or what happened")),
+    )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("h", "home", N_("home"), tooltip=N_("call home"), id="live.home"),
         Binding(
@@ -148,7 +152,8 @@ class LivePage(Page):
         elif found.calls:
             lines += latency_lines(pid, found, width, height - len(lines))
         else:
-            lines += freezing_lines(self.state.moves, width)
+            none = _("process {pid}: no call was done at home").format(pid=pid)
+            lines += [(Span(none[:width], "dim"),), *freezing_lines(self.state.moves, width)]
         drawing.show(lines)
 
     def on_sheet_moved(self, _event: Sheet.Moved) -> None:
@@ -174,6 +179,12 @@ class LivePage(Page):
     def action_decisions(self) -> None:
         """All decisions of other nodes, or only those to do something."""
         self.shows_decisions = not self.shows_decisions
+        said = (
+            _("Every decision of other nodes is listed.")
+            if self.shows_decisions
+            else _("Of other nodes' decisions only those to do something are listed.")
+        )
+        self.omtui.say("", said)
         self.draw_body()
 
     def action_follow(self) -> None:

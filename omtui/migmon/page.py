@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from operator import attrgetter
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -24,7 +26,7 @@ from omtui.page import Page
 from omtui.paint import Canvas
 from omtui.processes.rows import about
 
-_FRAMES = 12  # per second, while something moves
+_FRAMES = 10  # per second, while something moves
 
 
 class Circle(Canvas):
@@ -53,7 +55,6 @@ class Circle(Canvas):
         self.look = Look()
         self.scene = Scene()
         self.processes: list[Process] = []
-        self._by_pid: dict[int, Process] = {}
         self.groups: dict[int, list[Process]] = {}
         self._numbers: list[int] = []
         self._known: tuple[int, int, Size, list[int]] | None = None  # what `_numbers` was chosen from
@@ -68,7 +69,6 @@ class Circle(Canvas):
         known = (state.own, self.turned, self.size, list(state.nodes))
         if processes is not self.processes:
             self.processes = processes
-            self._by_pid = {one.pid: one for one in processes}
             self.groups = by_node(processes, state.own)
             self._known = None
         if known != self._known:
@@ -113,7 +113,9 @@ class Circle(Canvas):
 
     def process(self, pid: int) -> Process | None:
         """One of those that may be on it."""
-        return self._by_pid.get(pid)
+        at = bisect_left(self.processes, pid, key=attrgetter("pid"))
+        found = self.processes[at : at + 1]
+        return found[0] if found and found[0].pid == pid else None
 
     def choose(self, look: Look) -> None:
         """Choose something else."""
@@ -132,9 +134,11 @@ class Circle(Canvas):
     def step_target(self, steps: int) -> None:
         """To the next node."""
         found = [place.number for place in self.scene.places]
-        if found:
-            index = found.index(self.look.target) + steps if self.look.target in found else 0
-            self.choose(self.look._replace(target=found[index % len(found)]))
+        here = self._where(self.look.process)
+        others = [number for number in found if number != here] if self.look.process else found
+        if others:
+            index = others.index(self.look.target) + steps if self.look.target in others else 0
+            self.choose(self.look._replace(target=others[index % len(others)]))
 
     # ------------------------------------------------------------------------------------ mouse
 
@@ -231,9 +235,9 @@ class MigmonPage(Page):
         if process is None:
             text = _("■ at home   green: away, with a line to its home   yellow: a guest")
         else:
-            text = f"{about(process, self.state, None)}  {process.command}"
-            if self.circle.look.target:
-                text += f"  → {self.state.name_of(self.circle.look.target)}"
+            target = self.circle.look.target
+            to = f" → {self.state.name_of(target)}" if target else ""
+            text = f"{about(process, self.state, None)}{to}  {process.command}"
         self._put("#about", Content(text))
 
     def on_circle_chosen(self, _event: Circle.Chosen) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from operator import attrgetter
 from typing import NamedTuple
 
 from omtools.cluster.load import FULL
@@ -105,16 +104,18 @@ def _line(letters: list[str], roles: list[Role]) -> Line:
     return tuple(spans)
 
 
-def by_node(processes: Iterable[Process], own: int) -> dict[int, list[Process]]:
-    """Processes by the node that executes them; what the agent knows of comes first."""
+def by_node(processes: Sequence[Process], own: int) -> dict[int, list[Process]]:
+    """Processes, given by pid, by the node that executes them; what the agent knows of comes first."""
     found: dict[int, list[Process]] = {}
     known: list[Process] = []
     rest: list[Process] = []
-    for process in sorted(processes, key=attrgetter("pid"), reverse=True):
+    for process in reversed(processes):
         if process.guest or process.node:
             found.setdefault(own if process.guest else process.node, []).append(process)
+        elif process.known:
+            known.append(process)
         else:
-            (known if process.known else rest).append(process)
+            rest.append(process)
     if known or rest:
         found.setdefault(own, []).extend(known + rest)
     return found

@@ -10,9 +10,10 @@ from typing import NamedTuple
 from omtools.agent import api
 from omtools.cluster.load import FULL, STANDARD_SPEED
 from omtools.i18n import _
-from omtui.model import is_up, totals, used_memory
+from omtui.model import is_up, used_memory
 from omtui.mosmon.settings import TITLES, Numbering, Settings
 from omtui.spans import Line, Role, Span, cut, joined, text_of
+from omtui.sums import totals
 
 _MB = 1 << 20
 _EIGHTHS = " ▁▂▃▄▅▆▇█"

@@ -13,6 +13,7 @@ from omtools.agent.client import Client
 from omtools.commands._common import parser, run
 from omtools.errors import UsageError
 from omtools.i18n import _
+from omtui.frames import draw_in_time
 from omtui.mosmon.drawing import draw
 from omtui.mosmon.settings import HELP, Settings, pressed
 
@@ -78,6 +79,7 @@ def settings_of(given: argparse.Namespace) -> Settings:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; returns its exit status."""
+    draw_in_time()
     return run(_mosmon, arguments)
 
 

@@ -16,7 +16,7 @@ from textual.css.query import NoMatches
 from textual.widget import Widget
 from textual.widgets import Static
 
-from omtools.errors import OmError
+from omtools.errors import NoAgent, OmError
 from omtools.i18n import N_, _
 from omtui import actions
 from omtui.actions import Action
@@ -111,7 +111,13 @@ class ProcessesPage(Page):
     def body(self) -> ComposeResult:
         """The list, nodes to drag to, and a line on the process under the cursor."""
         with Horizontal():
-            yield Sheet[Process](COLUMNS, cell_of(self._reason), lambda process: process.pid, id="list")
+            yield Sheet[Process](
+                COLUMNS,
+                cell_of(self._reason),
+                lambda process: process.pid,
+                id="list",
+                empty=N_("There is no such process; Esc and `v` show others."),
+            )
             yield Sheet[Node](
                 CHOICE_COLUMNS,
                 node_cell_of(lambda: self.state.own),
@@ -182,7 +188,9 @@ class ProcessesPage(Page):
             if self.omtui.feed.past is None:
                 try:
                     self._why = {pid: await self.omtui.feed.cantmove(pid)}
-                except OmError as error:  # it ended, or the agent did
+                except NoAgent:  # that is said above; of the process nobody can tell
+                    self._why = {}
+                except OmError as error:  # it ended
                     self._why = {pid: str(error)}
                 with contextlib.suppress(NoMatches):  # the screen may be taken down meanwhile
                     self._draw_about()
@@ -209,7 +217,8 @@ class ProcessesPage(Page):
         which = ", ".join(map(str, pids[:5])) + ("…" if len(pids) > 5 else "")
         up = [node for node in self.state.nodes.values() if node.up]
         question = _("Where to with process {pid}?").format(pid=which)
-        self.app.push_screen(Choose(question, up, self.state.own), answered)
+        now = chosen[0].node or self.state.own
+        self.app.push_screen(Choose(question, up, self.state.own, now), answered)
 
     def on_sheet_selected(self, _event: Sheet.Selected) -> None:
         """Enter, or a double click: the migrator window, as in openMosixprocs."""

@@ -9,6 +9,7 @@ from omtools.i18n import N_, _
 from omtui.cells import rate_of, size_of
 from omtui.columns import Cell, Column
 from omtui.model import Process, State, matching_processes, sorted_processes
+from omtui.reasons import reason_for_people
 from omtui.spans import Role, Span
 from omtui.tree import as_tree
 
@@ -23,8 +24,22 @@ COLUMNS = (
     Column("frozen_ms", N_("MS"), 5, right=True, rank=5),
     Column("dfsa_bytes", N_("DFSA"), 5, right=True, rank=9),
     Column("reason", N_("STAYS BECAUSE"), 30, rank=8),
-    Column("command", N_("COMMAND"), 0),
+    Column("command", N_("COMMAND"), 0, least=20),
 )
+_NOTHING = Span("")
+_TEXTS: dict[str, Callable[[Process], str]] = {
+    "pid": lambda process: str(process.pid),
+    "node": lambda process: str(process.home if process.guest else process.node),
+    "marks": lambda process: process.marks.replace("-", " "),
+    "state": lambda process: process.state,
+}
+_FIGURES: dict[str, Callable[[Process], str]] = {  # of those that the agent knows
+    "moves": lambda process: str(process.moves or ""),
+    "rate": lambda process: rate_of(process.rate) if process.migrated else "",
+    "bytes": lambda process: size_of(process.bytes) if process.bytes else "",
+    "dfsa_bytes": lambda process: size_of(process.dfsa_bytes) if process.dfsa_bytes else "",
+    "frozen_ms": lambda process: f"{process.frozen_ms:.0f}" if process.frozen_ms else "",
+}
 KINDS = ("all", "away", "guests")
 KIND_NAMES = {"all": N_("all processes"), "away": N_("away from home"), "guests": N_("guests here")}
 
@@ -77,24 +92,9 @@ def _cell(process: Process, key: str) -> Span:
     if key == "command":
         indent = "" if not process.depth else "  " * (process.depth - 1) + "└ "
         return Span(indent + process.command, _role(process))
-    texts = {
-        "pid": str(process.pid),
-        "node": str(process.home if process.guest else process.node),
-        "marks": process.marks.replace("-", " "),
-        "state": process.state,
-    }
-    if key in texts:
-        return Span(texts[key], _role(process))
-    if not process.known:
-        return Span("")
-    figures = {
-        "moves": str(process.moves or ""),
-        "rate": rate_of(process.rate) if process.migrated else "",
-        "bytes": size_of(process.bytes) if process.bytes else "",
-        "dfsa_bytes": size_of(process.dfsa_bytes) if process.dfsa_bytes else "",
-        "frozen_ms": f"{process.frozen_ms:.0f}" if process.frozen_ms else "",
-    }
-    return Span(figures[key])
+    if (text := _TEXTS.get(key)) is not None:
+        return Span(text(process), _role(process))
+    return Span(_FIGURES[key](process)) if process.known else _NOTHING
 
 
 def _role(process: Process) -> Role:
@@ -110,7 +110,9 @@ def known_reason(process: Process, state: State) -> str:
     if process.reason:
         return process.reason
     decided = state.decisions.get(process.pid)
-    return decided.reason if decided is not None and decided.what in ("stay", "failed") else ""
+    if decided is None or decided.what not in ("stay", "failed"):
+        return ""
+    return reason_for_people(decided.reason)
 
 
 def about(process: Process, state: State, cantmove: str | None) -> str:

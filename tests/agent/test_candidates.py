@@ -162,3 +162,15 @@ def test_whose_files_they_read(short: Path) -> None:
         [process] = candidates.look(400.0, [], 10000, NONE, uses)
         assert process.io == {}  # long ago
         reader.communicate("0\n")
+
+
+def test_what_was_said_of_processes_is_told_while_they_live(short: Path, family: tuple[int, int]) -> None:
+    parent, child = family
+    memo = Memo(short)
+    assert memo.locks() == {}
+    memo.lock(parent, locked=True)
+    memo.lock(child, locked=False)
+    assert memo.locks() == {parent: True, child: False}
+    with subprocess.Popen(["true"]) as ended:
+        memo.lock(ended.pid, locked=True)
+    assert memo.locks() == {parent: True, child: False}

@@ -56,6 +56,9 @@ TOLD = "OMTUI_FIGURES_FD"  # where omtui writes when its modules are there
 
 def show(socket: str, page: str, nodes: int, processes: int) -> None:
     """Be omtui, on a machine that has that many processes; or mosmon."""
+    from omtui.frames import draw_in_time
+
+    draw_in_time()
     for name in MODULES:
         importlib.import_module(name)
     from omtui.app import Omtui

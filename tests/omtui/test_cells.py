@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, strategies as st
 
-from omtui.cells import bar, curve, rate_of, size_of, slider, slider_place, speed_at, two_digits
+from omtui.cells import bar, curve, paired, rate_of, size_of, slider, slider_place, speed_at, two_digits
 from omtui.columns import Column, column_at, fitting, head_line, put, row_line
 from omtui.spans import Span, as_columns, cut, text_of
 
@@ -76,3 +76,26 @@ def test_titles_and_what_is_under_the_mouse() -> None:
     assert put("abcdef", 4) == "abc…"
     assert put("ab", 4, right=True) == "  ab"
     assert as_columns([("a", "1"), ("bbb", "2")]) == "a    1\nbbb  2"
+
+
+def test_long_sentences_go_on_in_their_column() -> None:
+    rows = [("a", "one two three four five six seven"), ("longer than a third", "eight")]
+    assert as_columns(rows, width=36).split("\n") == [
+        "a             one two three four",
+        "              five six seven",
+        "longer than a third",
+        "              eight",
+    ]
+
+
+def test_a_column_that_wants_little_leaves_the_rest_to_others() -> None:
+    columns = (Column("a", "A", 0, most=10), Column("b", "B", 0), Column("c", "C", 0, most=30))
+    assert fitting(columns, 102) == [(columns[0], 10), (columns[1], 60), (columns[2], 30)]
+    assert fitting(columns, 32) == [(columns[0], 10), (columns[1], 10), (columns[2], 10)]
+    assert fitting(columns, 26) == [(columns[0], 8), (columns[1], 8), (columns[2], 8)]
+
+
+def test_half_as_many_values_for_a_narrow_place() -> None:
+    assert paired([1, 2, 4, 6]) == [1.5, 5.0]
+    assert paired([9, 1, 2]) == [9, 1.5]
+    assert paired([]) == []

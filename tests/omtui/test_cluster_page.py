@@ -6,6 +6,7 @@ import pytest
 from pilots import application, pictures, piloted, screen_text, until
 
 from omtools.cluster.load import BLOCK, LSTAY, NOMFS, QUIET, STAY
+from omtui.actions import known_switches
 from omtui.app import Omtui
 from omtui.cluster.page import ClusterPage
 from omtui.dialogs import Ask, AskText, Show
@@ -28,6 +29,7 @@ async def test_a_row_for_each_node_and_the_sums(agent: SimulatedAgent) -> None:
         assert "8 of 8 nodes up" in text
         assert "balance " in text
         assert "block off" in text
+        assert "dfsa on" in text
 
 
 @pytest.mark.parametrize(("key", "bit"), [("b", BLOCK), ("s", STAY), ("l", LSTAY), ("u", QUIET)])
@@ -42,6 +44,8 @@ async def test_switches(agent: SimulatedAgent, key: str, bit: int) -> None:
         await pictures(pilot)
         await pilot.press(key)
         await until(pilot, lambda: not agent.world.nodes[1].status & bit)
+        row = next(row for row in known_switches() if row.bit == bit)
+        await until(pilot, lambda: app.said.sentence == f"{row.name} is off: {row.otherwise}.")
         assert app.said.command.startswith("mosctl no")
 
 
@@ -109,6 +113,15 @@ async def test_details_of_a_node_and_of_one_that_is_down(agent: SimulatedAgent) 
         await pilot.press("down", "i")
         await until(pilot, lambda: isinstance(app.screen, Show))
         assert "does not answer" in screen_text(app)
+
+
+async def test_a_long_name_leaves_room_for_all_switches(agent: SimulatedAgent) -> None:
+    app = application(agent)
+    agent.world.nodes[1].name = "a-machine-with-a-long-name"
+    async with piloted(app, (80, 24)):
+        text = screen_text(app)
+        assert "dfsa on" in text
+        assert "a-mach" in text
 
 
 async def test_sorting_and_filtering(agent: SimulatedAgent) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 from pilots import INTERVAL, application, pictures, piloted, screen_text, until
+from rich.color_triplet import ColorTriplet
 from textual.command import CommandPalette
+from textual.containers import VerticalScroll
 from textual.pilot import Pilot
 
 from omtools import i18n
@@ -23,6 +25,7 @@ from omtui.processes.page import ProcessesPage
 from omtui.sheet import Sheet
 from omtui.simulated import SimulatedAgent, SimulatedMachine
 from omtui.source import Source
+from omtui.spans import ROLES
 
 
 async def typed(pilot: Pilot[int], app: Omtui, line: str) -> None:
@@ -60,6 +63,32 @@ async def test_help_names_every_key_and_everything_that_can_be_typed(agent: Simu
             assert words in text
         await pilot.press("escape")
         assert len(app.screen_stack) == 1
+
+
+async def test_a_long_text_has_the_keys_of_a_pager(agent: SimulatedAgent) -> None:
+    app = application(agent)
+    async with piloted(app, (80, 24)) as pilot:
+        await pilot.press("question_mark")
+        frame = app.screen.query_one(VerticalScroll)
+        await pilot.press("j", "j", "k")
+        assert frame.scroll_y == 1
+        await pilot.press("G")
+        assert frame.scroll_y == frame.max_scroll_y > 24
+        await pilot.press("g", "space")
+        assert 10 < frame.scroll_y < 24
+        assert all(len(line) <= 80 for line in screen_text(app).split("\n"))
+        await pilot.press("G", "space")
+        assert len(app.screen_stack) == 1
+
+
+async def test_the_keys_of_all_screens_are_always_named(agent: SimulatedAgent) -> None:
+    app = application(agent)
+    async with piloted(app, (80, 24)) as pilot:
+        for key in "12345":
+            await pilot.press(key)
+            line = screen_text(app).split("\n")[-1]
+            assert line.startswith("? help  ")
+            assert line.endswith("  / filter  : command  q quit")
 
 
 async def test_pages_by_digits_and_by_mouse(agent: SimulatedAgent) -> None:
@@ -234,3 +263,27 @@ async def test_in_spanish(agent: SimulatedAgent) -> None:
             assert "enviar todos los huéspedes a casa" in screen_text(app)
     finally:
         i18n.speak(["en"])
+
+
+def brightness(colour: ColorTriplet) -> float:
+    """Relative luminance, as WCAG 2.1 defines it."""
+    linear = [
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4
+        for part in (one / 255 for one in colour)
+    ]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("theme", ["textual-dark", "textual-light", "nord"])
+async def test_everything_that_is_read_stands_out_from_what_is_behind_it(agent: SimulatedAgent, theme: str) -> None:
+    source = Source(agent.socket, interval=INTERVAL, machine=SimulatedMachine(agent))
+    app = Omtui(source, theme=theme)
+    async with piloted(app):
+        sheet = app.screen.query_one(Sheet)
+        looks = {f"om--{role}" for role in ROLES if role not in ("free", "bar", "line", "high")}
+        for look in looks | {"om--cursor", "om--blurred"}:
+            style = sheet.get_component_rich_style(look)
+            assert style.color is not None
+            assert style.bgcolor is not None
+            dark, light = sorted(brightness(one.get_truecolor()) for one in (style.color, style.bgcolor))
+            assert (light + 0.05) / (dark + 0.05) > 3, look  # WCAG's least for what is large or bold

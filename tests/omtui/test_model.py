@@ -8,20 +8,20 @@ from hypothesis import given, strategies as st
 from omtools.agent import api
 from omtools.cluster.load import BLOCK, CONFIGURED, UP
 from omtui.local import LocalProcess
+from omtui.locks import locked_at_home
 from omtui.model import (
     NODE_KEYS,
     PROCESS_KEYS,
     Process,
     State,
-    efficiency,
     matching_processes,
     merged,
     sorted_nodes,
     sorted_processes,
-    totals,
 )
 from omtui.moving import UNKNOWN, paces_after
 from omtui.processes.rows import COLUMNS, about, cell_of
+from omtui.sums import efficiency, totals
 from omtui.tree import as_tree
 from omtui.world import World
 
@@ -108,7 +108,38 @@ def test_what_happens_on_other_nodes_is_listed_and_their_moves_are_drawn() -> No
     assert state.processes is before  # of the same pid, but another node's
     assert state.decisions == {}
     assert state.abroad == {}
-    assert [node for _when, node, _event in state.happened] == [2] * 6
+    # Not the first, which may be one that is away all the time, and not the end of what is at home already.
+    told = [getattr(event, "process", None) for _when, _node, event in state.happened]
+    assert [one and (one.phase, one.where) for one in told] == [
+        ("freezing", 3),
+        ("away", 1),
+        ("home", 2),
+        None,
+    ]
+
+
+def test_what_is_only_counted_is_not_listed() -> None:
+    state = heard(info(7, where=2))
+    for calls in (1, 2, 3):
+        assert state.hear_event(api.ProcessChanged(info(7, where=2, calls_forwarded=calls)), 101.0)
+        state.hear_event(api.ProcessChanged(info(8, where=3, home=2, calls_forwarded=calls)), 101.0, 2)
+    assert not state.happened
+    assert not state.moves
+    state.hear_event(api.ProcessChanged(info(7, where=1, phase="home", moves=2)), 102.0)
+    state.hear_event(api.ProcessChanged(info(7, where=1, phase="home", moves=2), gone=True), 102.0)
+    assert len(state.happened) == 1
+
+
+def test_locked_at_home_is_what_was_said_of_it_or_of_who_started_it() -> None:
+    local = [seen(1, ppid=0), seen(7, ppid=1), seen(8, ppid=7), seen(9, ppid=8), seen(10, ppid=1)]
+    state = State()
+    state.hear_processes(api.ProcessList(1, [], {7: True, 9: False}), local, 100.0)
+    assert {process.pid: process.marks for process in state.processes if process.locked} == {7: "-L", 8: "-L"}
+    state.hear_processes(api.ProcessList(1, []), local, 101.0)
+    assert not any(process.locked for process in state.processes)
+    loop = {one.pid: one for one in (seen(3, ppid=4), seen(4, ppid=3))}  # /proc is read while it changes
+    assert locked_at_home({3: True}, loop) == {3, 4}
+    assert locked_at_home({5: True}, loop) == set()
 
 
 def test_calls_per_second() -> None:

@@ -8,8 +8,9 @@ from textual.pilot import Pilot
 
 from omtui.app import Omtui
 from omtui.dialogs import Ask, AskText, Choose
-from omtui.model import Process
+from omtui.model import Node, Process
 from omtui.processes.page import ProcessesPage
+from omtui.sheet import Sheet
 from omtui.simulated import SimulatedAgent
 from omtui.world import SimulatedProcess
 
@@ -39,7 +40,7 @@ async def test_migrate_to_a_node_home_and_to_the_best(agent: SimulatedAgent) -> 
         await choose(pilot, app, process.pid)
         await pilot.press("m")
         assert isinstance(app.screen, Choose)
-        await pilot.press("down", "down", "enter")
+        await pilot.press("down", "enter")
         await until(pilot, lambda: process.where == 3)
         await until(pilot, lambda: "moved from mCii to ixchel" in app.said.sentence)
         assert app.said.command == f"migrate {process.pid} 3"
@@ -92,6 +93,50 @@ async def test_lock_and_unlock(agent: SimulatedAgent) -> None:
         await pictures(pilot)
         await pilot.press("L")
         await until(pilot, lambda: process.locked == locked)
+
+
+async def test_lock_and_unlock_at_home(agent: SimulatedAgent) -> None:
+    app = application(agent, "processes")
+    async with piloted(app) as pilot:
+        process = one(agent)
+        process.locked = False
+        await pictures(pilot)
+        await choose(pilot, app, process.pid)
+        for wanted in (True, False):
+            await pilot.press("L")
+            await until(pilot, lambda: process.locked is wanted)  # noqa: B023 - called at once
+            await pictures(pilot)
+            chosen = page_of(app).chosen[0]
+            assert (chosen.pid, chosen.locked) == (process.pid, wanted)
+
+
+async def test_the_node_to_go_to_by_its_number(agent: SimulatedAgent) -> None:
+    app = application(agent, "processes")
+    async with piloted(app) as pilot:
+        process = one(agent)
+        await choose(pilot, app, process.pid)
+        await pilot.press("m")
+        sheet: Sheet[Node] = app.screen.query_one(Sheet)
+        assert sheet.current is not None
+        assert sheet.current.view.number == 2  # it runs on the first
+        await pilot.press("5", "9", "4")
+        assert sheet.current.view.number == 4
+        await pilot.press("enter")
+        await until(pilot, lambda: process.where == 4)
+
+
+async def test_a_lost_agent_is_no_reason_to_stay(agent: SimulatedAgent) -> None:
+    app = application(agent, "processes")
+    async with piloted(app, (80, 24)) as pilot:
+        await choose(pilot, app, one(agent).pid)
+        await until(pilot, lambda: "at home, it " in screen_text(app))
+        await agent.stop()
+        await until(pilot, lambda: "AGENT LOST" in screen_text(app))
+        said = " ".join(screen_text(app).split())
+        assert "then `omlab shell mCii`." in said  # the whole sentence, though it is longer than a line
+        await until(pilot, lambda: "at home, it " not in screen_text(app))
+        await agent.start()
+        await until(pilot, lambda: "at home, it " in screen_text(app))
 
 
 @pytest.mark.parametrize(("key", "name"), [("s", "STOP"), ("X", "TERM"), ("ctrl+x", "KILL")])
@@ -207,3 +252,12 @@ async def test_nodes_beside_the_list(agent: SimulatedAgent) -> None:
         await until(pilot, lambda: "palenque" in screen_text(app))
         await pilot.press("o")
         assert not page_of(app).nodes.display
+
+
+async def test_where_no_process_fits_it_says_how_to_see_others(agent: SimulatedAgent) -> None:
+    app = application(agent, "processes")
+    async with piloted(app) as pilot:
+        await pilot.press("slash", *"xyzzy", "enter")
+        assert "There is no such process; Esc" in screen_text(app)
+        await pilot.press("escape")
+        assert "There is no such process" not in screen_text(app)

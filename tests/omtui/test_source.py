@@ -109,11 +109,11 @@ async def test_events_of_a_moment_are_told_at_once_and_soon(agent: SimulatedAgen
     before = source.state.processes
     pids = [process.pid for process in before if not process.migrated][:5]
     for pid in pids:
-        agent.tell(agent.world.lock(pid, True))
+        agent.tell(agent.world.migrate(pid, "3")[1])
     await asyncio.wait_for(heard.wait(), 60)
     assert told == [5]
     assert source.state.processes is not before
-    assert {process.pid for process in source.state.processes if process.locked} >= set(pids)
+    assert {process.pid for process in source.state.processes if process.node == 3} >= set(pids)
     await stop(task)
 
 

@@ -34,10 +34,13 @@ def test_phases_as_sentences() -> None:
 def test_decisions_about_processes_and_about_the_node() -> None:
     assert sentence_of(api.Decided(7, "move", 3), state())[0] == "Process 7: move → ixchel"
     assert sentence_of(api.Decided(0, "no room", 0, "all are full"), state())[0] == "This node: no room (all are full)"
+    said = sentence_of(api.Decided(7, "stay", 0, "no_gain"), state())[0]
+    assert said == "Process 7: stay (it would gain too little elsewhere)"
 
 
 def test_what_happens_elsewhere_says_where() -> None:
     found = state()
+    found.hear_event(api.ProcessChanged(info("freezing")), 1.0, 2)
     found.hear_event(api.ProcessChanged(info("away", where=3)), 1.0, 2)
     found.hear_event(api.Decided(0, "no room"), 1.0, 2)
     found.hear_event(api.SwitchChanged(2, 3), 1.0, 2)
@@ -45,9 +48,10 @@ def test_what_happens_elsewhere_says_where() -> None:
     found.hear_event(api.Followed(3, on=False, error=lost.to_wire()), 1.0, 3)
     found.hear_event(api.Followed(3, on=True), 1.0, 3)
     assert [row.text for row in Happenings().rows(found)] == [
+        "metrakilate: Process 7 is stopped, its image is being taken.",
         "metrakilate: Process 7 runs on ixchel: 5.0M, frozen 12 ms.",
         "metrakilate: no room",
-        "metrakilate: CONF UP",
+        "metrakilate: UP",
         f"What happens on ixchel is not heard any more: {lost}",
         "What happens on ixchel is heard from now on",
     ]
@@ -60,7 +64,7 @@ def test_that_processes_elsewhere_stay_is_told_if_it_is_wanted() -> None:
     found.hear_event(api.Decided(7, "move", 3), 1.0, 2)
     rows = Happenings()
     assert [row.text for row in rows.rows(found, everything=False)] == [
-        "Process 7: stay (resting)", "metrakilate: Process 7: move → ixchel",
+        "Process 7: stay (it has arrived only lately)", "metrakilate: Process 7: move → ixchel",
     ]  # fmt: skip
     assert len(rows.rows(found)) == 3
 
