@@ -111,8 +111,10 @@ class Connection:
 
     def _ask(self, kind: Kind, body: bytes, data: Buffer, is_alive: Callable[[], bool]) -> int:
         self._serial = self._serial % _SERIALS + 1
+        # A greeting comes first, whatever else there is to tell.
+        told = b"" if kind == Kind.HELLO else self._telling.take(self.epoch)
         try:
-            self._frames.send(kind, self._serial, body, data, self._telling.take(self.epoch))
+            self._frames.send(kind, self._serial, body, data, told)
         except OSError as error:
             raise Lost(errno.ETIMEDOUT if isinstance(error, TimeoutError) else errno.EIO) from error
         while True:

@@ -217,6 +217,39 @@ def test_a_slow_disk_is_no_dead_server(tmp_path: Path) -> None:
     running.close()
 
 
+class Held(LocalFiles):
+    """Its disk takes as long as somebody wants."""
+
+    busy, done = threading.Event(), threading.Event()
+
+    def fsync(self, file: int, datasync: bool = False) -> None:
+        self.busy.set()
+        assert self.done.wait(60)
+        super().fsync(file, datasync)
+
+
+def test_a_new_connection_begins_with_its_greeting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when there is something to tell by the way."""
+    monkeypatch.setattr("omtools.omfs.telling._SOON", 60.0)
+    running = Service(lambda: Held(only(str(tmp_path))))
+    files = RemoteFiles(running.connect, 60.0)
+    file = files.create(NOBODY, ROOT, b"f", os.O_RDWR, 0o600).file
+
+    def ask() -> None:
+        assert Held.busy.wait(60)
+        try:
+            files.forget([(files.lookup(NOBODY, ROOT, b"f").node, 1)])
+            second = files._connections.take()  # so that the next question needs a third
+            files.getattr(NOBODY, ROOT)
+            files._connections.give(second)
+        finally:
+            Held.done.set()
+
+    together(lambda: files.fsync(file), ask)
+    files.close()
+    running.close()
+
+
 class Broken(LocalFiles):
     """Has faults in it."""
 
