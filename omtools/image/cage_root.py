@@ -110,6 +110,8 @@ class CageRoot:
             again = 0 if found == _STAND_IN_NODE else _FOR_EVER
             attributes = self._attributes(found).packed()
             self._reply(unique, 0, abi.ENTRY_OUT.pack(found, 0, again, _FOR_EVER, 0, 0, *attributes))
+        elif opcode == Opcode.GETXATTR:  # for capabilities, in the middle of a call; it never asks again
+            self._reply(unique, -errno.ENOSYS)
         elif pid == self._guest:
             return Wanted(unique)
         elif opcode == Opcode.OPEN and node == _STAND_IN_NODE:

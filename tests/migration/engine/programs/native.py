@@ -127,6 +127,19 @@ def at_home() -> None:
     say(os.read(pairs[1][0], 5))
 
 
+def of_home() -> None:
+    far = os.getcwd().partition("/cluster/")[0] + "/far"
+    checkpoint()
+    file, own = os.open(far, os.O_CREAT | os.O_RDWR | os.O_TRUNC), os.open("own", os.O_CREAT | os.O_RDWR)
+    for _turn in range(2):
+        for one in (file, own):
+            say(os.write(one, b"content"), failing(os.ftruncate, one, 3), os.pread(one, 9, 0), os.fstat(one).st_size)
+            say(failing(os.posix_fallocate, one, 0, 20), failing(os.fsync, one), os.pwritev(one, [b"a", b"bc"], 5), os.pread(one, 99, 0))
+            say(os.lseek(one, 2, os.SEEK_SET), os.readv(one, [bytearray(3)]), os.lseek(one, 0, os.SEEK_CUR))
+        checkpoint()
+    os.unlink(far)
+
+
 def unlinked() -> None:
     checkpoint()
     file = os.open("gone", os.O_CREAT | os.O_RDWR)
