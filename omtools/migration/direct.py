@@ -106,7 +106,11 @@ class DirectFiles:
             descriptor = open_place(place, opened.flags & _LASTING)
         except OSError:
             return None
-        if not self._same(descriptor, opened, place):
+        try:
+            same = self._same(descriptor, opened, place)
+        except OSError:  # its node is down by now
+            same = False
+        if not same:
             os.close(descriptor)
             return None
         return DirectFile(descriptor, opened, place.node)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
-from typing import Protocol
 
 import msgspec
 
 from omtools.image.model import OpenFile
 from omtools.linux import seccomp
+from omtools.migration.at_home import AtHome, plain, refresh
 from omtools.migration.calls.direct import (
     Closed,
     Duplicated,
@@ -29,14 +29,6 @@ from omtools.migration.remote import Remote
 _SYS_LSEEK = 8  # <asm/unistd_64.h>
 
 
-class AtHome(Protocol):
-    """Has the deputy make a call that returns at once; returns its result."""
-
-    def __call__(self, nr: int, *args: int) -> int:
-        """Call `nr` with these arguments."""
-        ...
-
-
 class DirectCalls:
     """What must be done so that nobody can tell a direct file from another.
 
@@ -45,10 +37,10 @@ class DirectCalls:
             and the number); needed where the filter does not trap what is done with the number.
     """
 
-    def __init__(self, remote: Remote, files: DirectFiles, at_home: AtHome) -> None:
+    def __init__(self, remote: Remote, files: DirectFiles, home: AtHome) -> None:
         self._remote = remote
         self._files = files
-        self._at_home = at_home
+        self._home = home
         self._stale: set[int] = set()  # the guest still has a file there that is direct no more
         self._owed: list[OpenFile] = []  # the deputy must be told their positions
         self.place: Callable[[int, int], None] | None = None
@@ -72,7 +64,7 @@ class DirectCalls:
     def tell_positions(self) -> None:
         """The guest runs here: what was direct before and is not here, the deputy must do from now on."""
         for file in self._owed:
-            self._at_home(_SYS_LSEEK, file.numbers[0], file.position, os.SEEK_SET)
+            plain(self._home, _SYS_LSEEK, file.numbers[0], file.position, os.SEEK_SET)
         self._owed.clear()
 
     def leaving(self) -> list[OpenFile]:
@@ -94,9 +86,11 @@ class DirectCalls:
             files[notification.args[0] & 0xFFFFFFFF].note(notification.nr, notification.args)
         elif isinstance(meaning, Synced):
             for number in meaning.numbers:
-                self._at_home(_SYS_LSEEK, number, files[number].position, os.SEEK_SET)
+                plain(self._home, _SYS_LSEEK, number, files[number].position, os.SEEK_SET)
+                if files[number].node != files.home:
+                    refresh(self._home, number)
         elif isinstance(meaning, Placed):
-            self._at_home(_SYS_LSEEK, meaning.number, files[meaning.number].position, os.SEEK_SET)
+            plain(self._home, _SYS_LSEEK, meaning.number, files[meaning.number].position, os.SEEK_SET)
         elif isinstance(meaning, GivenAway):
             for number in files:
                 self.give_back(number, notification.cookie)
@@ -170,7 +164,7 @@ class DirectCalls:
         """From now on the deputy does what concerns this file."""
         if number in self._files:
             file = self._files[number]
-            self._at_home(_SYS_LSEEK, number, file.position, os.SEEK_SET)
+            plain(self._home, _SYS_LSEEK, number, file.position, os.SEEK_SET)
             for one in list(file.numbers):
                 self._forget(one, cookie)
 
@@ -191,6 +185,6 @@ class DirectCalls:
 
     def _read_positions(self, numbers: tuple[int, ...]) -> None:
         for number in numbers:
-            position = self._at_home(_SYS_LSEEK, number, 0, os.SEEK_CUR)
+            position = plain(self._home, _SYS_LSEEK, number, 0, os.SEEK_CUR)
             if number in self._files and position >= 0:
                 self._files[number].position = position

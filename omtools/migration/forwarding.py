@@ -74,7 +74,7 @@ class Forwarding:
         self._serial = 0
         self.held = self.locked = self.stuck = False
         self._restores = False  # at the guest's next call: none is under way then
-        self.direct = DirectCalls(remote, files, self._at_home)
+        self.direct = DirectCalls(remote, files, self)
         self.native: NativeFiles | None = None
         self._files = files
         self._counting = Counting(remote.pid, files.here, files)
@@ -466,13 +466,8 @@ class Forwarding:
 
     # -- of our own ----------------------------------------------------------------------------------
 
-    def _at_home(self, nr: int, *args: int) -> int:
-        """A call of our own that the deputy does at once; -EIO if the link broke."""
-        a, b, c = args
-        return self.ask(Forward(nr, (a, b, c, 0, 0, 0), may_block=False))[0]
-
     def ask(self, forward: Forward) -> tuple[int, bytes]:
-        """As `_at_home`, for any call; with what it gave back."""
+        """A call of our own that the deputy does at once, see `AtHome`; -EIO if the link broke."""
         if self.flight is not None and self.flight.outcome is None:
             self.settle(stopped=False)  # the guest's handler runs: the deputy must be free
         self._serial += 1

@@ -14,7 +14,7 @@ from omtools.i18n import _
 from omtools.image.cage_files import CageFiles
 from omtools.linux import seccomp
 from omtools.linux.files import AT_FDCWD
-from omtools.migration.at_home import AtHome
+from omtools.migration.at_home import AtHome, plain
 from omtools.migration.calls import native
 from omtools.migration.calls.model import Forward, Out, OutRule
 from omtools.migration.direct import DirectFile, DirectFiles
@@ -24,7 +24,6 @@ from omtools.migration.opening_at_home import CannotBring, OpeningAtHome, identi
 from omtools.migration.places import locate
 from omtools.migration.reach import Reach
 from omtools.migration.remote import Remote
-from omtools.migration.sent_home import plain
 from omtools.migration.status_here import StatusHere
 
 _GETCWD = 79  # <asm/unistd_64.h>
@@ -180,9 +179,13 @@ class NativeFiles:
         number = native.names_one(nr, args)
         if path is None or path or (nr != native.FSTAT and not flags & _EMPTY_PATH):
             return None
-        if number is None or not self.is_here(number):
+        if number is None or not self.is_here(number) or self._is_others(number):
             return None
         return self._status.of_descriptor(self._remote.pid, number)
+
+    def _is_others(self, number: int) -> bool:
+        """It is a direct file of another node: home has numbers of its own for it."""
+        return number in self._direct and self._direct[number].node != self._node
 
     def _text(self, address: int) -> bytes | None:
         try:

@@ -14,13 +14,13 @@ import msgspec
 from omtools.image.cage_files import NativeTree
 from omtools.image.model import OpenFile
 from omtools.linux import seccomp
-from omtools.migration.at_home import AtHome
+from omtools.migration.at_home import AtHome, plain
 from omtools.migration.calls import native
 from omtools.migration.calls.model import Forward
 from omtools.migration.direct import DirectFiles
 from omtools.migration.openfiles import descriptor_flags, opened_elsewhere, printable
 from omtools.migration.places import cluster_inode
-from omtools.migration.sent_home import memory_file, plain, send_home
+from omtools.migration.sent_home import memory_file, send_home
 from omtools.migration.unlinked import name_of, named_again
 
 _DUP3, _OPEN, _FCHMOD = 292, 2, 91  # <asm/unistd_64.h>

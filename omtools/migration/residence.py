@@ -29,6 +29,7 @@ from omtools.image.twins import Known
 from omtools.linux import proc, ptrace
 from omtools.linux.ptrace import StopKind
 from omtools.linux.x86_64 import Registers
+from omtools.migration.at_home import forgetting
 from omtools.migration.deputy import Arena, Deputy
 from omtools.migration.link import Link
 from omtools.migration.openfiles import holds_locks, own_files, sendable, still_open
@@ -169,10 +170,15 @@ def remove_scratch(tracee: Tracee, scratch: Scratch) -> None:
 
 
 def put_positions(deputy: Deputy, image: Image) -> None:
-    """Give the deputy's placeholders the positions of what was open away. Raises ProcessEnded."""
+    """Give the deputy's placeholders the positions of what was open away, and no old content.
+
+    Raises ProcessEnded.
+    """
     for file in image.files:
         if file.direct:
             deputy.run(_SYS_LSEEK, file.numbers[0], file.position, os.SEEK_SET)
+            for nr, arguments in forgetting(file.numbers[0], deputy.arena.base):
+                deputy.run(nr, *arguments)
 
 
 def refill(deputy: Deputy, image: Image, link: Link, tell: Progress | None = None) -> int:

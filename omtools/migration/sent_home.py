@@ -6,7 +6,7 @@ import errno
 import os
 import struct
 
-from omtools.migration.at_home import AtHome
+from omtools.migration.at_home import AtHome, plain
 from omtools.migration.calls.model import Forward
 from omtools.migration.unlinked import pieces
 
@@ -40,12 +40,6 @@ def send_home(home: AtHome, link: str, status: os.stat_result) -> int:
     finally:
         os.close(source)
     raise OSError(-why, os.strerror(-why))
-
-
-def plain(home: AtHome, nr: int, *numbers: int) -> int:
-    """Have the deputy make a call without memory; its result."""
-    a, b, c = (*numbers, 0, 0)[:3]
-    return home.ask(Forward(nr, (a, b, c, 0, 0, 0), may_block=False))[0]
 
 
 def memory_file(home: AtHome) -> int:

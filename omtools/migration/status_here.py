@@ -44,7 +44,10 @@ class StatusHere:
 
     def of_descriptor(self, pid: int, number: int) -> bytes | None:
         """fstat(2) of a process's descriptor; None: ask home."""
-        return self._packed(os.stat(f"/proc/{pid}/fd/{number}")) if self._device >= 0 else None
+        try:
+            return self._packed(os.stat(f"/proc/{pid}/fd/{number}")) if self._device >= 0 else None
+        except OSError:
+            return None
 
     def of_path(self, path: str, directory: str, follow: bool) -> bytes | int | None:
         """stat(2) or lstat(2), or minus its errno; None: ask home.
