@@ -18,8 +18,8 @@ nobody there, instead of EACCES); where several append, the position of the file
 after a write is a guess; copy_file_range(2) ends where the file did when it was last looked at (stat, seek to
 the end), and sendfile(2) and splice(2) read what was in another node's file when it was last opened, for the
 kernel keeps their pages; chattr(1) knows no flags; inotify sees what this node does; a write(2) of more than
-256 KiB to another node is written in pieces, as it arrives, between which others may write (with O_APPEND one of more than 1 MiB): when it returns,
-all of it is there. epoll(7) takes regular files,
+256 KiB to another node is written in pieces, as it arrives, between which others may write (with O_APPEND one
+of more than 1 MiB): when it returns, all of it is there. epoll(7) takes regular files,
 fallocate(2) cannot collapse or insert ranges, and who may run a program must be allowed to read it. F_GETLK
 names no process of another node (l_pid is 0); fs.protected_regular of sysctl(8) does not hold, for O_CREAT on
 a file that is there looks like any other open; nobody is asked about "." and "..". Where two things are wrong

@@ -24,7 +24,7 @@ from .support import LANGUAGES, ROOT, SCRIPTS, Page, help_of, options_in, page_o
 SYSTEM = {
     "bash.1", "cat.1", "echo.1", "fish.1", "ps.1", "sh.1", "ssh.1", "systemctl.1", "top.1", "zsh.1",
     "execve.2", "fcntl.2", "flock.2", "fork.2", "write.2",
-    "fallocate.2", "nfs.5", "proc.5", "epoll.7", "inotify.7", "ssh-keyscan.1", "sshd.8",
+    "fallocate.2", "sendfile.2", "splice.2", "chattr.1", "nfs.5", "proc.5", "epoll.7", "inotify.7", "ssh-keyscan.1", "sshd.8",
 }  # fmt: skip
 
 
