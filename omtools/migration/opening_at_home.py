@@ -103,8 +103,9 @@ class OpeningAtHome:
                     told, apart = self._open(one)
             except OSError as again:
                 raise CannotBring(path, again.errno or errno.EIO, regular) from None
-        known = told or msgspec.msgpack.encode(OpenFile((), path, 0, 0, flags, 0))
-        return Brought(msgspec.msgpack.decode(known, type=OpenFile), regular, apart)
+        # home tells of names that are text alone
+        opened = msgspec.msgpack.decode(told, type=OpenFile) if told else OpenFile((), path, 0, 0, flags, 0)
+        return Brought(opened, regular, apart)
 
     def _open(self, one: _One) -> tuple[bytes, bool]:
         """By its name, by a number that home has of it already, by a copy. Raises OSError."""
