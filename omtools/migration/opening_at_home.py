@@ -38,7 +38,7 @@ class CannotBring(Exception):
     """
 
     def __init__(self, path: str, error: int, regular: bool = False, nameless: bool = False) -> None:
-        super().__init__(f"{path}: {os.strerror(error)}")
+        super().__init__(f"{printable(path)}: {os.strerror(error)}")
         self.path, self.error, self.regular, self.nameless = printable(path), error, regular, nameless
 
 
