@@ -38,7 +38,7 @@ class CannotBring(Exception):
     """
 
     def __init__(self, path: str, error: int, regular: bool = False, nameless: bool = False) -> None:
-        super().__init__(f"{path}: {os.strerror(error)}")
+        super().__init__(f"{printable(path)}: {os.strerror(error)}")
         self.path, self.error, self.regular, self.nameless = printable(path), error, regular, nameless
 
 
@@ -103,7 +103,7 @@ class OpeningAtHome:
                     told, apart = self._open(one)
             except OSError as again:
                 raise CannotBring(path, again.errno or errno.EIO, regular) from None
-        # home says nothing of a file whose name is no UTF-8
+        # home tells of names that are text alone
         opened = msgspec.msgpack.decode(told, type=OpenFile) if told else OpenFile((), path, 0, 0, flags, 0)
         return Brought(opened, regular, apart)
 
