@@ -160,7 +160,8 @@ def _refusal(pid: int) -> AlreadyTraced | NotYourProcess | NoSuchProcess | Zombi
         return NoSuchProcess(pid=pid)
     if tracer:
         return AlreadyTraced(pid=pid, tracer=tracer)
-    return NotYourProcess(pid=pid, user=_("you"), why=_("the kernel forbids tracing it (see `omcheck`)"))
+    why = _("the kernel forbids tracing it (`omcheck`), or it protects itself as ssh-agent does")
+    return NotYourProcess(pid=pid, user=_("you"), why=why)
 
 
 def remove_scratch(tracee: Tracee, scratch: Scratch) -> None:

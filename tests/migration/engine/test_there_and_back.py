@@ -31,6 +31,8 @@ for i in range(200):
     value = sum(math.sin(k * i) for k in range(50000))
     digest.update(repr(value).encode())
     print(i, repr(value), digest.hexdigest(), flush=True)
+    if i == 100:
+        input()  # however slow the machine is, it has moved by then
 """
 
 
@@ -53,11 +55,13 @@ async def test_a_computing_c_program(nest: Nest, tmp_path: Path) -> None:
 
 
 async def test_a_python_interpreter_that_ends_away(nest: Nest) -> None:
-    undisturbed = subprocess.run([sys.executable, "-c", PYTHON], capture_output=True, check=True)
+    undisturbed = subprocess.run([sys.executable, "-c", PYTHON], input=b"\n", capture_output=True, check=True)
     async with program(sys.executable, "-c", PYTHON) as process:
         assert process.stdout is not None
+        assert process.stdin is not None
         seen = await process.stdout.readline()
         moved = await nest.away(process.pid)
+        process.stdin.write(b"\n")
         seen += await process.stdout.read()
         assert await process.wait() == 0
         assert (await moved.deputy.end()).exit == "exited 0"
