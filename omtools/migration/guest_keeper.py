@@ -325,7 +325,7 @@ class GuestKeeper(Keeper):
             self.need_home(reason)
             return
         effect = disposition(remote.pid, number)
-        if effect == "core":  # at home it leaves the core its parent expects
+        if effect == "core" and not stuck:  # at home it leaves the core its parent expects
             self._fatal.append(ptrace.get_siginfo(remote.pid))
             self.need_home(_("it dies by signal {n}").format(n=number))
             return
@@ -335,7 +335,7 @@ class GuestKeeper(Keeper):
                 return
             self._settle_call()
             remote.leave_stub()
-        elif effect != "kills":
+        elif effect not in ("kills", "core"):
             remote.undo_interruption()
         self._stopped = False
         ptrace.cont(remote.pid, 0 if effect == "stops" else number)
@@ -448,12 +448,13 @@ class GuestKeeper(Keeper):
         self._taken += len(self._late)
         self._fatal.clear()
         self._late.clear()
-        self._reason = ""
         self.state.statistics.moves = 1
         remote.begin()
         self._stopped = True
         if self._calls is not None:
+            self._calls.stuck = bool(self._reason)  # or it would try again for ever
             self._calls.settle_in()
+        self._reason = ""
         self.go_on()
         self._allow()  # it may have changed while it was built
 
@@ -482,7 +483,6 @@ class GuestKeeper(Keeper):
             self._stop(remote.end())
         except OmError as error:
             self._error = error
-            calls.stuck = bool(self._reason)
             self._events.append(Event.CANNOT)
         except OSError as error:  # it has died while its pages were sent: home hears of nothing else
             self._lost(LinkBroken(str(error)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import struct
 import subprocess
@@ -209,6 +210,40 @@ async def test_no_address_space_at_all(nest: Nest) -> None:
         await expect(process, "3")
         tell(process, b"two\n")
         await expect(process, "3")
+
+
+FORKS = """
+import os, sys
+print("ready", flush=True)
+for word in sys.stdin:
+    try:
+        pid = os.fork()
+    except OSError as error:
+        print(error.strerror, flush=True)
+        continue
+    if not pid:
+        os._exit(7)
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+"""
+
+
+async def test_home_has_no_room_for_who_must_come(nest: Nest) -> None:
+    """Its call fails, once for each time it is made; it goes home when there is room again."""
+    async with running(sys.executable, "-I", "-c", FORKS) as process:
+        await expect(process, "ready")
+        moved = await nest.away(process.pid)
+        before = resource.prlimit(process.pid, resource.RLIMIT_AS)
+        resource.prlimit(process.pid, resource.RLIMIT_AS, (1 << 20, before[1]))
+        for _turn in range(2):
+            tell(process, b"fork\n")
+            await expect(process, "Resource temporarily unavailable")
+        assert (await moved.deputy.until("away")).node == 2
+        resource.prlimit(process.pid, resource.RLIMIT_AS, before)
+        tell(process, b"fork\n")
+        await expect(process, "7")
+        assert (await moved.deputy.until("home")).phase == "home"
+        process.stdin.close()  # type: ignore[union-attr]
+        assert await ended(process) == 0
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="needs another user")
