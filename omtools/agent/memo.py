@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -169,6 +170,8 @@ class Memo:
             new.write_bytes(msgspec.json.encode(self._memory))
             os.replace(new, self._path)
         except OSError as error:
+            with contextlib.suppress(OSError):
+                new.unlink(missing_ok=True)
             log.warn("what the agent should remember cannot be written", file=self._path, why=error)
 
 

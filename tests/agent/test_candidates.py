@@ -174,3 +174,18 @@ def test_what_was_said_of_processes_is_told_while_they_live(short: Path, family:
     with subprocess.Popen(["true"]) as ended:
         memo.lock(ended.pid, locked=True)
     assert memo.locks() == {parent: True, child: False}
+
+
+def test_a_full_disk_leaves_nothing_half_written(short: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    memo = Memo(short)
+    memo.lock(os.getpid(), locked=False)
+
+    def full(*_paths: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("omtools.agent.memo.os.replace", full)
+        memo.lock(os.getpid(), locked=True)
+    assert memo.locked(os.getpid())  # the agent itself knows
+    assert [path.name for path in short.iterdir()] == ["memo.json"]
+    assert not Memo(short).locked(os.getpid())
