@@ -285,4 +285,3 @@ def main(arguments: list[str]) -> int:
     mounting.close()
     control.close()
     return 0
-

@@ -27,6 +27,7 @@ from omtools.image.twins import Known
 from omtools.image.vectors import take_apart
 from omtools.linux import proc, ptrace
 from omtools.linux.cpuid import xsave_layout
+from omtools.linux.names import as_text
 from omtools.linux.x86_64 import (
     CS_64BIT,
     ERESTART_RESTARTBLOCK,
@@ -170,11 +171,6 @@ def _vdso(tracee: Tracee, registers: Registers) -> Vdso:
     return Vdso(kernel, code, interrupted(tracee.memory, registers, span))
 
 
-def _told(name: str) -> str:
-    """A name may be any bytes, a message is text."""
-    return name.encode(errors="replace").decode()
-
-
 def _regions(pid: int, scratch: Scratch, vdso: Vdso, twins: Known) -> list[Region]:
     mappings = [
         m for m in proc.mappings(pid)
@@ -194,7 +190,7 @@ def _regions(pid: int, scratch: Scratch, vdso: Vdso, twins: Known) -> list[Regio
         regions.append(
             Region(
                 mapping.start, mapping.end, mapping.protection, kind, not anonymous,
-                twin or _told(mapping.name), mapping.offset, bool(twin),
+                twin or as_text(mapping.name), mapping.offset, bool(twin),
             )
         )  # fmt: skip
     return _with_whole_stack(regions)

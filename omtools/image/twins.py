@@ -23,6 +23,7 @@ import msgspec
 
 from omtools.image.model import Region
 from omtools.linux import proc
+from omtools.linux.names import is_text
 
 LEAST, MOST_BYTES = 64 << 10, 1 << 30  # of a file that is worth it
 MOST = 32  # files of one process
@@ -94,9 +95,8 @@ def _is(path: str, shown: tuple[str, int]) -> bool:
 
 
 def _may_have_twin(name: str) -> bool:
-    if any("\ud800" <= letter <= "\udfff" for letter in name):
-        return False  # some of its bytes are no text, and cannot be told
-    return name.startswith("/") and not name.startswith(_ANON) and not name.endswith(" (deleted)")
+    told = is_text(name) and name.startswith("/")
+    return told and not name.startswith(_ANON) and not name.endswith(" (deleted)")
 
 
 def read_digest(path: str, uid: int) -> tuple[Identity, bytes] | None:

@@ -6,10 +6,11 @@ keeper, and attributed where the kernel does it by itself: see `omtools.migratio
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
+
+from omtools.linux.names import as_text
 
 LARGEST = 16  # files of a process that are told by name; the others are one entry per node, without a name
 _KEPT = 4 * LARGEST
@@ -48,7 +49,7 @@ class FileIo(msgspec.Struct, frozen=True):
 
 def named(path: str) -> str:
     """A path as it is told: names may be any bytes, and many of them."""
-    shown = os.fsencode(path).decode(errors="replace")
+    shown = as_text(path)
     return shown if len(shown) <= _LONGEST else "…" + shown[-_LONGEST:]
 
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from msgspec import structs
 
 from omtools.image.model import OpenFile
+from omtools.linux.names import is_text
 from omtools.migration.calls.direct import PREAD, PWRITE, READS, WRITES
-from omtools.migration.openfiles import sendable
 from omtools.migration.places import Place, cluster_inode, locate, open_place
 from omtools.migration.reach import Reach
 
@@ -152,7 +152,7 @@ class DirectFiles:
         return [
             structs.replace(
                 file.opened, numbers=tuple(sorted(file.numbers)), position=file.position, direct=True,
-                path=file.opened.path if sendable(file.opened.path) else "",
+                path=file.opened.path if is_text(file.opened.path) else "",
             )
             for file in self.all()
         ]  # fmt: skip

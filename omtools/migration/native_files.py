@@ -14,12 +14,13 @@ from omtools.i18n import _
 from omtools.image.cage_files import CageFiles
 from omtools.linux import seccomp
 from omtools.linux.files import AT_FDCWD
+from omtools.linux.names import is_text
 from omtools.migration.at_home import AtHome, plain
 from omtools.migration.calls import native
 from omtools.migration.calls.model import Forward, Out, OutRule
 from omtools.migration.direct import DirectFile, DirectFiles
 from omtools.migration.flight import Flight
-from omtools.migration.openfiles import same_open_file, sendable
+from omtools.migration.openfiles import same_open_file
 from omtools.migration.opening_at_home import CannotBring, OpeningAtHome, identity
 from omtools.migration.places import locate
 from omtools.migration.reach import Reach
@@ -76,7 +77,7 @@ class NativeFiles:
     @property
     def told_directory(self) -> str:
         """The working directory, "" if its name cannot be told."""
-        return self.directory if sendable(self.directory) else ""
+        return self.directory if is_text(self.directory) else ""
 
     def opened_here(self) -> list[int]:
         """The numbers of what the guest has opened by itself."""

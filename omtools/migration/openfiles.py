@@ -11,24 +11,11 @@ from msgspec import structs
 
 from omtools.image.model import OpenFile
 from omtools.linux.libc import syscall
+from omtools.linux.names import is_text
 
 _SYS_KCMP, _KCMP_FILE = 312, 0  # <asm/unistd_64.h>, <linux/kcmp.h>
 _O_PATH, _O_TMPFILE = os.O_PATH, os.O_TMPFILE
 _NOT_FILES = ("/proc/", "/sys/", "/dev/")  # whose content is the node's own
-
-
-def sendable(path: str) -> bool:
-    """A keeper can tell the other one of it: a name may be any bytes, a message is text."""
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def printable(path: str) -> str:
-    """A path for a message: with a question mark for what is no text."""
-    return path.encode(errors="replace").decode()
 
 
 def look(pid: int, number: int) -> OpenFile | None:
@@ -41,7 +28,7 @@ def look(pid: int, number: int) -> OpenFile | None:
         return None
     if not stat.S_ISREG(status.st_mode) or not path.startswith("/") or path.startswith(_NOT_FILES):
         return None
-    if not sendable(path):
+    if not is_text(path):
         return None
     try:
         named = os.stat(path, follow_symlinks=False)

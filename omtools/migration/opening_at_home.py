@@ -14,11 +14,12 @@ import msgspec
 from omtools.image.cage_files import NativeTree
 from omtools.image.model import OpenFile
 from omtools.linux import seccomp
+from omtools.linux.names import as_text
 from omtools.migration.at_home import AtHome, plain
 from omtools.migration.calls import native
 from omtools.migration.calls.model import Forward
 from omtools.migration.direct import DirectFiles
-from omtools.migration.openfiles import descriptor_flags, opened_elsewhere, printable
+from omtools.migration.openfiles import descriptor_flags, opened_elsewhere
 from omtools.migration.places import cluster_inode
 from omtools.migration.sent_home import memory_file, send_home
 from omtools.migration.unlinked import name_of, named_again
@@ -38,8 +39,8 @@ class CannotBring(Exception):
     """
 
     def __init__(self, path: str, error: int, regular: bool = False, nameless: bool = False) -> None:
-        super().__init__(f"{printable(path)}: {os.strerror(error)}")
-        self.path, self.error, self.regular, self.nameless = printable(path), error, regular, nameless
+        super().__init__(f"{as_text(path)}: {os.strerror(error)}")
+        self.path, self.error, self.regular, self.nameless = as_text(path), error, regular, nameless
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 from omtools.image.cage_files import NativeTree
 from omtools.linux.files import Resolve, openat2
 from omtools.linux.fuse.mount import MountInfo, parse_mountinfo
-from omtools.migration.openfiles import sendable
+from omtools.linux.names import is_text
 from omtools.migration.places import locate
 from omtools.migration.reach import Reach
 
@@ -41,7 +41,7 @@ def places(pid: int, arguments: Iterable[str]) -> list[str]:
     for word in arguments:
         for part in word.replace("=", "\0").replace(",", "\0").replace(":", "\0").split("\0"):
             found[os.path.normpath(os.path.join(directory, part))] = None
-    return [place for place in found if place.startswith("/") and sendable(place)][:_MOST_PLACES]
+    return [place for place in found if place.startswith("/") and is_text(place)][:_MOST_PLACES]
 
 
 def arguments(pid: int) -> list[str]:

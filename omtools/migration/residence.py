@@ -27,12 +27,13 @@ from omtools.image.restore import empty_deputy, final_registers, finish, map_hom
 from omtools.image.survey import survey
 from omtools.image.twins import Known
 from omtools.linux import proc, ptrace
+from omtools.linux.names import is_text
 from omtools.linux.ptrace import StopKind
 from omtools.linux.x86_64 import Registers
 from omtools.migration.at_home import forgetting
 from omtools.migration.deputy import Arena, Deputy
 from omtools.migration.link import Link
-from omtools.migration.openfiles import holds_locks, own_files, sendable, still_open
+from omtools.migration.openfiles import holds_locks, own_files, still_open
 from omtools.migration.transfer import HomeSink, Progress, receive_pages
 
 _SYS_LSEEK = 8  # <asm/unistd_64.h>
@@ -120,7 +121,7 @@ class Resident:
 
     def _directory(self) -> str:
         path = os.readlink(f"/proc/{self.pid}/cwd")
-        return path if sendable(path) else ""
+        return path if is_text(path) else ""
 
     def release(self) -> None:
         """Let it go on as if nothing had been."""

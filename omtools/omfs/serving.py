@@ -125,4 +125,3 @@ def main(arguments: list[str]) -> NoReturn:
     os.dup2(2, 1)
     farewell(control.run(), Done())
     os._exit(0)  # at once: until then its threads would answer whoever is inside
-

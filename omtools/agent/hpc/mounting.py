@@ -72,4 +72,3 @@ def main(arguments: list[str]) -> int:
         farewell(ender, Done())
     control.close()
     return 0
-

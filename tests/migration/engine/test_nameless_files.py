@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,9 +10,9 @@ import pytest
 from omtools.errors import CannotMigrate, OmError
 from omtools.migration.orders import Bring
 
-from .journey import Traveller, expect, line, running, tell
+from .journey import Traveller, expect, line, tell
 from .nest import FINAL, Nest
-from .test_native_files import of_node_2, reach
+from .test_native_files import of_node_2, reach, working_there
 
 pytestmark = pytest.mark.skipif(not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="this user may not open /dev/fuse")
 
@@ -60,12 +59,7 @@ async def test_what_others_have_open_too_keeps_it_there(nest: Nest, tmp_path: Pa
     """A copy would hide what they write: it is refused, by the name of the file, and the process goes on."""
     where = of_node_2(tmp_path)
     nest.reach = reach(tmp_path)
-    async with running(sys.executable, "-I", "-c", KEEPS, cwd=where) as process:
-        await expect(process, "ready")
-        traveller = Traveller(nest, process.pid)
-        await traveller.go([2])
-        tell(process)
-        await expect(process, "ready")
+    async with working_there(nest, where, KEEPS) as (process, traveller):
         with open(where / "gone", "r+b", buffering=0) as other:
             tell(process)
             await expect(process, "ready")
@@ -106,12 +100,7 @@ async def test_the_content_goes_home_where_no_copy_can_be_made(nest: Nest, tmp_p
         file.write(b"the end")
     data.chmod(0o644)
     nest.reach = reach(tmp_path, writable=False)
-    async with running(sys.executable, "-I", "-c", READS, cwd=where) as process:
-        await expect(process, "ready")
-        traveller = Traveller(nest, process.pid)
-        await traveller.go([2])
-        tell(process)
-        await expect(process, "ready")
+    async with working_there(nest, where, READS) as (process, traveller):
         data.unlink()
         await traveller.go([1])
         assert await traveller._is_home()
@@ -139,12 +128,7 @@ async def test_an_open_fifo_keeps_it_there(nest: Nest, tmp_path: Path) -> None:
     where = of_node_2(tmp_path)
     os.mkfifo(where / "fifo")
     nest.reach = reach(tmp_path)
-    async with running(sys.executable, "-I", "-c", FIFO, cwd=where) as process:
-        await expect(process, "ready")
-        traveller = Traveller(nest, process.pid)
-        await traveller.go([2])
-        tell(process)
-        await expect(process, "ready")
+    async with working_there(nest, where, FIFO) as (process, traveller):
         assert f"{where}/fifo" in await refused(traveller)
         tell(process)
         await expect(process, "inside")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import re
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -35,6 +38,20 @@ def reach(folder: Path, writable: bool = True) -> Reach:
     return Reach(
         str(mount), str(folder / "elsewhere"), {"metrakilate": 2}, [Export("/", writable)], str(mount / "2")
     )
+
+
+@contextlib.asynccontextmanager
+async def working_there(
+    nest: Nest, where: Path, code: str
+) -> AsyncIterator[tuple[asyncio.subprocess.Process, Traveller]]:
+    """A Python program whose directory is node 2's, sent there at its first "ready", at its second one now."""
+    async with running(sys.executable, "-I", "-c", code, cwd=where) as process:
+        await expect(process, "ready")
+        traveller = Traveller(nest, process.pid)
+        await traveller.go([2])
+        tell(process)
+        await expect(process, "ready")
+        yield process, traveller
 
 
 @pytest.mark.parametrize("route", ROUTES)
@@ -69,12 +86,7 @@ os.read(0, 1)
 async def test_home_is_not_asked(nest: Nest, tmp_path: Path) -> None:
     where = of_node_2(tmp_path)
     nest.reach = reach(tmp_path)
-    async with running(sys.executable, "-I", "-c", WORK, cwd=where) as process:
-        await expect(process, "ready")
-        traveller = Traveller(nest, process.pid)
-        await traveller.go([2])
-        tell(process)
-        await expect(process, "ready")
+    async with working_there(nest, where, WORK) as (process, traveller):
         assert await calls(traveller) < 20
         tell(process)
 
