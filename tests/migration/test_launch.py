@@ -61,7 +61,7 @@ def run() -> Iterator[Path]:
 
 
 def end(pid: int, number: int) -> None:
-    """Send a signal, wait for the end."""
+    """Send a signal (0: none), wait for the end."""
     with contextlib.suppress(ProcessLookupError):
         descriptor = os.pidfd_open(pid)
         try:
@@ -133,8 +133,7 @@ async def test_a_template_that_is_told_to_end_leaves_its_keepers(run: Path) -> N
     launched = await launch(run, guest(run, patience=20))
     template = proc.stat(launched.pid).parent
     await end_template(run)
-    while not gone(template):
-        await asyncio.sleep(0.01)
+    end(template, 0)
     assert not (run / SOCKET).exists()
     assert not gone(launched.pid)
     await end_template(run)  # there is none
@@ -204,8 +203,7 @@ async def test_a_worker_is_forked_and_speaks_where_it_is_told(run: Path, monkeyp
     reader, writer = await asyncio.open_unix_connection(str(run / "worker.sock"))
     pid = int(await reader.read())
     writer.close()
-    while not gone(pid):
-        await asyncio.sleep(0.01)
+    end(pid, 0)
     assert (run / "worker.log").read_text() == "an argument\n"
     assert (await launch(run, guest(run))).pid  # the template serves on
 
